@@ -1,0 +1,395 @@
+/**
+ * The typed contract of the native addon, written by hand in this one place. What the C++ side (native/bindings)
+ * provides and what the TypeScript side may assume are the same list. All handles: `dispose()` is idempotent,
+ * any other use after it throws DisposedError, and a finalizer disposes forgotten ones.
+ * Errors are the classes of src/errors.ts.
+ */
+import type { DType, Graph, GraphArg, Mode, ModeKind, Init } from '../graph/format.js';
+
+export type TypedArray =
+  | Float32Array
+  | Float64Array
+  | BigInt64Array
+  | Int32Array
+  | Int16Array
+  | Int8Array
+  | Uint16Array
+  | Uint8Array
+  | Uint8ClampedArray;
+
+/** `cpu`, `cuda:0`, `meta`. */
+export type DeviceName = string;
+
+export interface NativeHandle {
+  dispose(): void;
+  readonly disposed: boolean;
+}
+
+/** A tensor owned by the native core; external memory is reported to V8. */
+export interface NativeTensor extends NativeHandle {
+  readonly shape: number[];
+  readonly dtype: DType;
+  readonly device: DeviceName;
+  /** Copies to the CPU and returns contiguous elements. float16/bfloat16 come as Float32Array, bool as Uint8Array. */
+  toTypedArray(): TypedArray;
+  /** Same tensor on another device or with another dtype. Shares memory if nothing changes. */
+  to(options: { device?: DeviceName; dtype?: DType }): NativeTensor;
+  /** The value of a one-element tensor. */
+  item(): number;
+}
+
+export interface TensorClass {
+  /**
+   * Without a copy where the typed array's memory can be borrowed (it is referenced until the tensor is gone);
+   * Uint8Array → uint8, Uint16Array needs dtype float16/bfloat16/int16. `copy` forces a copy (default false).
+   */
+  fromTypedArray(data: TypedArray, shape: number[], options?: { dtype?: DType; copy?: boolean }): NativeTensor;
+  /** Calls any operator by the boxed path of the executor. Results in schema order. Unrestricted (user's own script). */
+  call(op: string, args: (GraphArg | NativeTensor | (NativeTensor | null)[])[]): NativeTensor[];
+}
+
+/** Mode flags of one run: a default per kind and overrides by module-path prefix (the longest prefix wins). */
+export interface Modes {
+  dropout?: Mode;
+  batch_norm?: Mode;
+  stochastic_depth?: Mode;
+  overrides?: { prefix: string; kind?: ModeKind; mode: Mode }[];
+}
+
+export interface NodeInfo {
+  op: string;
+  path: string;
+  /** Shapes of all tensor arguments and of the results, for the input given to `inferShapes`. */
+  inputs: number[][];
+  outputs: number[][];
+  dtypes: DType[];
+}
+
+/** A validated graph with its state (parameters and buffers, on the CPU until a session moves it). */
+export interface NativeGraph extends NativeHandle {
+  /** Draws every parameter and buffer from `seed`. */
+  initialize(seed: number): void;
+  /** State dict entries in order. The tensors share the model's memory. */
+  state(): { name: string; kind: 'parameter' | 'buffer'; tensor: NativeTensor }[];
+  /** Copies values in. Names and shapes must match exactly, unless `strict` is false: then what fits is loaded. */
+  loadState(
+    entries: Record<string, NativeTensor>,
+    options?: { strict?: boolean },
+  ): { missing: string[]; unexpected: string[]; mismatched: string[] };
+  /** Runs the graph on the meta device. One shape per input. */
+  inferShapes(inputs: { shape: number[]; dtype: DType }[]): NodeInfo[];
+  /** Same state, another trace of the same model (other guards). Parameters must be equal. */
+  replaceGraph(graph: Graph): void;
+}
+
+export interface GraphClass {
+  /** Validates. `trusted: false` (graphs from files) restricts operators to the allow-list. */
+  new (graph: Graph, options: { trusted: boolean }): NativeGraph;
+}
+
+/** Pixel preprocessing done on the device: uint8 [N, H, W, C] → (x / 255 − mean) / std, channels-last [N, C, H, W]. */
+export interface Normalize {
+  /** Per channel, for pixels scaled to 0…1. */
+  mean: number[];
+  std: number[];
+}
+
+export interface InferenceOptions {
+  device?: DeviceName;
+  /** Intra-op threads. Default: all cores. */
+  threads?: number;
+  /** Own worker threads, i.e. how many forwards may run at once. Default 1. */
+  workers?: number;
+  channels_last?: boolean;
+  amp?: 'off' | 'bf16' | 'fp16';
+  /** Applied to every uint8 four-dimensional input. */
+  normalize?: Normalize;
+}
+
+export interface EvaluationResult {
+  samples: number;
+  loss: number | null;
+  top1: number;
+  top5: number;
+  /** Row = target, column = prediction, flat [classes × classes]. */
+  confusion: number[];
+  classes: number;
+  seconds: number;
+}
+
+export interface NativeInference extends NativeHandle {
+  /**
+   * Runs on the session's own threads. Result: outputs by name, and tapped outputs by module path (the last
+   * node made by that module). `grad: true` keeps the autograd graph (not for concurrent use).
+   */
+  forward(
+    inputs: Record<string, NativeTensor>,
+    options?: { modes?: Modes; taps?: string[]; seed?: number },
+  ): Promise<Record<string, NativeTensor>>;
+  /** Classification metrics over one epoch of a loader. `loss` is a graph over `output` and `label`. */
+  evaluate(
+    loader: NativeLoader,
+    options: { classes: number; loss?: Graph; onProgress?: (done: number, total: number) => void },
+  ): Promise<EvaluationResult>;
+  /** Copies the graph's state again if the session holds its own copy (other device, other layout). */
+  refresh(): void;
+  /** Makes a running `evaluate` reject with AbortedError at the next batch. */
+  stop(): void;
+}
+
+export interface InferenceClass {
+  new (graph: NativeGraph, options: InferenceOptions): NativeInference;
+}
+
+export type OptimizerOptions =
+  | { name: 'sgd'; momentum?: number; dampening?: number; nesterov?: boolean }
+  | { name: 'adamw' | 'adam'; betas?: [number, number]; eps?: number; amsgrad?: boolean };
+
+/** The learning rate of step i (0-based, counted in optimizer steps) is a pure function of these numbers. */
+export type ScheduleOptions =
+  | { name: 'constant'; lr: number; warmup_steps?: number; warmup_start?: number }
+  /** Linear warm-up from warmup_start·lr to lr, then half a cosine down to min_lr at total_steps. */
+  | {
+      name: 'cosine';
+      lr: number;
+      min_lr?: number;
+      total_steps: number;
+      warmup_steps?: number;
+      /** Factor on lr at step 0. Default 0.01. */
+      warmup_start?: number;
+    }
+  /** Smith & Topin 2017, torch.optim.lr_scheduler.OneCycleLR with cosine annealing, two phases. */
+  | {
+      name: 'one_cycle';
+      max_lr: number;
+      total_steps: number;
+      /** Default 0.3. */
+      pct_start?: number;
+      /** Default 25. */
+      div_factor?: number;
+      /** Default 1e4. */
+      final_div_factor?: number;
+    };
+
+export interface ParameterGroup {
+  parameters: string[];
+  weight_decay: number;
+  /** Factor on the schedule's rate. Default 1. */
+  lr_scale?: number;
+}
+
+export interface TrainOptions {
+  device: DeviceName;
+  /** Inputs named like the model's outputs and the batch's fields; its output `loss` is a scalar. */
+  loss: Graph;
+  optimizer: OptimizerOptions;
+  /** Every trainable parameter in exactly one group; parameters in no group are frozen. */
+  groups: ParameterGroup[];
+  schedule: ScheduleOptions;
+  amp?: 'off' | 'bf16' | 'fp16';
+  scaler?: { init_scale?: number; growth_factor?: number; backoff_factor?: number; growth_interval?: number };
+  channels_last?: boolean;
+  cudnn_benchmark?: boolean;
+  tf32?: boolean;
+  flush_denormal?: boolean;
+  threads?: number;
+  seed?: number;
+  modes?: Modes;
+  normalize?: Normalize;
+  /** Micro-batches per optimizer step. Default 1. */
+  grad_accum?: number;
+  clip_norm?: number;
+  clip_value?: number;
+}
+
+export interface StepsEvent {
+  /** Optimizer steps done so far. */
+  step: number;
+  /** Losses of the steps since the last event, in order. */
+  losses: number[];
+  /** Learning rate of the last of them. */
+  lr: number;
+  /** Samples consumed since the last event and seconds they took. */
+  samples: number;
+  seconds: number;
+  /** Of these, seconds spent waiting for the loader. */
+  wait_seconds: number;
+  /** Loss scale (fp16) and skipped steps so far. */
+  scale?: number;
+  skipped?: number;
+  /** Bytes: peak allocated on CUDA; resident set of the process on CPU. */
+  memory: number;
+}
+
+export interface RunResult {
+  /** Optimizer steps done in this call. */
+  steps: number;
+  samples: number;
+  seconds: number;
+  /** `done`: all steps run; `epoch_end`: the loader ended; `stopped`: stop() was called. */
+  reason: 'done' | 'epoch_end' | 'stopped';
+}
+
+export interface NativeTrain extends NativeHandle {
+  /** Takes batches from the loader's current epoch until `steps` are done, the epoch ends, or stop(). */
+  run(
+    loader: NativeLoader,
+    options: { steps: number; event_interval_ms?: number; onEvent?: (event: StepsEvent) => void },
+  ): Promise<RunResult>;
+  /**
+   * One step on the given batch. `update: false` stops after backward: loss and gradients can be read, nothing
+   * is changed except batch-norm statistics. `outputs` are the model's outputs (detached).
+   */
+  step(
+    batch: Record<string, NativeTensor>,
+    options?: { update?: boolean },
+  ): Promise<{ loss: number; lr: number; grad_norm: number | null; outputs: Record<string, NativeTensor> }>;
+  /** Gradients of the last step by parameter name (copies). */
+  gradients(): Record<string, NativeTensor>;
+  /** Stops `run` after the current step. */
+  stop(): void;
+  /** Steps done. */
+  readonly stepCount: number;
+  /** Everything beside the weights that a resume needs, as tensors (copies on the CPU): optimizer, scaler, generators. */
+  snapshot(): Record<string, NativeTensor>;
+  /** The reverse of snapshot(). */
+  restore(entries: Record<string, NativeTensor>, step: number): void;
+  /** The rate at a step, without side effects. */
+  learningRate(step: number): number;
+}
+
+export interface TrainClass {
+  new (graph: NativeGraph, options: TrainOptions): NativeTrain;
+}
+
+/** Where a field of the pack lies. */
+export interface PackField {
+  path: string;
+  dtype: DType;
+  shape: number[];
+  /** Bytes from the start of the file. */
+  offset: number;
+}
+
+export interface PackShard {
+  /** uint8, all pixels of the shard's images one after another, each [h, w, c]. */
+  pixels: PackField;
+  /** int64 [n + 1]: where each image begins in `pixels`. */
+  offsets: PackField;
+  /** int32 [n, 2]: height and width. */
+  sizes: PackField;
+  /** int64 [n]. */
+  labels: PackField;
+}
+
+/** Geometry applied to uint8 images by the loader's threads, drawn per (seed, epoch, sample index, operation). */
+export type AugmentOptions = {
+  /** Output height and width. */
+  size: [number, number];
+  /**
+   * `resize_crop`: shorter side to `resize` (bilinear, antialiased), then centre crop (evaluation);
+   * `random_resized_crop`: area share and aspect ratio drawn as in torchvision;
+   * `random_crop`: pad by `padding` (zeros), then a random crop (CIFAR);
+   * `none`: images already have the output size.
+   */
+  crop:
+    | { kind: 'resize_crop'; resize: number }
+    | { kind: 'random_resized_crop'; scale: [number, number]; ratio: [number, number] }
+    | { kind: 'random_crop'; padding: number }
+    | { kind: 'none' };
+  /** Probability of a horizontal flip. Default 0. */
+  hflip?: number;
+};
+
+export interface LoaderOptions {
+  shards: PackShard[];
+  channels: 1 | 3;
+  /** Which samples (global indices over the shards). Default all. */
+  indices?: Int32Array;
+  batch_size: number;
+  shuffle: boolean;
+  /** Default: false. */
+  drop_last?: boolean;
+  seed: number;
+  augment: AugmentOptions;
+  /** Threads that assemble batches. Default: cores − 1, at least 1. Does not change what is delivered. */
+  threads?: number;
+  /** Batches kept ready. Default 2 × threads, at least 2. */
+  prefetch?: number;
+  /** If set, `image` is delivered as normalised float32 instead of uint8 (benchmark, comparison with other loaders). */
+  normalize?: Normalize;
+}
+
+/** Fields of a batch: `image` uint8 [B, H, W, C], `label` int64 [B], `index` int64 [B] (global sample index). */
+export interface NativeLoader extends NativeHandle {
+  readonly batches: number;
+  readonly samples: number;
+  /** Starts (or restarts) an epoch; `skip` batches are passed over without being assembled (resume). */
+  startEpoch(epoch: number, skip?: number): void;
+  /** Next batch or null at the end of the epoch. Not while a session runs on this loader. */
+  next(): Promise<Record<string, NativeTensor> | null>;
+}
+
+export interface LoaderClass {
+  new (options: LoaderOptions): NativeLoader;
+}
+
+/** One tensor inside a file, as found in a safetensors header. */
+export interface FileTensor {
+  name: string;
+  dtype: DType;
+  shape: number[];
+  offset: number;
+  length: number;
+}
+
+export interface SystemInfo {
+  torch_version: string;
+  torch_cuda: string | null;
+  /** `DEFAULT`, `AVX2`, `AVX512`… as reported by ATen. */
+  cpu_capability: string;
+  cpu_features: Record<'avx2' | 'avx512' | 'avx512_bf16' | 'avx512_vnni' | 'amx_bf16' | 'amx_int8', boolean>;
+  threads: number;
+  interop_threads: number;
+  mkldnn: boolean;
+  mkl: boolean;
+  openmp: boolean;
+  cpu_allocator: string;
+  cuda: {
+    built: boolean;
+    available: boolean;
+    reason: string | null;
+    driver: string | null;
+    runtime: string | null;
+    cudnn: string | null;
+    devices: { name: string; memory: number; free: number; capability: string; multiprocessors: number }[];
+  };
+}
+
+export interface OperatorSchema {
+  name: string;
+  arguments: { name: string; type: string; optional: boolean; default: string | null }[];
+  returns: string[];
+}
+
+export interface NativeAddon {
+  Tensor: TensorClass;
+  Graph: GraphClass;
+  InferenceSession: InferenceClass;
+  TrainSession: TrainClass;
+  Loader: LoaderClass;
+  /** Must be called once per environment before anything else: the native core throws these classes. */
+  setErrorClasses(classes: Record<string, unknown>): void;
+  systemInfo(): SystemInfo;
+  /** Schema of an operator (`aten::conv2d`), or null if libtorch does not know it. */
+  operatorSchema(op: string): OperatorSchema | null;
+  /** Reads tensors out of a file by pread (nothing is mapped). Ranges are checked against the file. */
+  readTensors(path: string, tensors: FileTensor[]): Promise<NativeTensor[]>;
+  /**
+   * Writes `header` and then every tensor's bytes (contiguous, little endian) to `path`, fsyncs it, and resolves
+   * with the SHA-256 of the file in hex. Does not rename: see src/io/atomic.ts.
+   */
+  writeTensors(path: string, header: Uint8Array, tensors: NativeTensor[]): Promise<string>;
+  /** Draws one tensor; what Graph.initialize does for one parameter (for tests). */
+  drawInit(init: Init, shape: number[], dtype: DType, seed: number): NativeTensor;
+}
