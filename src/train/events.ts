@@ -1,0 +1,172 @@
+/**
+ * What a job (training, evaluation, prediction, data preparation) tells whoever started it. The command line
+ * prints these, `events.jsonl` records them (`eventRecord`), and `trainer.fit()` yields them.
+ */
+
+/** Figures of one evaluation. Shares are in 0…1; `loss` is null where no loss was computed. */
+export interface EvaluationMetrics {
+  loss: number | null;
+  top1: number;
+  top5: number;
+  samples: number;
+}
+
+/** Where a phase runs and why. `message` is the whole line: `Training on cuda:0 (NVIDIA H200), mixed precision fp16`. */
+export interface DeviceEvent {
+  type: 'device';
+  phase: 'train' | 'eval' | 'export' | 'predict';
+  device: string;
+  /** The device's name: `NVIDIA H200`, or the CPU's capability (`AVX512, 8 threads`). */
+  deviceName: string;
+  amp: 'off' | 'bf16' | 'fp16';
+  message: string;
+}
+
+/** Once, before the first step. */
+export interface StartEvent {
+  type: 'start';
+  run: string | null;
+  folder: string | null;
+  model: string;
+  parameters: number;
+  classes: number;
+  trainSamples: number;
+  evalSamples: number | null;
+  epochs: number;
+  stepsPerEpoch: number;
+  totalSteps: number;
+  /** Step from which a resumed run goes on, 0 for a fresh one. */
+  firstStep: number;
+}
+
+/** A few times a second at most. */
+export interface StepsEvent {
+  type: 'steps';
+  /** 1-based. */
+  epoch: number;
+  epochs: number;
+  /** Optimizer steps done in the run and in this epoch. */
+  step: number;
+  totalSteps: number;
+  epochStep: number;
+  stepsPerEpoch: number;
+  /** Mean loss of the steps since the last event; `losses` are the single ones. */
+  loss: number;
+  losses: number[];
+  /** Mean loss of the epoch so far. */
+  epochLoss: number;
+  lr: number;
+  samples: number;
+  samplesPerSecond: number;
+  /** Share of the time spent waiting for data, 0…1. */
+  waitShare: number;
+  /** Bytes: peak allocated on CUDA, resident set on CPU. */
+  memory: number;
+  /** Seconds until the last epoch's end, at the present speed. */
+  etaSeconds: number;
+  /** Loss scale and skipped steps (fp16 only). */
+  scale?: number;
+  skipped?: number;
+}
+
+export interface EpochEvent {
+  type: 'epoch';
+  epoch: number;
+  epochs: number;
+  step: number;
+  /** Mean training loss of the epoch. */
+  loss: number;
+  lr: number;
+  samples: number;
+  seconds: number;
+  samplesPerSecond: number;
+}
+
+export interface EvaluationEvent extends EvaluationMetrics {
+  type: 'evaluation';
+  /** Epoch after which it was done, 1-based; null outside training. */
+  epoch: number | null;
+  step: number | null;
+  /** Best of the run so far, by the run's metric. */
+  best: boolean;
+  seconds: number;
+  /** `best`: the final evaluation of the weights that are written to the model file. */
+  weights: 'last' | 'best' | 'file';
+}
+
+export interface CheckpointEvent {
+  type: 'checkpoint';
+  step: number;
+  /** Completed epochs. */
+  epoch: number;
+  path: string;
+  reason: 'epoch' | 'interval' | 'interrupted' | 'final';
+  seconds: number;
+}
+
+export interface DataProgressEvent {
+  type: 'data_progress';
+  split: string;
+  done: number;
+  total: number;
+  /** What is being done: `Decoding images`. */
+  stage: string;
+}
+
+/** The run's model exists already and the configuration says to skip. */
+export interface SkippedEvent {
+  type: 'skipped';
+  message: string;
+  modelPath: string;
+}
+
+export interface ResumedEvent {
+  type: 'resumed';
+  path: string;
+  step: number;
+  epoch: number;
+  message: string;
+}
+
+export interface DoneEvent {
+  type: 'done';
+  modelPath: string | null;
+  folder: string | null;
+  epochs: number;
+  steps: number;
+  seconds: number;
+  metrics: EvaluationMetrics | null;
+}
+
+export type JobEvent =
+  | { type: 'info'; message: string }
+  | { type: 'warning'; message: string }
+  | DeviceEvent
+  | DataProgressEvent
+  | StartEvent
+  | ResumedEvent
+  | StepsEvent
+  | EpochEvent
+  | { type: 'evaluation_progress'; epoch: number | null; done: number; total: number }
+  | EvaluationEvent
+  | CheckpointEvent
+  | SkippedEvent
+  | { type: 'interrupted'; step: number; checkpoint: string | null; signal: string | null }
+  | DoneEvent;
+
+export type JobEventType = JobEvent['type'];
+
+/** Receives events; called synchronously, must not throw. */
+export type Report = (event: JobEvent) => void;
+
+/**
+ * An event as it stands in `events.jsonl` and in `--json` output: snake_case keys and a time stamp.
+ */
+export function eventRecord(event: JobEvent, now: Date = new Date()): Record<string, unknown> {
+  const { type, ...fields } = event;
+  const record: Record<string, unknown> = { type, time: now.toISOString() };
+  for (const [key, value] of Object.entries(fields)) {
+    record[key.replace(/[A-Z]/g, (letter) => '_' + letter.toLowerCase())] = value;
+  }
+  return record;
+}
