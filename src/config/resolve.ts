@@ -1,0 +1,36 @@
+/** From a parsed config to the one the jobs read: shorthands spelt out, derived values filled in. */
+import { basename, resolve } from 'node:path';
+import type { z } from 'zod';
+import { toCamel } from './case.js';
+import type { Config, configSchema } from './schema.js';
+
+/** Characters a run's name may not hold become dashes. */
+function runName(model: string, data: { source: string; path: string | null }): string {
+  const folder = data.path === null ? data.source : basename(resolve(data.path));
+  return `${model}-${folder}`.replace(/[^A-Za-z0-9_.-]+/g, '-').replace(/^[.-]+/, '');
+}
+
+/** Goyal et al. 2017: the rate grows with the images of one optimizer step. */
+function defaultRate(optimizer: string, imagesPerStep: number): number {
+  return optimizer === 'sgd' ? Number(((0.1 * imagesPerStep) / 256).toPrecision(6)) : 1e-3;
+}
+
+/** Fills in what follows from other keys. */
+export function complete(parsed: z.output<typeof configSchema>): Config {
+  const { name, data, train, checkpoint, ...rest } = toCamel(parsed);
+  const { resolution } = data;
+  return {
+    name: name ?? runName(rest.model.name, data),
+    ...rest,
+    data: { ...data, resolution: typeof resolution === 'number' ? [resolution, resolution] : resolution },
+    train: {
+      ...train,
+      lr:
+        train.lr === 'auto' ? defaultRate(train.optimizer.name, train.batchSize * train.gradAccum) : train.lr,
+    },
+    checkpoint: {
+      ...checkpoint,
+      mode: checkpoint.mode === 'auto' ? (checkpoint.monitor === 'loss' ? 'min' : 'max') : checkpoint.mode,
+    },
+  };
+}
