@@ -2,6 +2,7 @@
  * What a job (training, evaluation, prediction, data preparation) tells whoever started it. The command line
  * prints these, `events.jsonl` records them (`eventRecord`), and `trainer.fit()` yields them.
  */
+import { toSnake } from '../config/case.js';
 
 /** Figures of one evaluation. Shares are in 0…1; `loss` is null where no loss was computed. */
 export interface EvaluationMetrics {
@@ -164,9 +165,5 @@ export type Report = (event: JobEvent) => void;
  */
 export function eventRecord(event: JobEvent, now: Date = new Date()): Record<string, unknown> {
   const { type, ...fields } = event;
-  const record: Record<string, unknown> = { type, time: now.toISOString() };
-  for (const [key, value] of Object.entries(fields)) {
-    record[key.replace(/[A-Z]/g, (letter) => '_' + letter.toLowerCase())] = value;
-  }
-  return record;
+  return { type, time: now.toISOString(), ...(toSnake(fields) as Record<string, unknown>) };
 }

@@ -1,0 +1,98 @@
+/** Reading and writing whole safetensors files. Headers: safetensors_header.ts; bytes: the native core. */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { pipeline } from 'node:stream/promises';
+
+import { FornaxError, WeightsError } from '../errors.js';
+import type { NativeTensor } from '../native/contract.js';
+import { loadAddon } from '../native.js';
+import { writeAtomically } from './atomic.js';
+import { encodeHeader, readHeader } from './safetensors_header.js';
+
+export interface SafetensorsFile {
+  /** By name, in the order of their bytes in the file. The caller disposes them. */
+  tensors: Map<string, NativeTensor>;
+  metadata: Record<string, string>;
+}
+
+/**
+ * Reads a safetensors file into tensors on the CPU.
+ *
+ * @param options.names read only these; one that the file lacks is an error.
+ * @throws WeightsError if the file is missing, damaged or lacks a tensor.
+ */
+export async function readSafetensors(
+  file: string,
+  options: { names?: readonly string[] } = {},
+): Promise<SafetensorsFile> {
+  const { tensors, metadata } = await readHeader(file);
+  let wanted = tensors;
+  if (options.names) {
+    const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+    wanted = options.names.map((name) => {
+      const found = byName.get(name);
+      if (!found) throw new WeightsError({ what: `the file holds no tensor '${name}'`, where: file });
+      return found;
+    });
+  }
+  const handles = await loadAddon().readTensors(file, wanted);
+  return { tensors: new Map(wanted.map((tensor, i) => [tensor.name, handles[i]!])), metadata };
+}
+
+/**
+ * Writes tensors to a safetensors file, atomically and flushed to the disk.
+ *
+ * @param tensors written in this order; read, not disposed.
+ * @returns SHA-256 of the file, in hex, and its size.
+ */
+export async function writeSafetensors(
+  file: string,
+  tensors: Iterable<readonly [string, NativeTensor]>,
+  metadata: Record<string, string> = {},
+): Promise<{ sha256: string; bytes: number }> {
+  const entries = [...tensors];
+  const { header, fileBytes } = encodeHeader(
+    entries.map(([name, tensor]) => ({ name, dtype: tensor.dtype, shape: tensor.shape })),
+    metadata,
+  );
+  const handles = entries.map(([, tensor]) => tensor);
+  try {
+    const sha256 = await writeAtomically(file, (temporary) =>
+      loadAddon().writeTensors(temporary, header, handles),
+    );
+    return { sha256, bytes: fileBytes };
+  } catch (error) {
+    if (error instanceof FornaxError) throw error;
+    throw writeError(error, file);
+  }
+}
+
+/** A file system's refusal as a FornaxError that says what to do. */
+export function writeError(error: unknown, file: string): FornaxError {
+  const code = (error as NodeJS.ErrnoException).code;
+  const known: Record<string, [string, string]> = {
+    ENOSPC: ['the disk is full', 'free some space; nothing that was there before has been touched'],
+    EDQUOT: ['the disk quota is used up', 'free some space; nothing that was there before has been touched'],
+    EROFS: ['the file system is read-only', 'choose another folder'],
+    EACCES: ['writing is not permitted', 'check the permissions of the folder'],
+    EPERM: ['writing is not permitted', 'check the permissions of the folder'],
+    ENOTDIR: ['a part of the path is a file', 'choose another folder'],
+  };
+  const [what, fix] = known[code ?? ''] ?? [
+    `the file could not be written (${(error as Error).message})`,
+    undefined,
+  ];
+  return new FornaxError({ what, where: file, fix, cause: error });
+}
+
+/** SHA-256 of a file, in hex. */
+export async function fileSha256(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash);
+  return hash.digest('hex');
+}
+
+/** Disposes every tensor of a collection. */
+export function disposeAll(tensors: Iterable<NativeTensor> | Map<string, NativeTensor>): void {
+  for (const tensor of tensors instanceof Map ? tensors.values() : tensors) tensor.dispose();
+}

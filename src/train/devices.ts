@@ -1,0 +1,115 @@
+/** The one place that knows device names: which device a phase runs on, in which precision, and why. */
+import { ArgumentError, DeviceError } from '../errors.js';
+import type { SystemInfo } from '../native/contract.js';
+
+export type Amp = 'off' | 'bf16' | 'fp16';
+
+export interface ResolvedDevice {
+  /** `cpu` or `cuda:0`. */
+  device: string;
+  type: 'cpu' | 'cuda';
+  /** `NVIDIA H200`; for a CPU its capability and threads: `AVX512, 8 threads`. */
+  name: string;
+  /** What was asked for. */
+  requested: string;
+}
+
+/**
+ * Picks the device for a request: `auto` (the first GPU, else the CPU), `cpu`, `cuda` (= `cuda:0`), `cuda:N`.
+ *
+ * @throws DeviceError if a GPU is asked for that is not there; it carries the native core's reason.
+ * @throws ArgumentError if the request is none of these.
+ */
+export function resolveDevice(request: string, info: SystemInfo): ResolvedDevice {
+  const match = /^(auto|cpu|cuda(?::(\d+))?)$/.exec(request);
+  if (!match) {
+    throw new ArgumentError({ what: `unknown device '${request}'`, fix: 'use auto, cpu, cuda or cuda:N' });
+  }
+  const cpu = (): ResolvedDevice => ({ device: 'cpu', type: 'cpu', name: cpuName(info), requested: request });
+  if (request === 'cpu') return cpu();
+  const { cuda } = info;
+  if (!cuda.available || cuda.devices.length === 0) {
+    if (request === 'auto') return cpu();
+    throw new DeviceError({
+      what: `the device '${request}' was asked for, but there is no usable GPU: ${noGpuReason(info)}`,
+      fix: cuda.built
+        ? 'run `fornax doctor` for the details, or use device auto or cpu'
+        : 'rebuild with `fornax build --cuda` on a GPU host, or use device auto or cpu',
+    });
+  }
+  const index = Number(match[2] ?? 0);
+  const found = cuda.devices[index];
+  if (!found) {
+    const last = cuda.devices.length - 1;
+    throw new DeviceError({
+      what: `the device '${request}' does not exist: this machine has ${cuda.devices.length} GPU(s)`,
+      fix: last === 0 ? 'use cuda:0' : `use cuda:0 to cuda:${last}`,
+    });
+  }
+  return { device: `cuda:${index}`, type: 'cuda', name: found.name, requested: request };
+}
+
+function cpuName(info: SystemInfo): string {
+  return `${info.cpu_capability}, ${info.threads} thread${info.threads === 1 ? '' : 's'}`;
+}
+
+/** Why there is no GPU, in words. */
+export function noGpuReason(info: SystemInfo): string {
+  return info.cuda.reason ?? (info.cuda.built ? 'no GPU was found' : 'this build has no CUDA support');
+}
+
+/**
+ * Mixed precision for training. `auto`: on GPUs bf16 from compute capability 8.0 (Ampere), as it needs no loss
+ * scaling and is as fast as fp16 there; fp16 on older ones; off on a CPU.
+ *
+ * @throws DeviceError for fp16 on a CPU, where gradients would underflow without a scaler and nothing gets faster.
+ */
+export function chooseAmp(
+  setting: 'auto' | Amp,
+  device: ResolvedDevice,
+  info: SystemInfo,
+): { amp: Amp; reason: string } {
+  if (setting === 'fp16' && device.type === 'cpu') {
+    throw new DeviceError({
+      what: 'mixed precision fp16 needs a GPU',
+      where: 'train.amp',
+      fix: 'use amp: auto, bf16 or off, or train on cuda',
+    });
+  }
+  if (setting !== 'auto') return { amp: setting, reason: 'configured' };
+  if (device.type === 'cpu') return { amp: 'off', reason: 'fp32 is the default on a CPU' };
+  const capability = info.cuda.devices[Number(device.device.slice('cuda:'.length))]?.capability ?? '0.0';
+  return Number.parseFloat(capability) >= 8
+    ? { amp: 'bf16', reason: `compute capability ${capability} has bf16, which needs no loss scaling` }
+    : { amp: 'fp16', reason: `compute capability ${capability} has no fast bf16` };
+}
+
+const PHASE_NAMES = {
+  train: 'Training',
+  eval: 'Evaluation',
+  export: 'Export',
+  predict: 'Prediction',
+} as const;
+export type Phase = keyof typeof PHASE_NAMES;
+
+/**
+ * The line that tells where a phase runs: `Training on cuda:0 (NVIDIA H200), mixed precision fp16`;
+ * `Evaluation on cpu (configured), GPU available`.
+ */
+export function describeDevice(
+  phase: Phase,
+  device: ResolvedDevice,
+  info: SystemInfo,
+  precision?: { amp: Amp; reason: string },
+): string {
+  let line = `${PHASE_NAMES[phase]} on ${device.device}`;
+  if (device.type === 'cuda') line += ` (${device.name})`;
+  else if (device.requested === 'cpu') {
+    line += ' (configured)' + (info.cuda.available && info.cuda.devices.length > 0 ? ', GPU available' : '');
+  } else line += ` (${device.name}; ${noGpuReason(info)})`;
+  if (precision) {
+    line += precision.amp === 'off' ? ', fp32' : `, mixed precision ${precision.amp}`;
+    if (precision.reason !== 'configured' && precision.amp !== 'off') line += ` (${precision.reason})`;
+  }
+  return line;
+}
