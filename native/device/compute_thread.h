@@ -1,0 +1,17 @@
+// Settings of libtorch that belong to a thread. A thread that computes sets them once, before its first parallel
+// region: the OpenMP pool it then starts inherits the floating-point mode.
+#pragma once
+
+namespace fornax {
+
+struct ComputeThreadOptions {
+  int threads = 0;              // intra-op threads; 0: libtorch's default
+  bool flush_denormal = false;  // denormal floats become zero: they cost a hundred times a normal operation
+};
+
+void setUpComputeThread(const ComputeThreadOptions& options);
+
+// Whether every thread of the calling thread's pool flushes denormals (for tests).
+bool poolFlushesDenormals();
+
+}  // namespace fornax

@@ -1,0 +1,105 @@
+#include "train/fused_optimizers.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <optional>
+
+#include "core/error.h"
+
+namespace fornax {
+
+namespace {
+
+void require(bool condition, const char* option, const char* expected) {
+  if (condition) return;
+  throw Error(ErrorKind::Argument, std::string("optimizer: ") + option + " must be " + expected,
+              std::string("optimizer.") + option);
+}
+
+std::optional<at::Tensor> optional(const at::Tensor* tensor) {
+  return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt;
+}
+
+// The operators expect step counts that already include this step, and leave everything alone where found_inf is
+// 1: then the count is taken back, or bias correction would drift.
+void takeBackSteps(const std::vector<at::Tensor>& steps, const at::Tensor* found_inf) {
+  if (found_inf) at::_foreach_sub_(steps, std::vector<at::Tensor>(steps.size(), *found_inf));
+}
+
+}  // namespace
+
+// Slots of SGD: the momentum buffer; with dampening also the count of updates. A buffer that starts at zero equals
+// torch's, which starts as a copy of the first gradient, as long as the first update is not dampened.
+Sgd::Sgd(const SgdOptions& options, std::vector<OptimizerGroup> groups)
+    : Optimizer(std::move(groups), options.momentum == 0  ? std::vector<Slot>{}
+                                   : options.dampening == 0 ? std::vector<Slot>{{"momentum_buffer"}}
+                                                            : std::vector<Slot>{{"momentum_buffer"}, {"step", true}}),
+      options_(options) {
+  require(options.momentum >= 0 && options.momentum < 1, "momentum", "at least 0 and below 1");
+  require(options.dampening >= 0 && options.dampening <= 1, "dampening", "between 0 and 1");
+  require(!options.nesterov || (options.momentum > 0 && options.dampening == 0), "nesterov",
+          "used with a momentum above 0 and without dampening");
+}
+
+void Sgd::update(const Bucket& bucket, const at::Tensor* found_inf) {
+  if (options_.momentum != 0 && options_.dampening != 0) {
+    updateDampened(bucket, found_inf);
+  } else {
+    run(bucket, 0, found_inf);
+  }
+}
+
+// Reads the counts, which waits for the device: dampening is rare, and exactness comes first.
+void Sgd::updateDampened(const Bucket& bucket, const at::Tensor* found_inf) {
+  Bucket first{bucket.lr, bucket.weight_decay, {}, {}, {{}, {}}};
+  Bucket later = first;
+  for (size_t i = 0; i < bucket.parameters.size(); ++i) {
+    Bucket& target = bucket.slots[1][i].item<float>() == 0 ? first : later;
+    target.parameters.push_back(bucket.parameters[i]);
+    target.gradients.push_back(bucket.gradients[i]);
+    target.slots[0].push_back(bucket.slots[0][i]);
+  }
+  if (!first.parameters.empty()) run(first, 0, found_inf);
+  if (!later.parameters.empty()) run(later, options_.dampening, found_inf);
+  at::_foreach_add_(bucket.slots[1], 1);
+  takeBackSteps(bucket.slots[1], found_inf);
+}
+
+void Sgd::run(const Bucket& bucket, double dampening, const at::Tensor* found_inf) {
+  const std::vector<at::Tensor> none;
+  at::_fused_sgd_(bucket.parameters, bucket.gradients, options_.momentum == 0 ? none : bucket.slots[0],
+                  bucket.weight_decay, options_.momentum, bucket.lr, dampening, options_.nesterov,
+                  /*maximize=*/false, /*is_first_step=*/false, /*grad_scale=*/std::nullopt, optional(found_inf));
+}
+
+Adam::Adam(const AdamOptions& options, std::vector<OptimizerGroup> groups)
+    : Optimizer(std::move(groups),
+                options.amsgrad
+                    ? std::vector<Slot>{{"step", true}, {"exp_avg"}, {"exp_avg_sq"}, {"max_exp_avg_sq"}}
+                    : std::vector<Slot>{{"step", true}, {"exp_avg"}, {"exp_avg_sq"}}),
+      options_(options) {
+  require(options.beta1 >= 0 && options.beta1 < 1, "betas[0]", "at least 0 and below 1");
+  require(options.beta2 >= 0 && options.beta2 < 1, "betas[1]", "at least 0 and below 1");
+  require(std::isfinite(options.eps) && options.eps >= 0, "eps", "at least 0");
+}
+
+void Adam::update(const Bucket& bucket, const at::Tensor* found_inf) {
+  const std::vector<at::Tensor> none;
+  const auto& steps = bucket.slots[0];
+  at::_foreach_add_(steps, 1);
+  const auto fused = [&](auto&& op) {
+    op(bucket.parameters, bucket.gradients, bucket.slots[1], bucket.slots[2],
+       options_.amsgrad ? bucket.slots[3] : none, steps, bucket.lr, options_.beta1, options_.beta2,
+       bucket.weight_decay, options_.eps, options_.amsgrad, /*maximize=*/false, /*grad_scale=*/std::nullopt,
+       optional(found_inf));
+  };
+  if (options_.decoupled) {
+    fused([](auto&&... arguments) { at::_fused_adamw_(arguments...); });
+  } else {
+    fused([](auto&&... arguments) { at::_fused_adam_(arguments...); });
+  }
+  takeBackSteps(steps, found_inf);
+}
+
+}  // namespace fornax

@@ -1,0 +1,33 @@
+// SGD, Adam and AdamW through libtorch's fused operators (one pass over parameter, gradient and state, CPU and
+// CUDA).
+#pragma once
+
+#include "train/optimizer.h"
+
+namespace fornax {
+
+class Sgd : public Optimizer {
+ public:
+  Sgd(const SgdOptions& options, std::vector<OptimizerGroup> groups);
+
+ protected:
+  void update(const Bucket& bucket, const at::Tensor* found_inf) override;
+
+ private:
+  void updateDampened(const Bucket& bucket, const at::Tensor* found_inf);
+  void run(const Bucket& bucket, double dampening, const at::Tensor* found_inf);
+  SgdOptions options_;
+};
+
+class Adam : public Optimizer {
+ public:
+  Adam(const AdamOptions& options, std::vector<OptimizerGroup> groups);
+
+ protected:
+  void update(const Bucket& bucket, const at::Tensor* found_inf) override;
+
+ private:
+  AdamOptions options_;
+};
+
+}  // namespace fornax

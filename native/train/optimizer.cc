@@ -1,0 +1,95 @@
+#include "train/optimizer.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <map>
+
+#include "core/error.h"
+#include "train/fused_optimizers.h"
+
+namespace fornax {
+
+namespace {
+
+void requireGroup(bool condition, const char* option, const char* expected) {
+  if (condition) return;
+  throw Error(ErrorKind::Argument, std::string("parameter group: ") + option + " must be " + expected,
+              std::string("groups.") + option);
+}
+
+bool sameLayout(const at::Tensor& a, const at::Tensor& b) {
+  for (int64_t dim = 0; dim < a.dim(); ++dim) {
+    if (a.size(dim) != 1 && a.stride(dim) != b.stride(dim)) return false;
+  }
+  return true;
+}
+
+// The fused operators walk parameter, gradient and state as flat memory: a gradient of another layout would be
+// applied to the wrong elements. Autograd normally delivers the parameter's layout.
+at::Tensor inLayoutOf(const at::Tensor& parameter, const at::Tensor& gradient) {
+  if (sameLayout(parameter, gradient)) return gradient;
+  return at::empty_like(parameter).copy_(gradient);
+}
+
+at::Tensor makeSlot(const at::Tensor& parameter, bool scalar) {
+  if (scalar) return at::zeros({}, parameter.options().dtype(at::kFloat).requires_grad(false));
+  return at::zeros_like(parameter, parameter.options().requires_grad(false), at::MemoryFormat::Preserve);
+}
+
+}  // namespace
+
+Optimizer::Optimizer(std::vector<OptimizerGroup> groups, std::vector<Slot> slots) : slots_(std::move(slots)) {
+  for (OptimizerGroup& group : groups) {
+    requireGroup(std::isfinite(group.weight_decay) && group.weight_decay >= 0, "weight_decay", "at least 0");
+    requireGroup(std::isfinite(group.lr_scale) && group.lr_scale >= 0, "lr_scale", "at least 0");
+    std::map<std::pair<c10::Device, c10::ScalarType>, std::vector<Entry>,
+             bool (*)(const std::pair<c10::Device, c10::ScalarType>&, const std::pair<c10::Device, c10::ScalarType>&)>
+        buckets([](const auto& a, const auto& b) {
+          return std::tuple(a.first.type(), a.first.index(), a.second) <
+                 std::tuple(b.first.type(), b.first.index(), b.second);
+        });
+    for (auto& [name, parameter] : group.parameters) {
+      Entry entry{name, parameter, {}};
+      for (const Slot& slot : slots_) entry.slots.push_back(makeSlot(parameter, slot.scalar));
+      buckets[{parameter.device(), parameter.scalar_type()}].push_back(std::move(entry));
+    }
+    for (auto& [key, entries] : buckets) {
+      members_.push_back({group.weight_decay, group.lr_scale, std::move(entries)});
+    }
+  }
+}
+
+void Optimizer::step(double lr, const at::Tensor* found_inf) {
+  for (const Members& members : members_) {
+    Bucket bucket{lr * members.lr_scale, members.weight_decay, {}, {}, {}};
+    bucket.slots.resize(slots_.size());
+    for (const Entry& entry : members.entries) {
+      const at::Tensor& gradient = entry.parameter.grad();
+      if (!gradient.defined()) continue;
+      bucket.parameters.push_back(entry.parameter);
+      bucket.gradients.push_back(inLayoutOf(entry.parameter, gradient));
+      for (size_t slot = 0; slot < slots_.size(); ++slot) bucket.slots[slot].push_back(entry.slots[slot]);
+    }
+    if (!bucket.parameters.empty()) update(bucket, found_inf);
+  }
+}
+
+NamedTensors Optimizer::state() const {
+  NamedTensors state;
+  for (const Members& members : members_) {
+    for (const Entry& entry : members.entries) {
+      for (size_t slot = 0; slot < slots_.size(); ++slot) {
+        state.emplace_back(slots_[slot].name + "/" + entry.name, entry.slots[slot]);
+      }
+    }
+  }
+  return state;
+}
+
+std::unique_ptr<Optimizer> makeOptimizer(const OptimizerOptions& options, std::vector<OptimizerGroup> groups) {
+  if (const auto* sgd = std::get_if<SgdOptions>(&options)) return std::make_unique<Sgd>(*sgd, std::move(groups));
+  return std::make_unique<Adam>(std::get<AdamOptions>(options), std::move(groups));
+}
+
+}  // namespace fornax
