@@ -1,5 +1,6 @@
 /** From a parsed config to the one the jobs read: shorthands spelt out, derived values filled in. */
-import { basename, resolve } from 'node:path';
+import { homedir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
 import type { z } from 'zod';
 import { toCamel } from './case.js';
 import type { Config, configSchema } from './schema.js';
@@ -15,6 +16,11 @@ function defaultRate(optimizer: string, imagesPerStep: number): number {
   return optimizer === 'sgd' ? Number(((0.1 * imagesPerStep) / 256).toPrecision(6)) : 1e-3;
 }
 
+/** YAML knows nothing of the shell's `~`. */
+function expandHome<T extends string | null>(path: T): T | string {
+  return path?.startsWith('~/') ? join(homedir(), path.slice(2)) : path;
+}
+
 /** Fills in what follows from other keys. */
 export function complete(parsed: z.output<typeof configSchema>): Config {
   const { name, data, train, checkpoint, ...rest } = toCamel(parsed);
@@ -22,7 +28,14 @@ export function complete(parsed: z.output<typeof configSchema>): Config {
   return {
     name: name ?? runName(rest.model.name, data),
     ...rest,
-    data: { ...data, resolution: typeof resolution === 'number' ? [resolution, resolution] : resolution },
+    model: { ...rest.model, pretrained: expandHome(rest.model.pretrained) },
+    run: { ...rest.run, dir: expandHome(rest.run.dir) },
+    data: {
+      ...data,
+      path: expandHome(data.path),
+      cache: expandHome(data.cache),
+      resolution: typeof resolution === 'number' ? [resolution, resolution] : resolution,
+    },
     train: {
       ...train,
       lr:

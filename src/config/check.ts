@@ -1,0 +1,78 @@
+/** Rules between keys, which no single key can state. */
+import type { z } from 'zod';
+import { locate, showPath, type Located, type Path } from './located.js';
+import type { Problem } from './problems.js';
+import type { configSchema } from './schema.js';
+
+type Parsed = z.output<typeof configSchema>;
+
+export function checkRules(config: Parsed, root: Located): Problem[] {
+  const problems: Problem[] = [];
+  const refuse = (path: Path, message: string, hint?: string): void => {
+    problems.push({ where: locate(root, path), key: showPath(path), message, ...(hint ? { hint } : {}) });
+  };
+  checkData(config, refuse);
+  checkTrain(config, refuse);
+  return problems;
+}
+
+type Refuse = (path: Path, message: string, hint?: string) => void;
+
+function checkData({ data }: Parsed, refuse: Refuse): void {
+  if (data.path === null && (data.source === 'folder' || data.source === 'auto')) {
+    refuse(
+      ['data', 'path'],
+      'missing; expected the folder of the images',
+      'name it here, or give --data DIR on the command line',
+    );
+  }
+  if (data.val !== null && data.val !== 'auto' && data.val === data.train) {
+    refuse(['data', 'val'], `the training images ("${data.train}") cannot be the validation images too`);
+  }
+  for (const key of ['scale', 'ratio'] as const) {
+    const [low, high] = data.augment[key];
+    if (low > high) refuse(['data', 'augment', key], `expected [smallest, largest], got [${low}, ${high}]`);
+  }
+  if (typeof data.normalize === 'object') {
+    const { mean, std } = data.normalize;
+    const channels = data.channels === 'auto' ? mean.length : data.channels;
+    for (const [key, values] of Object.entries({ mean, std })) {
+      if (values.length !== 1 && values.length !== channels) {
+        refuse(
+          ['data', 'normalize', key],
+          `expected one number for each channel (${channels}), got ${values.length}`,
+        );
+      }
+    }
+  }
+}
+
+function checkTrain({ train, device }: Parsed, refuse: Refuse): void {
+  const { optimizer, schedule } = train;
+  if (optimizer.name === 'sgd' && optimizer.nesterov && optimizer.momentum === 0) {
+    refuse(
+      ['train', 'optimizer', 'nesterov'],
+      'Nesterov momentum needs a momentum above 0',
+      'set nesterov: false',
+    );
+  }
+  if (
+    schedule.name !== 'one_cycle' &&
+    schedule.warmup_steps === null &&
+    schedule.warmup_epochs >= train.epochs
+  ) {
+    refuse(
+      ['train', 'schedule', 'warmup_epochs'],
+      `expected less than train.epochs (${train.epochs}), got ${schedule.warmup_epochs}`,
+    );
+  }
+  if (schedule.name === 'cosine' && train.lr !== 'auto' && schedule.min_lr > train.lr) {
+    refuse(
+      ['train', 'schedule', 'min_lr'],
+      `expected at most train.lr (${train.lr}), got ${schedule.min_lr}`,
+    );
+  }
+  if (train.amp === 'fp16' && device.train === 'cpu') {
+    refuse(['train', 'amp'], 'fp16 needs CUDA, but device.train is cpu', 'use bf16, off or auto');
+  }
+}

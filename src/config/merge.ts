@@ -1,0 +1,40 @@
+/** Lays one config over another: maps are merged key by key, lists and scalars replaced. */
+import type { Located } from './located.js';
+
+/** Keys that take a name alone instead of a map with settings. */
+const named = new Map([
+  ['train.optimizer', 'sgd'],
+  ['train.schedule', 'cosine'],
+]);
+const phases = ['train', 'eval', 'export'];
+
+function isMap(node: Located): node is Located & { value: Map<string, Located> } {
+  return node.value instanceof Map;
+}
+
+/** Spells out a name as the map it stands for, so that settings can be laid over it. */
+function spellOut(node: Located, path: string): Located {
+  if (typeof node.value !== 'string') return node;
+  if (named.has(path)) return { ...node, value: new Map([['name', node]]) };
+  if (path === 'device') return { ...node, value: new Map(phases.map((phase) => [phase, node])) };
+  return node;
+}
+
+export function merge(below: Located | undefined, above: Located, path = ''): Located {
+  if (!isMap(above)) return above;
+  let base = below && spellOut(below, path);
+  const usual = named.get(path);
+  if (usual !== undefined) {
+    const name = above.value.get('name')?.value;
+    if (base && isMap(base) && name !== undefined && base.value.get('name')?.value !== name) {
+      // Another optimizer: the settings of the one below do not apply to it.
+      base = undefined;
+    }
+    base ??= { value: new Map([['name', { value: usual, where: above.where }]]), where: above.where };
+  }
+  const merged = new Map(base && isMap(base) ? base.value : []);
+  for (const [key, value] of above.value) {
+    merged.set(key, merge(merged.get(key), value, path === '' ? key : `${path}.${key}`));
+  }
+  return { ...above, value: merged };
+}
