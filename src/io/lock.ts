@@ -1,0 +1,139 @@
+/**
+ * A lock between processes: a file made with O_EXCL that names its owner and is touched while it is held. One
+ * whose process is dead (same host) or that was not touched for a minute (another host) is taken over.
+ */
+import { randomBytes } from 'node:crypto';
+import { promises as fs, readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import path from 'node:path';
+
+import { AbortedError } from '../errors.js';
+
+const TOUCH_MS = 5_000;
+const STALE_MS = 60_000;
+
+export interface LockOptions {
+  signal?: AbortSignal | undefined;
+  /** Called once if another process holds the lock. */
+  onWait?: ((owner: string) => void) | undefined;
+  /** How often a waiting process looks again, ms. Default 200. */
+  pollMs?: number;
+}
+
+interface Owner {
+  host: string;
+  pid: number;
+  /** When the process began (clock ticks since boot): a restarted container reuses host name and pid. */
+  start: string | null;
+  token: string;
+}
+
+export interface Lock {
+  release(): Promise<void>;
+}
+
+/** Takes the lock `file` if it is free; does not wait. */
+export async function acquireLock(file: string): Promise<Lock | { heldBy: string }> {
+  await fs.mkdir(path.dirname(file), { recursive: true });
+  const token = randomBytes(8).toString('hex');
+  const owner: Owner = { host: hostname(), pid: process.pid, start: startOf(process.pid), token };
+  // Two rounds: one may be needed to take a stale lock away.
+  for (let round = 0; round < 3; round++) {
+    try {
+      await fs.writeFile(file, JSON.stringify(owner), { flag: 'wx' });
+      return hold(file, token);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    const stale = await staleOwner(file);
+    if (stale === null) break;
+    await takeAway(file, stale);
+  }
+  const holder = await readOwner(file);
+  return { heldBy: holder ? `process ${holder.pid} on ${holder.host}` : 'another process' };
+}
+
+function hold(file: string, token: string): Lock {
+  const touch = setInterval(() => {
+    const now = new Date();
+    fs.utimes(file, now, now).catch(() => undefined); // gone or read-only: the work itself is still sound
+  }, TOUCH_MS);
+  touch.unref();
+  return {
+    async release() {
+      clearInterval(touch);
+      const owner = await readOwner(file);
+      if (owner?.token === token) await fs.rm(file, { force: true });
+    },
+  };
+}
+
+/** Start time of a process from /proc, or null if it is gone. */
+function startOf(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // The name in parentheses may hold spaces; the 20th field after it is the start time.
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** Runs `work` while holding the lock `file`; waits until it is free. */
+export async function withLock<T>(
+  file: string,
+  work: () => Promise<T>,
+  options: LockOptions = {},
+): Promise<T> {
+  let told = false;
+  for (;;) {
+    if (options.signal?.aborted) throw new AbortedError(`stopped while waiting for the lock ${file}`);
+    const lock = await acquireLock(file);
+    if ('release' in lock) {
+      try {
+        return await work();
+      } finally {
+        await lock.release();
+      }
+    }
+    if (!told) {
+      told = true;
+      options.onWait?.(lock.heldBy);
+    }
+    await new Promise((resolve) => setTimeout(resolve, options.pollMs ?? 200));
+  }
+}
+
+async function readOwner(file: string): Promise<Owner | null> {
+  try {
+    return JSON.parse(await fs.readFile(file, 'utf8')) as Owner;
+  } catch {
+    return null; // gone, or just being written
+  }
+}
+
+/** The token of an owner that is no more ('' if unreadable), or null while the lock is held or already gone. */
+async function staleOwner(file: string): Promise<string | null> {
+  const stat = await fs.stat(file).catch(() => null);
+  if (!stat) return null;
+  const owner = await readOwner(file);
+  const age = Date.now() - stat.mtimeMs;
+  if (owner === null) return age > STALE_MS ? '' : null;
+  if (owner.host !== hostname()) return age > STALE_MS ? owner.token : null;
+  const start = startOf(owner.pid);
+  return start === null || start !== owner.start ? owner.token : null;
+}
+
+/** Only one waiter wins the rename; if what it moved is not the stale lock after all, it is put back. */
+async function takeAway(file: string, staleToken: string): Promise<void> {
+  const aside = `${file}.stale-${randomBytes(6).toString('hex')}`;
+  try {
+    await fs.rename(file, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw error;
+  }
+  const moved = await readOwner(aside);
+  if (moved !== null && moved.token !== staleToken) await fs.link(aside, file).catch(() => undefined);
+  await fs.rm(aside, { force: true });
+}

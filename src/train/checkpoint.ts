@@ -1,0 +1,262 @@
+/**
+ * Checkpoints: each is a folder with the model, what else a resume needs as tensors, and state.json with the
+ * checksums of both. It is written beside its place and committed by one rename, so that it is there as a whole or
+ * not at all. The newest few and the best one are kept; the one a run was resumed from is never removed.
+ */
+import { createHash } from 'node:crypto';
+import { promises as fs } from 'node:fs';
+import path from 'node:path';
+
+import { z } from 'zod';
+
+import { FornaxError, TrainError } from '../errors.js';
+import { removeFolderAtomically, sweepOrphans, writeFolderAtomically } from '../io/atomic.js';
+import { fileSha256, readSafetensors, writeError, writeSafetensors } from '../io/safetensors.js';
+import type { NativeTensor } from '../native/contract.js';
+
+const FOLDER = /^step-(\d{8,})(?:-(\d+))?$/;
+export const MODEL_FILE = 'model.safetensors';
+export const OPTIMIZER_FILE = 'optimizer.safetensors';
+const STATE_FILE = 'state.json';
+const STATE_VERSION = 1;
+
+const bestSchema = z.object({ step: z.int(), epoch: z.int(), value: z.number() });
+const epochRecordSchema = z.object({
+  epoch: z.int(),
+  step: z.int(),
+  loss: z.number(),
+  lr: z.number(),
+  evaluation: z
+    .object({ loss: z.number().nullable(), top1: z.number(), top5: z.number(), samples: z.int() })
+    .nullable(),
+});
+
+/** state.json without its checksums. Keys are snake_case, as in every file. */
+const stateSchema = z.object({
+  version: z.literal(STATE_VERSION),
+  /** Optimizer steps done. */
+  step: z.int().min(0),
+  /** Completed epochs (trained and evaluated), and optimizer steps done in the one that is running. */
+  epoch: z.int().min(0),
+  epoch_step: z.int().min(0),
+  steps_per_epoch: z.int().min(1),
+  /** Sum of the losses of the running epoch's steps. */
+  epoch_loss_sum: z.number(),
+  best: bestSchema.nullable(),
+  history: z.array(epochRecordSchema),
+  /** The resolved options of the run, to compare with on resume. */
+  config: z.record(z.string(), z.unknown()),
+  data_fingerprint: z.string(),
+  graph_hash: z.string(),
+  /** Bytes of events.jsonl that belong to this checkpoint; the rest is cut off on resume. */
+  log_bytes: z.int().min(0),
+  /** What else the writer of the log needs to go on. */
+  log_state: z.unknown(),
+  created: z.string(),
+});
+const fileSchema = z.object({
+  sha256: z.string(),
+  state: stateSchema,
+  files: z.record(z.string(), z.object({ sha256: z.string(), bytes: z.int() })),
+});
+
+export type CheckpointState = z.infer<typeof stateSchema>;
+export type EpochRecord = z.infer<typeof epochRecordSchema>;
+export type BestRecord = z.infer<typeof bestSchema>;
+
+export interface Checkpoint {
+  path: string;
+  state: CheckpointState;
+}
+
+export interface CheckpointContents {
+  state: Omit<CheckpointState, 'version' | 'created'>;
+  /** Writes the model to the given file. */
+  saveModel(file: string): Promise<void>;
+  /** TrainSession.snapshot(); read, not disposed. */
+  optimizer: Record<string, NativeTensor>;
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
+
+/** The checkpoints of one run, in one folder. The caller holds the run's lock. */
+export class CheckpointStore {
+  private protectedPath: string | null = null;
+
+  /**
+   * @param folder is made when the first checkpoint is written.
+   * @param options.keep how many of the newest to keep, at least 2 (one may turn out to be damaged).
+   */
+  constructor(
+    readonly folder: string,
+    private readonly options: { keep?: number } = {},
+  ) {}
+
+  /** Removes what an interrupted writer left. */
+  async sweep(): Promise<string[]> {
+    return sweepOrphans(this.folder, { all: true });
+  }
+
+  /** Paths, newest first. Nothing is read. */
+  async list(): Promise<{ path: string; step: number }[]> {
+    const names = await fs.readdir(this.folder).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return [];
+      throw error;
+    });
+    return names
+      .map((name) => ({ name, match: FOLDER.exec(name) }))
+      .filter(({ match }) => match !== null)
+      .map(({ name, match }) => ({
+        path: path.join(this.folder, name),
+        step: Number(match![1]),
+        repeat: Number(match![2] ?? 0),
+      }))
+      .sort((a, b) => b.step - a.step || b.repeat - a.repeat)
+      .map(({ path, step }) => ({ path, step }));
+  }
+
+  /** Writes and commits one, then removes those that are no longer kept. Returns its path. */
+  async save(contents: CheckpointContents): Promise<string> {
+    const target = await this.freePath(contents.state.step);
+    const state: CheckpointState = {
+      ...contents.state,
+      version: STATE_VERSION,
+      created: new Date().toISOString(),
+    };
+    try {
+      await writeFolderAtomically(target, async (folder) => {
+        const model = path.join(folder, MODEL_FILE);
+        await contents.saveModel(model);
+        const optimizer = await writeSafetensors(
+          path.join(folder, OPTIMIZER_FILE),
+          Object.entries(contents.optimizer),
+        );
+        const files = {
+          [MODEL_FILE]: { sha256: await fileSha256(model), bytes: (await fs.stat(model)).size },
+          [OPTIMIZER_FILE]: optimizer,
+        };
+        const body = { state, files };
+        const text = JSON.stringify({ sha256: sha256(JSON.stringify(body)), ...body });
+        await fs.writeFile(path.join(folder, STATE_FILE), text + '\n');
+      });
+    } catch (error) {
+      throw error instanceof FornaxError ? error : writeError(error, target);
+    }
+    await this.prune(state.best?.step ?? null);
+    return target;
+  }
+
+  /** A folder name for this step; a step may be written again (before and after its evaluation). */
+  private async freePath(step: number): Promise<string> {
+    const name = `step-${String(step).padStart(8, '0')}`;
+    const taken = new Set((await this.list()).map((entry) => path.basename(entry.path)));
+    let free = name;
+    for (let repeat = 1; taken.has(free); repeat++) free = `${name}-${repeat}`;
+    return path.join(this.folder, free);
+  }
+
+  /**
+   * Reads and verifies one checkpoint: every file is there and has its checksum.
+   *
+   * @throws TrainError saying what is wrong with it.
+   */
+  async load(folder: string): Promise<Checkpoint> {
+    const damaged = (what: string, cause?: unknown): TrainError =>
+      new TrainError({
+        what: `the checkpoint is damaged: ${what}`,
+        where: folder,
+        fix: 'use an older checkpoint, or start over with --force',
+        cause,
+      });
+    let parsed: z.infer<typeof fileSchema>;
+    let body: { state: unknown; files: unknown };
+    try {
+      const json = JSON.parse(await fs.readFile(path.join(folder, STATE_FILE), 'utf8')) as typeof body;
+      const version = (json as { state?: { version?: unknown } }).state?.version;
+      if (typeof version === 'number' && version > STATE_VERSION) {
+        throw new TrainError({
+          what: `the checkpoint has format version ${version}; this Fornax reads up to ${STATE_VERSION}`,
+          where: folder,
+          fix: 'resume with the version of Fornax that wrote it, or a newer one',
+        });
+      }
+      parsed = fileSchema.parse(json);
+      body = { state: json.state, files: json.files };
+    } catch (error) {
+      if (error instanceof TrainError) throw error;
+      throw damaged(`${STATE_FILE} cannot be read (${(error as Error).message.split('\n')[0]})`, error);
+    }
+    if (sha256(JSON.stringify(body)) !== parsed.sha256)
+      throw damaged(`${STATE_FILE} does not have its checksum`);
+    for (const name of [MODEL_FILE, OPTIMIZER_FILE]) {
+      const expected = parsed.files[name];
+      if (!expected) throw damaged(`${STATE_FILE} does not list ${name}`);
+      const file = path.join(folder, name);
+      const stat = await fs.stat(file).catch(() => null);
+      if (!stat) throw damaged(`${name} is missing`);
+      if (stat.size !== expected.bytes)
+        throw damaged(`${name} has ${stat.size} bytes instead of ${expected.bytes}`);
+      if ((await fileSha256(file)) !== expected.sha256) throw damaged(`${name} does not have its checksum`);
+    }
+    return { path: folder, state: parsed.state };
+  }
+
+  /** The tensors of a checkpoint's optimizer file. */
+  async optimizer(checkpoint: Checkpoint): Promise<Record<string, NativeTensor>> {
+    const { tensors } = await readSafetensors(path.join(checkpoint.path, OPTIMIZER_FILE));
+    return Object.fromEntries(tensors);
+  }
+
+  /**
+   * The newest checkpoint that is whole, or null if there are none at all. From now on it is never removed.
+   *
+   * @param warn is told of each damaged one that was passed over.
+   * @throws TrainError if there are checkpoints but every one is damaged.
+   */
+  async newest(warn: (message: string) => void): Promise<Checkpoint | null> {
+    const entries = await this.list();
+    let last: unknown;
+    for (const entry of entries) {
+      try {
+        const checkpoint = await this.load(entry.path);
+        this.protectedPath = checkpoint.path;
+        return checkpoint;
+      } catch (error) {
+        if (!(error instanceof TrainError)) throw error;
+        last = error;
+        warn(`${error.what}; falling back to an older one (${entry.path})`);
+      }
+    }
+    if (entries.length === 0) return null;
+    throw new TrainError({
+      what: `none of the ${entries.length} checkpoints is whole`,
+      where: this.folder,
+      fix: 'start over with --force',
+      cause: last,
+    });
+  }
+
+  /** The checkpoint of the best epoch, as recorded in `best`; null if it is gone or damaged. */
+  async best(best: BestRecord | null): Promise<Checkpoint | null> {
+    if (!best) return null;
+    for (const entry of await this.list()) {
+      if (entry.step !== best.step) continue;
+      const checkpoint = await this.load(entry.path).catch(() => null);
+      if (checkpoint) return checkpoint;
+    }
+    return null;
+  }
+
+  private async prune(bestStep: number | null): Promise<void> {
+    const keep = Math.max(2, this.options.keep ?? 2);
+    const entries = await this.list();
+    // Of a step that was written twice the newer one counts.
+    const best = entries.find((entry) => entry.step === bestStep);
+    for (const entry of entries.slice(keep)) {
+      if (entry.path === best?.path || entry.path === this.protectedPath) continue;
+      await removeFolderAtomically(entry.path);
+    }
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * The folder of a run: `runs/<name>/` with config.yaml (resolved), events.jsonl, checkpoints/, model.safetensors
+ * and summary.json. One process at a time may write to it.
+ */
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, promises as fs, writeSync } from 'node:fs';
+import path from 'node:path';
+
+import { stringify } from 'yaml';
+
+import { toSnake } from '../config/case.js';
+import { TrainError } from '../errors.js';
+import { sweepOrphans, writeFileAtomic } from '../io/atomic.js';
+import { acquireLock, type Lock } from '../io/lock.js';
+import { writeError } from '../io/safetensors.js';
+
+/** Where the parts of a run lie. */
+export function runPaths(folder: string): {
+  config: string;
+  events: string;
+  checkpoints: string;
+  model: string;
+  previousModel: string;
+  summary: string;
+  lock: string;
+} {
+  return {
+    config: path.join(folder, 'config.yaml'),
+    events: path.join(folder, 'events.jsonl'),
+    checkpoints: path.join(folder, 'checkpoints'),
+    model: path.join(folder, 'model.safetensors'),
+    previousModel: path.join(folder, 'model.previous.safetensors'),
+    summary: path.join(folder, 'summary.json'),
+    lock: path.join(folder, '.lock'),
+  };
+}
+
+export class RunFolder {
+  readonly paths: ReturnType<typeof runPaths>;
+  private events: number | null = null;
+
+  private constructor(
+    readonly folder: string,
+    private readonly lock: Lock,
+  ) {
+    this.paths = runPaths(folder);
+  }
+
+  /**
+   * Makes the folder if need be, locks it and sweeps what interrupted writers left.
+   *
+   * @throws TrainError if another process trains in it.
+   */
+  static async open(folder: string): Promise<RunFolder> {
+    const absolute = path.resolve(folder);
+    try {
+      await fs.mkdir(absolute, { recursive: true });
+    } catch (error) {
+      throw writeError(error, absolute);
+    }
+    const lock = await acquireLock(runPaths(absolute).lock);
+    if ('heldBy' in lock) {
+      throw new TrainError({
+        what: `another process trains in this run's folder (${lock.heldBy})`,
+        where: absolute,
+        fix: 'wait for it, stop it, or give this run another name (--set name=…)',
+      });
+    }
+    await sweepOrphans(absolute, { all: true });
+    return new RunFolder(absolute, lock);
+  }
+
+  async writeConfig(config: object): Promise<void> {
+    const text = `# The resolved configuration of this run, written by Fornax.\n${stringify(toSnake(config))}`;
+    await writeFileAtomic(this.paths.config, text);
+  }
+
+  async writeSummary(summary: object): Promise<void> {
+    await writeFileAtomic(this.paths.summary, JSON.stringify(toSnake(summary), null, 2) + '\n');
+  }
+
+  /**
+   * Opens the event log, cut back to `keepBytes` (0: empty).
+   *
+   * @returns how many bytes were cut off.
+   */
+  openLog(keepBytes: number): number {
+    this.events = openSync(this.paths.events, 'a+');
+    const present = fstatSync(this.events).size;
+    if (keepBytes > present) {
+      throw new TrainError({
+        what: `the event log has ${present} bytes, but the checkpoint was written when it had ${keepBytes}`,
+        where: this.paths.events,
+        fix: 'restore the file, or start over with --force',
+      });
+    }
+    ftruncateSync(this.events, keepBytes);
+    return present - keepBytes;
+  }
+
+  /** Appends one record to events.jsonl. */
+  append(record: Record<string, unknown>): void {
+    if (this.events === null) return;
+    writeSync(this.events, JSON.stringify(record) + '\n');
+  }
+
+  /** Flushes the log to the disk and returns its size: what a checkpoint that is about to be written covers. */
+  commitLog(): number {
+    if (this.events === null) return 0;
+    fsyncSync(this.events);
+    return fstatSync(this.events).size;
+  }
+
+  /**
+   * Clears the folder for a run from the start (`--force`). Only what Fornax wrote goes; an existing model is kept
+   * as model.previous.safetensors.
+   */
+  async clear(): Promise<void> {
+    const { paths } = this;
+    await fs.rename(paths.model, paths.previousModel).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+    });
+    for (const name of [paths.checkpoints, paths.events, paths.summary]) {
+      await fs.rm(name, { recursive: true, force: true });
+    }
+  }
+
+  /** Releases the lock. */
+  async close(): Promise<void> {
+    if (this.events !== null) closeSync(this.events);
+    this.events = null;
+    await this.lock.release();
+  }
+}
