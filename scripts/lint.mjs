@@ -1,0 +1,49 @@
+/** `npm run lint [-- --fix]`: eslint, prettier and clang-format over everything that is in git or about to be. */
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { checkNode, report, root } from './bootstrap.mjs';
+import { clangFormat } from './clang_format.mjs';
+
+const fix = process.argv.includes('--fix');
+
+/** Files of the working tree that git does not ignore. */
+function files(...patterns) {
+  const list = spawnSync('git', ['ls-files', '-z', '-co', '--exclude-standard', '--', ...patterns], {
+    cwd: root,
+    encoding: 'utf8',
+    maxBuffer: 2 ** 26,
+  });
+  if (list.status !== 0) throw new Error(`git ls-files failed: ${list.stderr}`);
+  const deleted = spawnSync('git', ['ls-files', '-z', '-d'], { cwd: root, encoding: 'utf8' }).stdout.split('\0');
+  return list.stdout.split('\0').filter((file) => file && !deleted.includes(file));
+}
+
+function check(name, command, args) {
+  const started = performance.now();
+  const result = spawnSync(command, args, { cwd: root, stdio: 'inherit' });
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  const passed = result.status === 0;
+  process.stdout.write(`${passed ? 'passed' : 'FAILED'}: ${name} (${seconds} s)\n`);
+  return passed;
+}
+
+const bin = (name) => join(root, 'node_modules', '.bin', name);
+
+try {
+  checkNode();
+  const results = [
+    check('eslint', bin('eslint'), ['--max-warnings=0', ...(fix ? ['--fix'] : []), '.']),
+    check('prettier', bin('prettier'), [fix ? '--write' : '--check', '--log-level=warn', '.']),
+    check('clang-format', await clangFormat(), [
+      ...(fix ? ['-i'] : ['--dry-run', '--Werror']),
+      '--style=file',
+      ...files('native/*.cc', 'native/*.h'),
+    ]),
+  ];
+  if (results.includes(false)) {
+    process.stdout.write('fix: npm run lint -- --fix repairs formatting; the rest is by hand\n');
+    process.exitCode = 1;
+  }
+} catch (error) {
+  process.exitCode = report(error);
+}

@@ -1,0 +1,54 @@
+/** `npm run quickstart|build|conformance|bench` and `npm test`: prepares what is missing, then runs the command. */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { bootstrap, BootstrapError, report, root, run } from './bootstrap.mjs';
+
+const [command, ...args] = process.argv.slice(2);
+
+/** Test files are run two at a time: each starts native threads of its own. */
+const TEST_CONCURRENCY = 2;
+
+function testCommand(args) {
+  const folder = join(root, 'build/dev/test');
+  const names = args.filter((arg) => !arg.startsWith('-'));
+  const files = readdirSync(folder, { recursive: true })
+    .filter((file) => file.endsWith('.test.js'))
+    .filter((file) => names.length === 0 || names.some((name) => file.includes(name)))
+    .sort();
+  if (files.length === 0) throw new BootstrapError(`no test file matches ${names.join(', ')}`);
+  return [
+    '--enable-source-maps',
+    '--test',
+    '--test-reporter=spec',
+    `--test-concurrency=${TEST_CONCURRENCY}`,
+    ...args.filter((arg) => arg.startsWith('-')),
+    ...files.map((file) => join(folder, file)),
+  ];
+}
+
+const commands = {
+  build: () => undefined,
+  test: () => testCommand(args),
+  quickstart: () => ['dist/cli/main.js', 'quickstart', ...args],
+  conformance: () => ['--enable-source-maps', 'build/dev/test/conformance/main.js', ...args],
+  bench: () => ['--enable-source-maps', 'build/dev/bench/main.js', ...args],
+};
+
+async function main() {
+  if (!Object.hasOwn(commands, command ?? '')) {
+    throw new BootstrapError(`usage: node scripts/run.mjs ${Object.keys(commands).join('|')} [arguments]`);
+  }
+  await bootstrap();
+  const line = commands[command]();
+  if (!line) return 0;
+  const script = line.find((arg) => arg.endsWith('.js'));
+  if (script && !existsSync(join(root, script)) && !existsSync(script)) {
+    throw new BootstrapError(`${script} does not exist in this version of the sources`);
+  }
+  return run(process.execPath, line);
+}
+
+main().then(
+  (code) => (process.exitCode = code),
+  (error) => (process.exitCode = report(error)),
+);

@@ -1,0 +1,40 @@
+/** Opens libtorch's libraries and then the addon. Used by the process itself and by the child that tries it first. */
+import { createRequire } from 'node:module';
+import type { NativeAddon } from './contract.js';
+
+/** What the loader addon (native/loader) offers. */
+interface LoaderAddon {
+  /** Null when it is loaded, else the dynamic linker's words. */
+  open(path: string): string | null;
+  isLoaded(name: string): boolean;
+  /** Sets an environment variable of the process unless it is set. */
+  setDefault(name: string, value: string): void;
+}
+
+export interface OpenRequest {
+  loader: string;
+  /** Absolute paths, dependencies first. */
+  libraries: string[];
+  addon: string;
+}
+
+/**
+ * How long libgomp's workers spin at the end of a parallel region before they sleep. Its default (300,000 turns)
+ * costs tens of milliseconds whenever another process takes one of the cores; none at all costs a wake-up per
+ * region. Read by libgomp once, when it is loaded.
+ */
+const OPENMP_DEFAULTS: Record<string, string> = { GOMP_SPINCOUNT: '20000' };
+
+/** @throws Error with the dynamic linker's message, preceded by the file that it is about */
+export function openAddon(request: OpenRequest): NativeAddon {
+  const require = createRequire(import.meta.url);
+  const loader = require(request.loader) as LoaderAddon;
+  if (!process.env.OMP_WAIT_POLICY) {
+    for (const [name, value] of Object.entries(OPENMP_DEFAULTS)) loader.setDefault(name, value);
+  }
+  for (const path of request.libraries) {
+    const reason = loader.open(path);
+    if (reason !== null) throw new Error(`${path} cannot be loaded: ${reason}`);
+  }
+  return require(request.addon) as NativeAddon;
+}
