@@ -1,0 +1,69 @@
+/** What a model knows about itself beside its graph and weights; travels in the model file. */
+import { z } from 'zod';
+
+const size = z.int().min(1).max(65_536);
+
+/**
+ * From a decoded image to the model's input. Evaluation during training, `fornax eval` and `fornax predict` all
+ * follow it, so that a model sees in use what it was measured on.
+ */
+const preprocessingSchema = z.strictObject({
+  /** 1: grayscale, 3: RGB. */
+  channels: z.union([z.literal(1), z.literal(3)]),
+  /** Height and width of the model's input, pixels. */
+  size: z.tuple([size, size]),
+  /**
+   * `resize_crop`: shorter side to `resize` (bilinear, antialiased), then the centre; `none`: images must have
+   * the size already.
+   */
+  crop: z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('resize_crop'), resize: size }),
+    z.strictObject({ kind: z.literal('none') }),
+  ]),
+  /** Per channel, for pixels scaled to 0…1: (x / 255 − mean) / std. */
+  normalize: z
+    .strictObject({ mean: z.array(z.number()).min(1).max(3), std: z.array(z.number().gt(0)).min(1).max(3) })
+    .nullable(),
+});
+
+const metricsSchema = z.record(z.string().max(200), z.number().nullable());
+
+/** As it stands in the file's metadata, key by key (snake_case). */
+export const infoSchema = z.strictObject({
+  /** Architecture or class name: `resnet18`. */
+  name: z.string().max(1000),
+  /** `classification`, or `custom` for a model of the user's own. */
+  task: z.string().max(200),
+  /** Class names by index; empty for a model without classes. */
+  labels: z.array(z.string().max(10_000)).max(1_000_000),
+  /** Example inputs the graph was traced with. */
+  inputs: z
+    .array(
+      z.strictObject({
+        name: z.string().max(1000),
+        shape: z.array(z.int().min(0)).max(16),
+        dtype: z.enum([
+          'float32',
+          'float64',
+          'float16',
+          'bfloat16',
+          'int64',
+          'int32',
+          'int16',
+          'int8',
+          'uint8',
+          'bool',
+        ]),
+      }),
+    )
+    .max(1000),
+  preprocessing: preprocessingSchema.nullable(),
+  /** Where the weights come from: run, data, settings, versions, time. */
+  provenance: z.record(z.string().max(200), z.unknown()),
+  /** Figures of the weights, by name: `top1`, `loss`. */
+  metrics: metricsSchema,
+});
+
+export type ModelInfo = z.infer<typeof infoSchema>;
+export type Preprocessing = z.infer<typeof preprocessingSchema>;
+export type InputSpec = ModelInfo['inputs'][number];

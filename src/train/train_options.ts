@@ -1,0 +1,134 @@
+/** From the configuration to the options of the native training session. */
+import type { Config } from '../config/schema.js';
+import { ConfigError } from '../errors.js';
+import type { Graph } from '../graph/format.js';
+import type {
+  Modes,
+  Normalize,
+  OptimizerOptions,
+  ParameterGroup,
+  ScheduleOptions,
+  TrainOptions,
+} from '../native/contract.js';
+import { nearest } from '../nearest.js';
+import type { Amp } from './devices.js';
+
+type TrainConfig = Config['train'];
+
+/** A prefix is a whole path: `layer1` covers `layer1.0.conv1`, not `layer10`. */
+export function isUnder(name: string, prefix: string): boolean {
+  return name === prefix || name.startsWith(prefix + '.');
+}
+
+/**
+ * Parameters that are trained, in groups of equal weight decay. Frozen ones are in none.
+ *
+ * @throws ConfigError if `frozen` names something the model does not have, or leaves nothing to train.
+ */
+export function parameterGroups(
+  graph: Graph,
+  train: Pick<TrainConfig, 'frozen' | 'weightDecay' | 'decayNormAndBias'>,
+): ParameterGroup[] {
+  const parameters = graph.parameters.filter(({ kind }) => kind === 'parameter');
+  for (const prefix of train.frozen) {
+    if (graph.parameters.some(({ name }) => isUnder(name, prefix))) continue;
+    const paths = new Set<string>();
+    for (const { name } of graph.parameters) {
+      const parts = name.split('.');
+      for (let i = 1; i <= parts.length; i++) paths.add(parts.slice(0, i).join('.'));
+    }
+    const near = nearest(prefix, paths);
+    throw new ConfigError({
+      what: `the model has no module or parameter '${prefix}'`,
+      where: 'train.frozen',
+      fix: near ? `did you mean '${near}'?` : 'see `model.summary()` for the paths',
+    });
+  }
+  const trained = parameters.filter(({ name }) => !train.frozen.some((prefix) => isUnder(name, prefix)));
+  if (trained.length === 0)
+    throw new ConfigError({ what: 'no parameter is left to train', where: 'train.frozen' });
+  const group = (members: typeof trained, weightDecay: number): ParameterGroup[] =>
+    members.length === 0 ? [] : [{ parameters: members.map(({ name }) => name), weight_decay: weightDecay }];
+  if (train.decayNormAndBias) return group(trained, train.weightDecay);
+  return [
+    ...group(
+      trained.filter(({ shape }) => shape.length > 1),
+      train.weightDecay,
+    ),
+    ...group(
+      trained.filter(({ shape }) => shape.length <= 1),
+      0,
+    ),
+  ];
+}
+
+/** Training modes; batch norm under a frozen prefix uses its running statistics. */
+export function trainModes(frozen: readonly string[]): Modes {
+  return {
+    dropout: 'train',
+    batch_norm: 'train',
+    stochastic_depth: 'train',
+    overrides: frozen.map((prefix) => ({ prefix, kind: 'batch_norm', mode: 'eval' })),
+  };
+}
+
+export function optimizerOptions(optimizer: TrainConfig['optimizer']): OptimizerOptions {
+  return optimizer.name === 'sgd'
+    ? { name: 'sgd', momentum: optimizer.momentum, nesterov: optimizer.nesterov && optimizer.momentum > 0 }
+    : { name: 'adamw', betas: optimizer.betas, eps: optimizer.eps };
+}
+
+/** @param stepsPerEpoch optimizer steps */
+export function scheduleOptions(
+  train: Pick<TrainConfig, 'schedule' | 'lr' | 'epochs'>,
+  stepsPerEpoch: number,
+): ScheduleOptions {
+  const { schedule, lr } = train;
+  const total = train.epochs * stepsPerEpoch;
+  if (schedule.name === 'one_cycle') {
+    return {
+      name: 'one_cycle',
+      max_lr: lr,
+      total_steps: total,
+      pct_start: schedule.pctStart,
+      div_factor: schedule.divFactor,
+      final_div_factor: schedule.finalDivFactor,
+    };
+  }
+  const warmup = schedule.warmupSteps ?? Math.round(schedule.warmupEpochs * stepsPerEpoch);
+  if (warmup >= total && warmup > 0) {
+    throw new ConfigError({
+      what: `the warm-up of ${warmup} steps is as long as the whole training (${total} steps)`,
+      where: 'train.schedule',
+      fix: 'shorten warmup_epochs or warmup_steps, or train longer',
+    });
+  }
+  return schedule.name === 'cosine'
+    ? { name: 'cosine', lr, min_lr: schedule.minLr, total_steps: total, warmup_steps: warmup }
+    : { name: 'constant', lr, warmup_steps: warmup };
+}
+
+export function trainOptions(
+  graph: Graph,
+  train: TrainConfig,
+  context: { device: string; amp: Amp; loss: Graph; stepsPerEpoch: number; normalize: Normalize | null },
+): TrainOptions {
+  return {
+    device: context.device,
+    loss: context.loss,
+    optimizer: optimizerOptions(train.optimizer),
+    groups: parameterGroups(graph, train),
+    schedule: scheduleOptions(train, context.stepsPerEpoch),
+    amp: context.amp,
+    channels_last: train.channelsLast === 'auto' ? true : train.channelsLast,
+    cudnn_benchmark: train.cudnnBenchmark,
+    tf32: train.tf32,
+    flush_denormal: train.flushDenormal,
+    ...(train.threads === 'auto' ? {} : { threads: train.threads }),
+    seed: train.seed,
+    modes: trainModes(train.frozen),
+    ...(context.normalize ? { normalize: context.normalize } : {}),
+    grad_accum: train.gradAccum,
+    ...(train.clipNorm === null ? {} : { clip_norm: train.clipNorm }),
+  };
+}
