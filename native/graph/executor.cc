@@ -1,0 +1,298 @@
+#include "graph/executor.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <sstream>
+#include <utility>
+
+#include "core/error.h"
+
+namespace fornax {
+
+namespace {
+
+using Slots = std::vector<at::Tensor>;
+
+int64_t floorDivide(int64_t a, int64_t b) {
+  int64_t quotient = a / b;
+  return (a % b != 0 && ((a < 0) != (b < 0))) ? quotient - 1 : quotient;
+}
+
+int64_t evaluate(const SizeExpr& expr, const Slots& slots) {
+  switch (expr.op) {
+    case SizeExpr::Op::Constant: return expr.value;
+    case SizeExpr::Op::Size: {
+      const at::Tensor& tensor = slots[expr.slot];
+      TORCH_CHECK(tensor.defined(), "size of a tensor that was not computed");
+      return tensor.size(expr.dim);
+    }
+    default: break;
+  }
+  int64_t left = evaluate(*expr.left, slots);
+  int64_t right = evaluate(*expr.right, slots);
+  int64_t result = 0;
+  bool overflow = false;
+  switch (expr.op) {
+    case SizeExpr::Op::Add: overflow = __builtin_add_overflow(left, right, &result); break;
+    case SizeExpr::Op::Sub: overflow = __builtin_sub_overflow(left, right, &result); break;
+    case SizeExpr::Op::Mul: overflow = __builtin_mul_overflow(left, right, &result); break;
+    case SizeExpr::Op::FloorDiv:
+    case SizeExpr::Op::Mod:
+      TORCH_CHECK(right != 0, "division by zero in a size expression");
+      overflow = right == -1 && left == INT64_MIN;
+      if (!overflow) {
+        result = expr.op == SizeExpr::Op::FloorDiv ? floorDivide(left, right) : left - floorDivide(left, right) * right;
+      }
+      break;
+    case SizeExpr::Op::Min: result = std::min(left, right); break;
+    case SizeExpr::Op::Max: result = std::max(left, right); break;
+    default: break;
+  }
+  TORCH_CHECK(!overflow, "overflow in a size expression");
+  return result;
+}
+
+std::string print(const SizeExpr& expr) {
+  static const char* const kSymbols[] = {"", "", "+", "-", "*", "//", "%", "min", "max"};
+  if (expr.op == SizeExpr::Op::Constant) return std::to_string(expr.value);
+  if (expr.op == SizeExpr::Op::Size) {
+    return "size(slot " + std::to_string(expr.slot) + ", " + std::to_string(expr.dim) + ")";
+  }
+  return "(" + print(*expr.left) + " " + kSymbols[static_cast<int>(expr.op)] + " " + print(*expr.right) + ")";
+}
+
+void checkGuard(const GuardSpec& guard, const Slots& slots) {
+  static const char* const kSymbols[] = {"==", "!=", "<", "<=", ">", ">="};
+  int64_t left = evaluate(*guard.left, slots);
+  int64_t right = evaluate(*guard.right, slots);
+  bool holds = false;
+  switch (guard.compare) {
+    case GuardSpec::Compare::Equal: holds = left == right; break;
+    case GuardSpec::Compare::NotEqual: holds = left != right; break;
+    case GuardSpec::Compare::Less: holds = left < right; break;
+    case GuardSpec::Compare::LessEqual: holds = left <= right; break;
+    case GuardSpec::Compare::Greater: holds = left > right; break;
+    case GuardSpec::Compare::GreaterEqual: holds = left >= right; break;
+  }
+  if (holds) return;
+  const char* symbol = kSymbols[static_cast<int>(guard.compare)];
+  throw Error(ErrorKind::Guard,
+              "the input's size does not fit the traced graph: it was traced with " + print(*guard.left) + " " + symbol +
+                  " " + print(*guard.right) + ", here " + std::to_string(left) + " and " + std::to_string(right),
+              guard.path.empty() ? "the root module" : "module " + guard.path,
+              "use the resolution the model was traced with, or trace it again from its source");
+}
+
+std::string shapesOf(const std::vector<c10::IValue>& stack) {
+  std::ostringstream text;
+  for (const auto& value : stack) {
+    if (value.isTensor() && value.toTensor().defined()) {
+      if (text.tellp() > 0) text << ", ";
+      text << value.toTensor().toString() << value.toTensor().sizes();
+    }
+  }
+  return text.str();
+}
+
+class Run {
+ public:
+  Run(const Graph& graph, const RunContext& context)
+      : graph_(graph), context_(context), slots_(graph.spec().slots) {}
+
+  std::vector<at::Tensor> run(std::vector<at::Tensor> inputs) {
+    fill(std::move(inputs));
+    for (int guard : graph_.initialGuards()) checkGuard(graph_.spec().guards[guard], slots_);
+    const auto& nodes = graph_.nodes();
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      if (context_.stop != nullptr && context_.stop->load(std::memory_order_relaxed)) {
+        throw Error(ErrorKind::Aborted, "the run was stopped");
+      }
+      runNode(i, nodes[i]);
+    }
+    std::vector<at::Tensor> outputs;
+    outputs.reserve(graph_.outputs().size());
+    for (const auto& port : graph_.outputs()) outputs.push_back(slots_[port.slot]);
+    return outputs;
+  }
+
+ private:
+  void fill(std::vector<at::Tensor> inputs) {
+    const auto& ports = graph_.inputs();
+    if (inputs.size() != ports.size()) {
+      throw Error(ErrorKind::Argument, "the model takes " + std::to_string(ports.size()) + " inputs, got " +
+                                           std::to_string(inputs.size()));
+    }
+    for (size_t i = 0; i < ports.size(); ++i) slots_[ports[i].slot] = std::move(inputs[i]);
+    const auto& parameters = graph_.parameters();
+    if (parameters.empty()) return;
+    if (context_.parameters == nullptr || context_.parameters->size() != parameters.size()) {
+      throw Error(ErrorKind::Argument, "the run has not as many parameters as the graph");
+    }
+    for (size_t i = 0; i < parameters.size(); ++i) slots_[parameters[i].slot] = (*context_.parameters)[i];
+  }
+
+  void runNode(size_t index, const Node& node) {
+    stack_ = node.stack;
+    try {
+      // Sizes first: a tensor argument may be moved out of its slot.
+      for (const auto& argument : node.dynamic) putValue(node, index, argument);
+      for (const auto& argument : node.dynamic) putTensors(argument);
+    } catch (const c10::Error& error) {
+      failed(index, error.what_without_backtrace());
+    }
+    if (context_.observer) {
+      observe(index, node);
+    } else {
+      call(index, node);
+      takeResults(index, node);
+    }
+    for (int guard : node.guards) checkGuard(graph_.spec().guards[guard], slots_);
+    for (int slot : node.release) slots_[slot].reset();
+  }
+
+  void putValue(const Node& node, size_t index, const DynamicArgument& argument) {
+    c10::IValue& place = stack_[argument.position];
+    switch (argument.kind) {
+      case DynamicArgument::Kind::Expr: place = evaluate(*argument.exprs[0], slots_); break;
+      case DynamicArgument::Kind::IntList: {
+        c10::List<int64_t> values;
+        values.reserve(argument.exprs.size());
+        for (const auto& expr : argument.exprs) values.push_back(evaluate(*expr, slots_));
+        place = std::move(values);
+        break;
+      }
+      case DynamicArgument::Kind::ModeInt: place = static_cast<int64_t>(modeOf(index)); break;
+      case DynamicArgument::Kind::ModeBool: place = modeOf(index) != Mode::Eval; break;
+      case DynamicArgument::Kind::Generator:
+        if (context_.generator) place = *context_.generator;
+        break;
+      case DynamicArgument::Kind::Device: place = context_.device; break;
+      default: break;
+    }
+  }
+
+  void putTensors(const DynamicArgument& argument) {
+    c10::IValue& place = stack_[argument.position];
+    switch (argument.kind) {
+      case DynamicArgument::Kind::Slot: place = take(argument, 0); break;
+      case DynamicArgument::Kind::SlotList: {
+        c10::List<at::Tensor> values;
+        values.reserve(argument.slots.size());
+        for (size_t i = 0; i < argument.slots.size(); ++i) values.push_back(take(argument, i));
+        place = std::move(values);
+        break;
+      }
+      case DynamicArgument::Kind::OptionalList: {
+        c10::List<std::optional<at::Tensor>> values;
+        values.reserve(argument.slots.size());
+        for (size_t i = 0; i < argument.slots.size(); ++i) {
+          values.push_back(argument.slots[i] < 0 ? std::optional<at::Tensor>() : take(argument, i));
+        }
+        place = std::move(values);
+        break;
+      }
+      default: break;
+    }
+  }
+
+  at::Tensor take(const DynamicArgument& argument, size_t i) {
+    at::Tensor& slot = slots_[argument.slots[i]];
+    return argument.last_use[i] ? std::move(slot) : slot;
+  }
+
+  Mode modeOf(size_t index) const { return context_.modes == nullptr ? Mode::Eval : (*context_.modes)[index]; }
+
+  void call(size_t index, const Node& node) {
+    try {
+      node.op.callBoxed(stack_);
+    } catch (const c10::OutOfMemoryError& error) {
+      throw Error(ErrorKind::Device, std::string("out of memory: ") + error.what_without_backtrace(),
+                  graph_.describe(index), "use a smaller batch size or resolution");
+    } catch (const c10::Error& error) {
+      failed(index, error.what_without_backtrace());
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      failed(index, error.what());
+    }
+  }
+
+  void takeResults(size_t index, const Node& node) {
+    if (node.returns_list) {
+      auto results = stack_[0].toTensorList();
+      if (results.size() != node.outs.size()) {
+        failed(index, "the operator returned " + std::to_string(results.size()) + " tensors, the graph expects " +
+                          std::to_string(node.outs.size()));
+      }
+      for (size_t i = 0; i < node.outs.size(); ++i) {
+        if (node.outs[i] >= 0) slots_[node.outs[i]] = results.get(i);
+      }
+      return;
+    }
+    for (size_t i = 0; i < node.outs.size(); ++i) {
+      if (node.outs[i] >= 0) slots_[node.outs[i]] = std::move(stack_[i]).toTensor();
+    }
+  }
+
+  void observe(size_t index, const Node& node) {
+    std::vector<c10::IValue> arguments = stack_;
+    call(index, node);
+    takeResults(index, node);
+    std::vector<at::Tensor> results;
+    for (int slot : node.outs) results.push_back(slot < 0 ? at::Tensor() : slots_[slot]);
+    context_.observer(index, arguments, results);
+  }
+
+  [[noreturn]] void failed(size_t index, std::string message) const {
+    // libtorch appends where in its own source the check stands; of no use to the reader.
+    size_t cut = message.find("\nException raised from");
+    if (cut != std::string::npos) message.resize(cut);
+    std::string shapes = shapesOf(stack_);
+    throw Error(ErrorKind::Execution, message,
+                graph_.describe(index) + (shapes.empty() ? "" : ", with " + shapes));
+  }
+
+  const Graph& graph_;
+  const RunContext& context_;
+  Slots slots_;
+  std::vector<c10::IValue> stack_;
+};
+
+// '' matches everything, 'layer1' matches layer1 and layer1.0, not layer10.
+bool matches(const std::string& prefix, const std::string& path) {
+  if (prefix.empty()) return true;
+  if (path.compare(0, prefix.size(), prefix) != 0) return false;
+  return path.size() == prefix.size() || path[prefix.size()] == '.' || prefix.back() == '.';
+}
+
+}  // namespace
+
+ModeTable resolveModes(const Graph& graph, const Modes& modes) {
+  ModeTable table(graph.nodes().size(), Mode::Eval);
+  for (size_t i = 0; i < table.size(); ++i) {
+    const Node& node = graph.nodes()[i];
+    if (!node.modal) continue;
+    switch (node.mode_kind) {
+      case ModeKind::Dropout: table[i] = modes.dropout; break;
+      case ModeKind::BatchNorm: table[i] = modes.batch_norm; break;
+      case ModeKind::StochasticDepth: table[i] = modes.stochastic_depth; break;
+    }
+    size_t longest = 0;
+    for (const auto& rule : modes.overrides) {
+      if (rule.kind && *rule.kind != node.mode_kind) continue;
+      if (rule.prefix.size() < longest || !matches(rule.prefix, node.path)) continue;
+      longest = rule.prefix.size();
+      table[i] = rule.mode;
+    }
+    // Recompute concerns batch norm alone: everything else is then in eval (DESIGN: dropout never runs in it).
+    if (table[i] == Mode::Recompute && node.mode_kind != ModeKind::BatchNorm) table[i] = Mode::Eval;
+  }
+  return table;
+}
+
+std::vector<at::Tensor> runGraph(const Graph& graph, std::vector<at::Tensor> inputs, const RunContext& context) {
+  return Run(graph, context).run(std::move(inputs));
+}
+
+}  // namespace fornax
