@@ -1,5 +1,5 @@
 /** The nearest valid spelling of what somebody wrote. */
-import { distance } from 'fastest-levenshtein';
+import { nearest } from '../nearest.js';
 import { allKeys } from './json_schema.js';
 
 /** What other trainers call a key. */
@@ -22,22 +22,6 @@ const synonyms: Record<string, string> = {
   output_dir: 'run.dir',
 };
 
-/** The candidate that differs least, if it differs by no more than a third of the word (or two letters). */
-export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  const wanted = word.toLowerCase().replace(/-/g, '_');
-  let best: string | undefined;
-  let least = Math.max(2, Math.floor(wanted.length / 3)) + 1;
-  for (const candidate of candidates) {
-    // A three-letter word is two letters away from every other: there it must begin alike.
-    const away = distance(wanted, candidate.toLowerCase());
-    if (away < least && (away < candidate.length - 1 || wanted[0] === candidate[0])) {
-      best = candidate;
-      least = away;
-    }
-  }
-  return best;
-}
-
 /** For an unknown key in the map at `path`: a sibling spelt alike, or the place where the key belongs. */
 export function nearestKey(
   key: string,
@@ -45,7 +29,6 @@ export function nearestKey(
   siblings: readonly string[],
 ): string | undefined {
   const close = nearest(key, siblings);
-  if (close && distance(key, close) <= 1) return `did you mean "${close}"?`;
   const everywhere = allKeys();
   const elsewhere =
     everywhere.find((full) => full.at(-1) === key) ??

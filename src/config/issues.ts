@@ -1,6 +1,7 @@
 /** From zod's issues to problems with a place, what was expected, and a hint. */
 import type { z } from 'zod';
-import { nearest, nearestKey } from './hints.js';
+import { nearest } from '../nearest.js';
+import { nearestKey } from './hints.js';
 import { describe, keysAt, literals, schemasAt } from './json_schema.js';
 import { locate, nodeAt, showPath, type Located, type Path } from './located.js';
 import type { Problem } from './problems.js';

@@ -214,7 +214,7 @@ const train = z
       .enum(['auto', 'off', 'bf16', 'fp16'])
       .default('auto')
       .describe(
-        'Mixed precision. `auto`: fp16 (bf16 where the GPU has no fast fp16) on CUDA, off on a CPU. `fp16` needs CUDA.',
+        'Mixed precision. `auto`: bf16 on GPUs from compute capability 8.0 on, fp16 on older ones, off on a CPU. `fp16` needs CUDA.',
       ),
     channels_last: z
       .union([auto, z.boolean()])

@@ -1,0 +1,76 @@
+/** `fornax train`: the main job. */
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import type { Override } from '../config/load.js';
+
+export interface TrainFlags {
+  config: string[];
+  set: string[];
+  data?: string;
+  model?: string;
+  epochs?: string;
+  name?: string;
+  device?: string;
+  resume?: 'required' | 'auto';
+  force?: boolean;
+  json?: boolean;
+}
+
+export const collect = (value: string, previous: string[]): string[] => [...previous, value];
+
+export function registerTrain(program: Command): void {
+  program
+    .command('train')
+    .summary('train a model')
+    .description('Trains a model, from a config or from a folder of images alone.')
+    .argument('[config...]', 'YAML files; later ones win')
+    .option('-c, --config <file>', 'a further YAML file; may be repeated', collect, [])
+    .option(
+      '--set <key=value>',
+      'override a key of the config (train.batch_size=32); may be repeated',
+      collect,
+      [],
+    )
+    .option('--data <dir>', 'the images (data.path)')
+    .option('--model <name>', 'the architecture (model.name)')
+    .option('--epochs <n>', 'passes over the images (train.epochs)')
+    .option('--name <name>', 'name of the run (name)')
+    .option('--device <name>', 'where training and evaluation run: auto, cpu, cuda, cuda:1')
+    .addOption(
+      new Option(
+        '--resume [=auto]',
+        'go on from the last checkpoint; =auto starts fresh where there is none',
+      ).choices(['required', 'auto']),
+    )
+    .option('--force', 'train anew although the run has results; the old model is kept beside the new one')
+    .option('--json', 'one JSON object a line on stdout')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  fornax train --data photos --epochs 20
+  fornax train config.yaml --set train.batch_size=32 --set train.optimizer=adamw
+  fornax train base.yaml server.yaml --resume=auto`,
+    )
+    .action(async (files: string[], flags: TrainFlags) => {
+      const { runTrain } = await import('./train_run.js');
+      process.exitCode = await runTrain([...files, ...flags.config], flags);
+    });
+}
+
+/** Options of the command line as config overrides. */
+export function overridesOf(flags: TrainFlags): Override[] {
+  const overrides: Override[] = [];
+  const add = (option: string, key: string, value: string | number | undefined): void => {
+    if (value !== undefined) overrides.push({ key, option: `${option} ${value}`, value });
+  };
+  add('--data', 'data.path', flags.data);
+  add('--model', 'model.name', flags.model);
+  // Not a number: the schema says so, naming the option.
+  const epochs = flags.epochs === undefined ? undefined : Number(flags.epochs);
+  add('--epochs', 'train.epochs', Number.isNaN(epochs) ? flags.epochs : epochs);
+  add('--name', 'name', flags.name);
+  add('--device', 'device.train', flags.device);
+  add('--device', 'device.eval', flags.device);
+  return overrides;
+}

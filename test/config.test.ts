@@ -1,0 +1,424 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { camelKey, snakeKey, toCamel, toSnake } from '#fornax/config/case.js';
+import { allKeys, jsonSchema, type JsonSchema } from '#fornax/config/json_schema.js';
+import { defineConfig, loadConfig, type ConfigSources } from '#fornax/config/load.js';
+import { resolveNormalize } from '#fornax/config/normalize.js';
+import { ConfigProblemsError, type Problem } from '#fornax/config/problems.js';
+import { configToYaml } from '#fornax/config/write.js';
+import { ConfigError } from '#fornax/errors.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'fornax-config-'));
+after(() => rmSync(folder, { recursive: true }));
+
+let files = 0;
+function yaml(text: string): string {
+  const file = join(folder, `${++files}.yaml`);
+  writeFileSync(file, text);
+  return file;
+}
+
+/** The problems of a config, each as `line:column key: message (hint)`. */
+function problems(sources: ConfigSources): string[] {
+  try {
+    loadConfig(sources);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error));
+    assert.equal(error.code, 'FORNAX_CONFIG');
+    assert.ok(error instanceof ConfigProblemsError, error.message);
+    return error.problems.map(show);
+  }
+  throw new Error('the config was accepted');
+}
+
+function show({ where, key, message, hint }: Problem): string {
+  const place = where.line === undefined ? where.file : `${where.line}:${where.column}`;
+  return `${place} ${key ? `${key}: ` : ''}${message}${hint ? ` (${hint})` : ''}`;
+}
+
+const good = 'data: {path: images}\n';
+
+describe('a config', () => {
+  it('needs only the folder of the images', () => {
+    const config = loadConfig({ files: [yaml(good)] });
+    assert.equal(config.name, 'resnet18-images');
+    assert.equal(config.data.path, 'images');
+    assert.equal(config.train.epochs, 10);
+    assert.deepEqual(config.train.optimizer, { name: 'sgd', momentum: 0.9, nesterov: true });
+    assert.deepEqual(config.device, { train: 'auto', eval: 'auto', export: 'cpu' });
+  });
+
+  it('spells out shorthands', () => {
+    const config = loadConfig({
+      files: [
+        yaml(
+          'data: {path: d, resolution: 96}\ntrain: {optimizer: adamw, schedule: one_cycle}\ndevice: cuda:1\n',
+        ),
+      ],
+    });
+    assert.deepEqual(config.data.resolution, [96, 96]);
+    assert.deepEqual(config.train.optimizer, { name: 'adamw', betas: [0.9, 0.999], eps: 1e-8 });
+    assert.equal(config.train.schedule.name, 'one_cycle');
+    assert.deepEqual(config.device, { train: 'cuda:1', eval: 'cuda:1', export: 'cuda:1' });
+  });
+
+  it('derives the learning rate from the images of a step', () => {
+    const rate = (train: string): number =>
+      loadConfig({ files: [yaml(`${good}train: ${train}\n`)] }).train.lr;
+    assert.equal(rate('{batch_size: 256}'), 0.1);
+    assert.equal(rate('{batch_size: 64, grad_accum: 2}'), 0.05);
+    assert.equal(rate('{optimizer: adamw}'), 0.001);
+    assert.equal(rate('{optimizer: adamw, lr: 1e-4}'), 1e-4);
+  });
+
+  it('derives the mode of the monitored metric', () => {
+    const mode = (monitor: string): string =>
+      loadConfig({ files: [yaml(`${good}checkpoint: {monitor: ${monitor}}\n`)] }).checkpoint.mode;
+    assert.equal(mode('top1'), 'max');
+    assert.equal(mode('loss'), 'min');
+  });
+
+  it('written out in full reads back as the same config', () => {
+    const config = loadConfig({
+      files: [
+        yaml(
+          'name: a.b\ndata: {path: d, normalize: {mean: [0.5], std: [0.2]}}\ntrain: {schedule: one_cycle}\n',
+        ),
+      ],
+    });
+    assert.deepEqual(loadConfig({ files: [yaml(configToYaml(config))] }), config);
+  });
+
+  it('may use anchors and merge keys', () => {
+    const config = loadConfig({
+      files: [
+        yaml(
+          'data:\n  path: d\n  augment: &a {hflip: 0, padding: 2}\ntrain:\n  epochs: &n 7\neval:\n  every_epochs: *n\n',
+        ),
+      ],
+    });
+    assert.equal(config.eval.everyEpochs, 7);
+    const merged = loadConfig({
+      files: [yaml('data: {path: d, augment: {<<: {hflip: 0, padding: 2}, padding: 3}}\n')],
+    });
+    assert.equal(merged.data.augment.hflip, 0);
+    assert.equal(merged.data.augment.padding, 3);
+  });
+
+  it('takes YAML 1.2: 1e-3 is a number, off and no are words', () => {
+    const config = loadConfig({ files: [yaml(`${good}train: {lr: 1e-3, amp: off}\n`)] });
+    assert.equal(config.train.lr, 0.001);
+    assert.equal(config.train.amp, 'off');
+  });
+});
+
+describe('several files and overrides', () => {
+  it('later files win; maps are merged, lists replaced', () => {
+    const config = loadConfig({
+      files: [
+        yaml('data: {path: d, augment: {hflip: 0, scale: [0.5, 1]}}\ntrain: {frozen: [a, b], epochs: 3}\n'),
+        yaml('data: {augment: {scale: [0.2, 0.9]}}\ntrain: {frozen: [c]}\n'),
+      ],
+    });
+    assert.equal(config.data.augment.hflip, 0);
+    assert.deepEqual(config.data.augment.scale, [0.2, 0.9]);
+    assert.deepEqual(config.train.frozen, ['c']);
+    assert.equal(config.train.epochs, 3);
+  });
+
+  it('--set wins over files, an option of its own over --set', () => {
+    const config = loadConfig({
+      files: [yaml(`${good}train: {epochs: 3, batch_size: 8}\n`)],
+      sets: [
+        'train.epochs=4',
+        'train.batch_size=16',
+        'data.augment.scale=[0.3, 1]',
+        'run.dir='.concat('"5"'),
+      ],
+      overrides: [{ key: 'train.epochs', option: '--epochs', value: 5 }],
+    });
+    assert.equal(config.train.epochs, 5);
+    assert.equal(config.train.batchSize, 16);
+    assert.deepEqual(config.data.augment.scale, [0.3, 1]);
+    assert.equal(config.run.dir, '5');
+  });
+
+  it('a setting can be laid over an optimizer given by name or not at all', () => {
+    const momentum = (text: string): unknown =>
+      loadConfig({ files: [yaml(good + text)], sets: ['train.optimizer.momentum=0.5'] }).train.optimizer;
+    const expected = { name: 'sgd', momentum: 0.5, nesterov: true };
+    assert.deepEqual(momentum(''), expected);
+    assert.deepEqual(momentum('train: {optimizer: sgd}\n'), expected);
+  });
+
+  it('another optimizer drops the settings of the one below', () => {
+    const config = loadConfig({
+      files: [yaml(`${good}train: {optimizer: {name: sgd, momentum: 0.5}}\n`)],
+      sets: ['train.optimizer.name=adamw'],
+    });
+    assert.deepEqual(config.train.optimizer, { name: 'adamw', betas: [0.9, 0.999], eps: 1e-8 });
+  });
+
+  it('one phase can be moved off a device given for all', () => {
+    const config = loadConfig({ files: [yaml(`${good}device: cuda\n`)], sets: ['device.eval=cpu'] });
+    assert.deepEqual(config.device, { train: 'cuda', eval: 'cpu', export: 'cuda' });
+  });
+
+  it('errors of --set name the option', () => {
+    assert.deepEqual(problems({ files: [yaml(good)], sets: ['train.lr'] }), [
+      '--set train.lr expected key=value (for example --set train.batch_size=32)',
+    ]);
+    assert.deepEqual(problems({ files: [yaml(good)], sets: ['train.epoch=3'] }), [
+      '--set train.epoch=3 train.epoch: unknown key (did you mean "epochs"?)',
+    ]);
+    assert.deepEqual(problems({ files: [yaml(good)], sets: ['train.epochs=many'] }), [
+      '--set train.epochs=many train.epochs: expected a whole number from 1 to 100000, got "many"',
+    ]);
+    assert.match(
+      problems({ files: [yaml(good)], sets: ['train.lr=[1'] })[0]!,
+      /^--set train\.lr=\[1 train\.lr: Flow/,
+    );
+  });
+
+  it('a problem in the second file is reported there', () => {
+    const second = yaml('train:\n  lr: fast\n');
+    assert.throws(
+      () => loadConfig({ files: [yaml(good), second] }),
+      (error: ConfigError) => error.where === `${second}:2:7`,
+    );
+  });
+});
+
+describe('an unknown key', () => {
+  const unknown = (text: string): string[] => problems({ files: [yaml(good + text)] });
+
+  it('is reported with its line and the nearest key', () => {
+    assert.deepEqual(unknown('train:\n  epochs: 3\n  batch_sise: 4\n'), [
+      '4:3 train.batch_sise: unknown key (did you mean "batch_size"?)',
+    ]);
+    assert.deepEqual(unknown('trian: {}\n'), ['2:1 trian: unknown key (did you mean "train"?)']);
+    assert.deepEqual(unknown('train: {batchSize: 3}\n'), [
+      '2:9 train.batchSize: unknown key (did you mean "batch_size"?)',
+    ]);
+  });
+
+  it('that belongs elsewhere is sent there', () => {
+    assert.deepEqual(unknown('batch_size: 4\n'), [
+      '2:1 batch_size: unknown key (did you mean "train.batch_size"?)',
+    ]);
+    assert.deepEqual(unknown('train: {hflip: 1}\n'), [
+      '2:9 train.hflip: unknown key (did you mean "data.augment.hflip"?)',
+    ]);
+  });
+
+  it('from another trainer is translated', () => {
+    assert.deepEqual(unknown('train: {learning_rate: 1}\n'), [
+      '2:9 train.learning_rate: unknown key (did you mean "lr"?)',
+    ]);
+    assert.deepEqual(unknown('imgsz: 4\n'), ['2:1 imgsz: unknown key (did you mean "data.resolution"?)']);
+  });
+
+  it('of another schedule shows the keys of this one', () => {
+    assert.deepEqual(unknown('train:\n  schedule: {name: cosine, pct_start: 0.2}\n'), [
+      '3:28 train.schedule.pct_start: unknown key (valid keys here: name, warmup_epochs, warmup_steps, min_lr)',
+    ]);
+  });
+
+  it('like nothing known lists the keys there', () => {
+    assert.deepEqual(unknown('run: {zzzzzzzz: 1}\n'), [
+      '2:7 run.zzzzzzzz: unknown key (valid keys: dir, existing)',
+    ]);
+  });
+
+  it('named __proto__ or constructor is just unknown', () => {
+    assert.match(unknown('__proto__: {a: 1}\n')[0]!, /^2:1 __proto__: unknown key/);
+    assert.match(unknown('train: {constructor: 1}\n')[0]!, /^2:9 train\.constructor: unknown key/);
+    assert.match(problems({ files: [yaml(good)], sets: ['__proto__.x=1'] })[0]!, /__proto__: unknown key/);
+    assert.equal(({} as Record<string, unknown>)['a'], undefined);
+  });
+});
+
+describe('a wrong value', () => {
+  const wrong = (text: string): string[] => problems({ files: [yaml(good + text)] });
+  const cases: [string, string][] = [
+    ['train: {epochs: 0}', '2:17 train.epochs: expected a whole number from 1 to 100000, got 0'],
+    ['train: {epochs: 1.5}', '2:17 train.epochs: expected a whole number from 1 to 100000, got 1.5'],
+    ['train: {lr: -1}', '2:13 train.lr: expected auto or a number above 0, got -1'],
+    ['train: {lr: .nan}', '2:13 train.lr: expected auto or a number above 0, got NaN'],
+    ['train: {lr: .inf}', '2:13 train.lr: expected auto or a number above 0, got Infinity'],
+    ['train: {tf32: maybe}', '2:15 train.tf32: expected true or false, got "maybe"'],
+    [
+      'train: {amp: fp61}',
+      '2:14 train.amp: expected one of auto, off, bf16 or fp16, got "fp61" (did you mean "fp16"?)',
+    ],
+    ['train: {frozen: layer1}', '2:17 train.frozen: expected a list, each a text, got "layer1"'],
+    ['train: {frozen: [a, 3]}', '2:21 train.frozen[1]: expected a text, got 3'],
+    [
+      'train: 3',
+      '2:8 train: expected a map with epochs, batch_size, lr, optimizer, weight_decay, decay_norm_and_bias, …, got 3',
+    ],
+    [
+      'train: {optimizer: {name: sdg}}',
+      '2:27 train.optimizer.name: expected one of sgd or adamw, got "sdg" (did you mean "sgd"?)',
+    ],
+    [
+      'train: {optimizer: {name: adamw, eps: 0}}',
+      '2:39 train.optimizer.eps: expected a number above 0, got 0',
+    ],
+    [
+      'device: gpu',
+      '2:9 device: expected cpu, cuda or cuda:<number> or a map with train, eval, export, got "gpu"',
+    ],
+    ['device: {eval: gpu}', '2:16 device.eval: expected auto, cpu, cuda or cuda:<number>, got "gpu"'],
+    ['name: ../x', '2:7 name: expected letters, digits, ".", "_" and "-", got "../x"'],
+  ];
+  for (const [text, expected] of cases) {
+    it(text, () => assert.deepEqual(wrong(text + '\n'), [expected]));
+  }
+
+  it('in a list is found at its own place', () => {
+    assert.deepEqual(
+      problems({ files: [yaml('data:\n  path: d\n  augment:\n    scale:\n      - 0.1\n      - 2\n')] }),
+      ['6:9 data.augment.scale[1]: expected a number above 0 and at most 1, got 2'],
+    );
+    assert.deepEqual(problems({ files: [yaml('data: {path: d, augment: {scale: [1]}}\n')] }), [
+      '1:34 data.augment.scale: expected a list of 2, each a number above 0 and at most 1, got [1]',
+    ]);
+  });
+
+  it('missing inside a map is reported at the map', () => {
+    assert.deepEqual(problems({ files: [yaml('data:\n  path: d\n  normalize:\n    mean: [0.5]\n')] }), [
+      '3:3 data.normalize.std: missing; expected a list, each a number above 0',
+    ]);
+  });
+});
+
+describe('rules between keys', () => {
+  const broken = (text: string): string[] => problems({ files: [yaml(text)] });
+
+  it('a source that cannot be guessed needs a path', () => {
+    assert.deepEqual(broken('data: {source: folder}\n'), [
+      '1:1 data.path: missing; expected the folder of the images (name it here, or give --data DIR on the command line)',
+    ]);
+    assert.equal(loadConfig({ files: [yaml('data: {source: shapes}\n')] }).name, 'resnet18-shapes');
+  });
+
+  it('contradictions are refused', () => {
+    assert.deepEqual(broken(`${good}train: {optimizer: {name: sgd, momentum: 0}}\n`), [
+      '2:9 train.optimizer.nesterov: Nesterov momentum needs a momentum above 0 (set nesterov: false)',
+    ]);
+    assert.deepEqual(broken(`${good}train: {epochs: 3, schedule: {name: cosine, warmup_epochs: 3}}\n`), [
+      '2:60 train.schedule.warmup_epochs: expected less than train.epochs (3), got 3',
+    ]);
+    assert.deepEqual(broken(`${good}train: {lr: 0.1, schedule: {name: cosine, min_lr: 1}}\n`), [
+      '2:51 train.schedule.min_lr: expected at most train.lr (0.1), got 1',
+    ]);
+    assert.deepEqual(broken(`${good}train: {amp: fp16}\ndevice: cpu\n`), [
+      '2:14 train.amp: fp16 needs CUDA, but device.train is cpu (use bf16, off or auto)',
+    ]);
+    assert.deepEqual(broken('data: {path: d, train: a, val: a}\n'), [
+      '1:32 data.val: the training images ("a") cannot be the validation images too',
+    ]);
+    assert.deepEqual(broken('data: {path: d, augment: {ratio: [2, 1]}}\n'), [
+      '1:34 data.augment.ratio: expected [smallest, largest], got [2, 1]',
+    ]);
+    assert.deepEqual(broken('data: {path: d, normalize: {mean: [0, 0], std: [1, 1, 1]}, channels: 3}\n'), [
+      '1:35 data.normalize.mean: expected one number for each channel (3), got 2',
+    ]);
+  });
+});
+
+describe('a broken file', () => {
+  const broken = (text: string): string => problems({ files: [yaml(text)] })[0]!;
+
+  it('is reported with the line that YAML stumbles over', () => {
+    assert.equal(broken('train:\n\tepochs: 1\n'), '2:1 a tab in the indentation; YAML takes spaces only');
+    assert.equal(broken('train:\n  epochs: 1\n  epochs: 2\n'), '3:3 this key stands twice in the same map');
+    assert.match(broken('train: {epochs: 1\n'), /^2:1 Flow map/);
+    assert.equal(broken('a: 1\n---\nb: 2\n'), '2:1 more than one YAML document in the file');
+    assert.equal(broken('train: !foo 3\n'), '1:8 Unresolved tag: !foo');
+    assert.match(broken('train: *x\n'), /^1:8 .*x/);
+    assert.equal(broken('- 1\n'), '1:1 expected a map of keys, such as "train:"');
+  });
+
+  it('that holds itself, or grows without end, is refused', () => {
+    assert.match(broken('train: &a [*a]\n'), /an anchor may hold itself/);
+    const bomb = ['a: &a0 [x, x, x, x, x, x, x, x, x, x]'];
+    for (let i = 1; i < 9; i++) bomb.push(`b${i}: &a${i} [${new Array(10).fill(`*a${i - 1}`).join(', ')}]`);
+    assert.match(broken(bomb.join('\n') + '\n'), /too large/);
+  });
+
+  it('that does not exist is named', () => {
+    const file = join(folder, 'none.yaml');
+    assert.throws(
+      () => loadConfig({ files: [file] }),
+      (error: ConfigError) => error.where === file && /no such/.test(error.what),
+    );
+    assert.throws(() => loadConfig({ files: [folder] }), /cannot be read \(EISDIR\)/);
+  });
+
+  it('with several problems lists them all, in order', () => {
+    const text = 'data:\n  path: 3\ntrain:\n  lr: x\n  epochz: 1\nnme: a\n';
+    assert.deepEqual(
+      problems({ files: [yaml(text)] }).map((line) => line.split(' ')[0]),
+      ['2:9', '4:7', '5:3', '6:1'],
+    );
+  });
+});
+
+describe('a config from a script', () => {
+  it('is written in camelCase', () => {
+    const config = defineConfig({
+      data: { path: 'd', valFraction: 0.2 },
+      train: { batchSize: 8, optimizer: 'adamw' },
+    });
+    assert.equal(config.data.valFraction, 0.2);
+    assert.equal(config.train.optimizer.name, 'adamw');
+  });
+
+  it('is checked like any other', () => {
+    assert.throws(
+      () => defineConfig({ data: { path: 'd', valFraction: 2 } }),
+      /data\.val_fraction: expected a number/,
+    );
+  });
+});
+
+describe('key names', () => {
+  it('survive the way to camelCase and back', () => {
+    for (const path of allKeys()) for (const key of path) assert.equal(snakeKey(camelKey(key)), key);
+    const value = { a_b: [{ c_d: 1, e: null }], f: 'g_h' };
+    assert.deepEqual(toCamel(value), { aB: [{ cD: 1, e: null }], f: 'g_h' });
+    assert.deepEqual(toSnake(toCamel(value)), value);
+  });
+
+  it('each have a description in the schema', () => {
+    const visit = (schema: JsonSchema, path: string): void => {
+      for (const part of [schema, ...(schema.anyOf ?? []), ...(schema.oneOf ?? [])]) {
+        for (const [key, child] of Object.entries(part.properties ?? {})) {
+          if (child.const === undefined) assert.ok(child.description, `${path}.${key} has no description`);
+          visit(child, `${path}.${key}`);
+        }
+      }
+    };
+    visit(jsonSchema(), '');
+  });
+});
+
+describe('pixel statistics', () => {
+  it('fit the number of channels', () => {
+    assert.deepEqual(resolveNormalize('auto', 3).mean, [0.485, 0.456, 0.406]);
+    assert.deepEqual(resolveNormalize('auto', 1), { mean: [0.5], std: [0.5] });
+    assert.deepEqual(resolveNormalize('half', 3).std, [0.5, 0.5, 0.5]);
+    assert.deepEqual(resolveNormalize({ mean: [0.1], std: [0.3] }, 3).mean, [0.1, 0.1, 0.1]);
+  });
+
+  it('come from the pretrained model where the config leaves them open', () => {
+    const own = { mean: [0.1, 0.2, 0.3], std: [1, 1, 1] };
+    assert.deepEqual(resolveNormalize('auto', 3, own), own);
+    assert.deepEqual(resolveNormalize('none', 3, own), { mean: [0, 0, 0], std: [1, 1, 1] });
+  });
+});
