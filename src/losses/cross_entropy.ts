@@ -1,0 +1,37 @@
+/** Cross entropy over class scores, the loss of classification. */
+import { ArgumentError } from '../errors.js';
+import type { Graph } from '../graph/format.js';
+import { functional as F, Module, type Tensor } from '../nn/index.js';
+import { traceLoss } from './trace_loss.js';
+
+export interface CrossEntropyLossOptions {
+  /** Share of each target spread evenly over all classes (Szegedy et al. 2015, section 7), 0…1. Default 0. */
+  labelSmoothing?: number;
+  /** Samples with this label do not count. Default −100. */
+  ignoreIndex?: number;
+}
+
+export class CrossEntropyLoss extends Module {
+  readonly options: CrossEntropyLossOptions;
+
+  constructor(options: CrossEntropyLossOptions = {}) {
+    super();
+    const { labelSmoothing = 0 } = options;
+    if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
+      throw new ArgumentError({
+        what: `label smoothing must be between 0 and 1, not ${String(labelSmoothing)}`,
+      });
+    }
+    this.options = options;
+  }
+
+  /** `output` logits [N, C, ...], `label` class indices int64 [N, ...] → the mean over samples. */
+  forward(output: Tensor, label: Tensor): Tensor {
+    return F.crossEntropy(output, label, this.options);
+  }
+}
+
+/** The graph of cross entropy over `output` and `label`. */
+export function crossEntropy(options: CrossEntropyLossOptions = {}): Graph {
+  return traceLoss(new CrossEntropyLoss(options), ['output', 'label']);
+}
