@@ -1,0 +1,49 @@
+// What a training session is told (`TrainOptions` in src/native/contract.ts), as plain data.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "graph/executor.h"
+#include "train/optimizer.h"
+#include "train/scaler.h"
+#include "train/schedule.h"
+
+namespace fornax {
+
+enum class Precision : uint8_t { Float32, BFloat16, Float16 };
+
+// (x / 255 − mean) / std, per channel.
+struct Normalize {
+  std::vector<double> mean, std;
+};
+
+struct GroupOptions {
+  std::vector<std::string> parameters;
+  double weight_decay = 0;
+  double lr_scale = 1;
+};
+
+struct TrainOptions {
+  c10::Device device = c10::kCPU;
+  OptimizerOptions optimizer;
+  std::vector<GroupOptions> groups;  // parameters in no group are frozen
+  ScheduleOptions schedule;
+  Precision precision = Precision::Float32;
+  ScalerOptions scaler;  // used with Float16
+  bool channels_last = false;
+  std::optional<bool> cudnn_benchmark, tf32;  // process-wide; unset: as they are
+  bool flush_denormal = true;
+  int threads = 0;  // 0: libtorch's default
+  uint64_t seed = 0;
+  Modes modes = Modes::all(Mode::Train);
+  std::optional<Normalize> normalize;
+  int64_t grad_accum = 1;
+  std::optional<double> clip_norm, clip_value;
+};
+
+}  // namespace fornax

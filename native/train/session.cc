@@ -1,0 +1,262 @@
+#include "train/session.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/DeviceGuard.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "core/error.h"
+#include "device/compute_thread.h"
+#include "device/cpu_allocator.h"
+#include "device/process_settings.h"
+#include "train/snapshot.h"
+#include "train/torch_errors.h"
+
+namespace fornax {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+void checkOptions(const TrainOptions& options) {
+  const auto require = [](bool condition, const char* option, const char* expected) {
+    if (condition) return;
+    throw Error(ErrorKind::Argument, std::string(option) + " must be " + expected, std::string("options.") + option);
+  };
+  require(options.grad_accum >= 1, "grad_accum", "at least 1");
+  require(!options.clip_norm || *options.clip_norm > 0, "clip_norm", "greater than 0");
+  require(!options.clip_value || *options.clip_value > 0, "clip_value", "greater than 0");
+  require(options.threads >= 0 && options.threads <= 1024, "threads", "between 1 and 1024");
+}
+
+void throwIfAborted(const std::atomic<bool>& abort) {
+  if (abort) throw Error(ErrorKind::Aborted, "the training session was closed while it was working", "TrainSession");
+}
+
+// Part `index` of `count` nearly equal parts of a batch.
+Batch part(const Batch& batch, int64_t count, int64_t index) {
+  if (count == 1) return batch;
+  const int64_t rows = batchSize(batch);
+  const int64_t begin = rows * index / count;
+  const int64_t end = rows * (index + 1) / count;
+  Batch piece;
+  for (const auto& [name, field] : batch.fields) piece.fields.emplace_back(name, field.slice(0, begin, end));
+  return piece;
+}
+
+}  // namespace
+
+TrainSession::TrainSession(std::shared_ptr<const Graph> graph, std::shared_ptr<State> state,
+                           std::shared_ptr<const Graph> loss, const TrainOptions& options)
+    : options_(options), schedule_(makeSchedule(options.schedule)), thread_("fornax-train") {
+  checkOptions(options_);
+  applyProcessSettings({options_.cudnn_benchmark, options_.tf32});
+  thread_.call([&] {
+    setUpComputeThread({options_.threads, options_.flush_denormal && options_.device.is_cpu()});
+    const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt : std::optional(options_.device));
+    inPhase("setting up the training session", [&] {
+      step_ = std::make_unique<TrainStep>(std::move(graph), std::move(state), std::move(loss), options_, &abort_);
+    });
+  });
+}
+
+TrainSession::~TrainSession() { shutDown(); }
+
+void TrainSession::shutDown() {
+  stop_ = true;
+  abort_ = true;
+  thread_.close();
+  if (!step_) return;
+  step_.reset();
+  releaseCpuCache();
+}
+
+void TrainSession::claim() {
+  if (busy_.exchange(true)) {
+    throw Error(ErrorKind::Train, "the training session is busy with a run or a step", "TrainSession",
+                "await its promise first; stop() ends a run after the current step");
+  }
+}
+
+// On the session's thread, while no job runs; waits for the result.
+template <typename Function>
+auto TrainSession::exclusively(Function&& function) {
+  claim();
+  struct Release {
+    std::atomic<bool>& busy;
+    ~Release() { busy = false; }
+  } release{busy_};
+  return thread_.call(std::forward<Function>(function));
+}
+
+void TrainSession::run(std::shared_ptr<const Graph> graph, std::shared_ptr<BatchSource> source,
+                       const RunOptions& options, std::function<void(StepsEvent)> on_event,
+                       std::function<void(RunResult)> on_done, OnFailed on_failed) {
+  claim();
+  stop_ = false;
+  thread_.post([this, graph = std::move(graph), source = std::move(source), options, on_event = std::move(on_event),
+                on_done = std::move(on_done), on_failed = std::move(on_failed)]() mutable {
+    RunResult result;
+    std::exception_ptr failure;
+    try {
+      step_->useGraph(std::move(graph));
+      result = runLoop(*source, options, on_event);
+    } catch (...) {
+      failure = std::current_exception();
+      step_->clearGradients();
+    }
+    source.reset();
+    busy_ = false;
+    failure ? on_failed(failure) : on_done(result);
+  });
+}
+
+void TrainSession::step(std::shared_ptr<const Graph> graph, Batch batch, bool update,
+                        std::function<void(StepResult)> on_done, OnFailed on_failed) {
+  claim();
+  thread_.post([this, graph = std::move(graph), batch = std::move(batch), update, on_done = std::move(on_done),
+                on_failed = std::move(on_failed)]() mutable {
+    StepResult result;
+    std::exception_ptr failure;
+    try {
+      step_->useGraph(std::move(graph));
+      result = stepOnce(batch, update);
+    } catch (...) {
+      failure = std::current_exception();
+      step_->clearGradients();
+    }
+    batch.fields.clear();
+    busy_ = false;
+    failure ? on_failed(failure) : on_done(std::move(result));
+  });
+}
+
+// Gradients are cleared before a step, not after it, so that those of the last one can be read.
+TrainSession::Group TrainSession::accumulateGroup(BatchSource& source) {
+  step_->clearGradients();
+  Group group;
+  const int64_t wanted = options_.grad_accum;
+  while (group.micro_batches < wanted) {
+    const auto before = Clock::now();
+    Batch batch;
+    // Once begun, a group is finished: only closing the session interrupts it.
+    const bool more = source.next(batch, group.micro_batches == 0 ? stop_ : abort_);
+    group.wait_seconds += secondsSince(before);
+    throwIfAborted(abort_);
+    if (!more) break;
+    group.samples += batchSize(batch);
+    const at::Tensor loss = step_->accumulate(batch, 1.0 / static_cast<double>(wanted)).loss;
+    group.loss = group.loss.defined() ? group.loss + loss : loss;
+    ++group.micro_batches;
+  }
+  if (group.micro_batches > 1) group.loss = group.loss / static_cast<double>(group.micro_batches);
+  if (group.micro_batches > 0 && group.micro_batches < wanted) {
+    step_->rescaleGradients(static_cast<double>(wanted) / static_cast<double>(group.micro_batches));
+  }
+  return group;
+}
+
+// Returns the rate it used.
+double TrainSession::finishStep() {
+  const double lr = schedule_->learningRate(step_count_);
+  step_->update(lr);
+  ++step_count_;
+  return lr;
+}
+
+RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
+                                const std::function<void(StepsEvent)>& on_event) {
+  const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt : std::optional(options_.device));
+  const auto start = Clock::now();
+  auto interval_start = start;
+  RunResult result;
+  StepRecorder recorder(options_.device, step_->scaler());
+  const auto emit = [&](bool wait) {
+    while (auto event = recorder.take(wait)) on_event(std::move(*event));
+  };
+  const auto closeInterval = [&] {
+    recorder.close(secondsSince(interval_start));
+    interval_start = Clock::now();
+  };
+
+  while (result.steps < options.steps && !stop_) {
+    throwIfAborted(abort_);
+    const Group group = accumulateGroup(source);
+    if (group.micro_batches == 0) {
+      if (!stop_) result.reason = RunResult::Reason::EpochEnd;
+      break;
+    }
+    step_->unscaleGradients();
+    const double lr = finishStep();
+    ++result.steps;
+    result.samples += group.samples;
+    recorder.record(step_count_, group.loss, lr, group.samples, group.wait_seconds);
+    if (secondsSince(interval_start) >= options.event_interval) {
+      emit(false);
+      closeInterval();
+      if (options_.device.is_cpu()) emit(false);
+    }
+    if (group.micro_batches < options_.grad_accum && result.steps < options.steps) {
+      result.reason = RunResult::Reason::EpochEnd;
+      break;
+    }
+  }
+
+  if (!recorder.empty()) closeInterval();
+  emit(true);
+  throwIfAborted(abort_);
+  if (result.reason == RunResult::Reason::Done && result.steps < options.steps) {
+    result.reason = RunResult::Reason::Stopped;
+  }
+  result.seconds = secondsSince(start);
+  return result;
+}
+
+StepResult TrainSession::stepOnce(const Batch& batch, bool update) {
+  const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt : std::optional(options_.device));
+  throwIfAborted(abort_);
+  const int64_t rows = batchSize(batch);
+  const int64_t parts = std::min(options_.grad_accum, std::max<int64_t>(rows, 1));
+  step_->clearGradients();
+  std::vector<std::vector<at::Tensor>> outputs(step_->graph().outputs().size());
+  at::Tensor loss;
+  for (int64_t i = 0; i < parts; ++i) {
+    const Batch micro = part(batch, parts, i);
+    // By their share of the rows, so that uneven parts add up to the mean over the batch.
+    const double weight = parts == 1 ? 1 : static_cast<double>(batchSize(micro)) / static_cast<double>(rows);
+    TrainStep::MicroResult result = step_->accumulate(micro, weight);
+    const at::Tensor share = result.loss * weight;
+    loss = loss.defined() ? loss + share : share;
+    for (size_t k = 0; k < outputs.size(); ++k) outputs[k].push_back(std::move(result.outputs[k]));
+  }
+  step_->unscaleGradients();
+  StepResult result;
+  const at::Tensor norm = step_->gradientNorm();
+  result.lr = update ? finishStep() : schedule_->learningRate(step_count_);
+  for (size_t k = 0; k < outputs.size(); ++k) {
+    result.outputs.emplace_back(step_->graph().outputs()[k].name, parts == 1 ? outputs[k][0] : at::cat(outputs[k]));
+  }
+  result.loss = loss.item<double>();
+  if (norm.defined()) result.grad_norm = norm.item<double>();
+  return result;
+}
+
+NamedTensors TrainSession::gradients() {
+  return exclusively([&] { return copyToCpu(step_->gradients()); });
+}
+
+NamedTensors TrainSession::snapshot() {
+  return exclusively([&] { return takeSnapshot(*step_); });
+}
+
+void TrainSession::restore(const NamedTensors& entries, int64_t step) {
+  if (step < 0) throw Error(ErrorKind::Argument, "step must be at least 0", "step");
+  exclusively([&] { restoreSnapshot(*step_, entries); });
+  step_count_ = step;
+}
+
+}  // namespace fornax

@@ -1,0 +1,105 @@
+// A training session: one model in training on one device. It computes on a thread of its own; the functions here
+// are called on the owner's thread (JavaScript's) and return at once, except where noted. One job (run or step) at a
+// time: a second one, or looking at the state meanwhile, is a TrainError. Callbacks come on the session's thread.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/batch.h"
+#include "graph/graph.h"
+#include "graph/state.h"
+#include "train/job_thread.h"
+#include "train/options.h"
+#include "train/step.h"
+#include "train/step_recorder.h"
+
+namespace fornax {
+
+struct RunOptions {
+  int64_t steps = 0;
+  double event_interval = 0.25;  // seconds
+};
+
+struct RunResult {
+  enum class Reason : uint8_t { Done, EpochEnd, Stopped };
+  int64_t steps = 0;
+  int64_t samples = 0;
+  double seconds = 0;
+  Reason reason = Reason::Done;
+};
+
+struct StepResult {
+  double loss = 0;
+  double lr = 0;
+  std::optional<double> grad_norm;  // before clipping
+  NamedTensors outputs;
+};
+
+class TrainSession {
+ public:
+  // Waits until the model is on its device. Throws fornax::Error.
+  TrainSession(std::shared_ptr<const Graph> graph, std::shared_ptr<State> state, std::shared_ptr<const Graph> loss,
+               const TrainOptions& options);
+  ~TrainSession();
+
+  using OnFailed = std::function<void(std::exception_ptr)>;
+  // Takes micro-batches from the source until `steps` are done, the epoch ends or stop() is called. A group of
+  // micro-batches that the epoch's end cuts short becomes a step of its own, averaged over what there is.
+  void run(std::shared_ptr<const Graph> graph, std::shared_ptr<BatchSource> source, const RunOptions& options,
+           std::function<void(StepsEvent)> on_event, std::function<void(RunResult)> on_done, OnFailed on_failed);
+  // One step on `batch`, split into grad_accum micro-batches. Without `update` it stops after backward.
+  void step(std::shared_ptr<const Graph> graph, Batch batch, bool update, std::function<void(StepResult)> on_done,
+            OnFailed on_failed);
+
+  // Ends a run after the current step.
+  void stop() { stop_ = true; }
+  // Steps done; any thread.
+  int64_t stepCount() const { return step_count_; }
+  double learningRate(int64_t step) const { return schedule_->learningRate(step); }
+
+  // These wait for the session's thread, and for the device. Copies on the CPU.
+  NamedTensors gradients();
+  NamedTensors snapshot();
+  // Throws WeightsError if the entries are not those of snapshot(); then nothing has changed.
+  void restore(const NamedTensors& entries, int64_t step);
+
+  // Interrupts what is running (its on_failed gets AbortedError), ends the thread and frees everything. Waits for
+  // the operator in progress. Idempotent; nothing else may be called afterwards.
+  void shutDown();
+
+ private:
+  struct Group {
+    at::Tensor loss;  // mean over the micro-batches; undefined if there was none
+    int64_t micro_batches = 0;
+    int64_t samples = 0;
+    double wait_seconds = 0;
+  };
+
+  void claim();  // TrainError if a job is running
+  template <typename Function>
+  auto exclusively(Function&& function);
+  RunResult runLoop(BatchSource& source, const RunOptions& options, const std::function<void(StepsEvent)>& on_event);
+  Group accumulateGroup(BatchSource& source);
+  StepResult stepOnce(const Batch& batch, bool update);
+  double finishStep();
+
+  TrainOptions options_;
+  std::unique_ptr<Schedule> schedule_;
+  std::atomic<bool> stop_{false};   // after this step
+  std::atomic<bool> abort_{false};  // now
+  std::atomic<bool> busy_{false};
+  std::atomic<int64_t> step_count_{0};
+  std::unique_ptr<TrainStep> step_;  // touched on the session's thread only, until that has ended
+  JobThread thread_;
+};
+
+}  // namespace fornax

@@ -1,0 +1,221 @@
+#include "train/step.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <c10/core/GradMode.h>
+
+#include <unordered_set>
+#include <utility>
+
+#include "core/error.h"
+#include "train/autocast.h"
+#include "train/gradient_clip.h"
+#include "train/torch_errors.h"
+
+namespace fornax {
+
+namespace {
+
+at::Generator makeGenerator(c10::Device device, uint64_t seed) {
+  if (device.is_cpu()) return at::make_generator<at::CPUGeneratorImpl>(seed);
+  at::Generator generator = at::globalContext().getAcceleratorHooksInterface(device.type()).getNewGenerator(device.index());
+  generator.set_current_seed(seed);
+  return generator;
+}
+
+size_t findLossOutput(const Graph& loss) {
+  for (size_t i = 0; i < loss.outputs().size(); ++i) {
+    if (loss.outputs()[i].name == "loss") return i;
+  }
+  throw Error(ErrorKind::Argument, "the loss graph has no output named `loss`", "loss");
+}
+
+}  // namespace
+
+TrainStep::TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> state,
+                     std::shared_ptr<const Graph> loss, const TrainOptions& options, const std::atomic<bool>* abort)
+    : state_(std::move(state)),
+      loss_(std::move(loss)),
+      options_(options),
+      abort_(abort),
+      loss_output_(findLossOutput(*loss_)),
+      device_batch_(options.device, options.normalize, options.channels_last),
+      generator_(makeGenerator(options.device, options.seed)) {
+  if (!loss_->parameters().empty()) {
+    throw Error(ErrorKind::Argument, "the loss graph has parameters of its own", "loss",
+                "make them part of the model and pass what they compute as an output");
+  }
+  useGraph(std::move(graph));
+  loss_modes_ = resolveModes(*loss_, options_.modes);
+  moveState();
+  optimizer_ = makeOptimizer(options_.optimizer, selectGroups());
+  if (options_.precision == Precision::Float16) scaler_.emplace(options_.scaler, options_.device);
+}
+
+TrainStep::~TrainStep() {
+  clearGradients();
+  for (auto& [name, parameter] : trained_) parameter.set_requires_grad(false);
+}
+
+void TrainStep::useGraph(std::shared_ptr<const Graph> graph) {
+  if (graph_ == graph) return;
+  graph_ = std::move(graph);
+  modes_ = resolveModes(*graph_, options_.modes);
+}
+
+// The tensors that are in place already stay the very same, so that handles to them stay valid.
+void TrainStep::moveState() {
+  const c10::NoGradGuard no_grad;
+  for (size_t i = 0; i < state_->size(); ++i) {
+    const at::Tensor current = state_->at(i);
+    at::Tensor tensor = current.to(options_.device);
+    if (tensor.dim() == 4) {
+      tensor = tensor.contiguous(options_.channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+    }
+    if (!tensor.is_same(current)) state_->replace(i, tensor);
+    tensor.set_requires_grad(false);
+    parameters_.push_back(std::move(tensor));
+  }
+}
+
+std::vector<OptimizerGroup> TrainStep::selectGroups() {
+  std::vector<OptimizerGroup> groups;
+  std::unordered_set<std::string> seen;
+  for (const GroupOptions& options : options_.groups) {
+    OptimizerGroup group{{}, options.weight_decay, options.lr_scale};
+    for (const std::string& name : options.parameters) {
+      const int index = state_->find(name);
+      if (index < 0 || !state_->specs()[index].trainable) {
+        throw Error(ErrorKind::Argument, "`" + name + "` is not a parameter of the model", "groups");
+      }
+      if (!seen.insert(name).second) {
+        throw Error(ErrorKind::Argument, "parameter `" + name + "` is in two groups", "groups");
+      }
+      at::Tensor& parameter = parameters_[index];
+      if (!parameter.is_floating_point()) {
+        throw Error(ErrorKind::Argument, "parameter `" + name + "` is not of a floating-point type", "groups");
+      }
+      parameter.set_requires_grad(true);
+      trained_.emplace_back(name, parameter);
+      group.parameters.emplace_back(name, parameter);
+    }
+    groups.push_back(std::move(group));
+  }
+  if (trained_.empty()) {
+    throw Error(ErrorKind::Argument, "no parameter is to be trained", "groups", "put parameters into a group");
+  }
+  return groups;
+}
+
+std::vector<at::Tensor> TrainStep::forward(const Batch& batch) {
+  RunContext context;
+  context.parameters = &parameters_;
+  context.modes = &modes_;
+  context.generator = generator_;
+  context.device = options_.device;
+  context.stop = abort_;
+  return runGraph(*graph_, device_batch_.modelInputs(*graph_, batch), context);
+}
+
+at::Tensor TrainStep::lossOf(const std::vector<at::Tensor>& outputs, const Batch& batch) {
+  static const std::vector<at::Tensor> no_parameters;
+  RunContext context;
+  context.parameters = &no_parameters;
+  context.modes = &loss_modes_;
+  context.generator = generator_;
+  context.device = options_.device;
+  context.stop = abort_;
+  const at::Tensor loss =
+      runGraph(*loss_, device_batch_.lossInputs(*loss_, *graph_, outputs, batch), context)[loss_output_];
+  if (loss.numel() != 1) {
+    throw Error(ErrorKind::Execution, "the loss has " + std::to_string(loss.numel()) + " elements, not one", "loss",
+                "reduce it to its mean or sum");
+  }
+  if (!loss.requires_grad()) {
+    throw Error(ErrorKind::Execution, "the loss does not depend on any trained parameter", "loss",
+                "check the parameter groups and the loss graph");
+  }
+  return loss;
+}
+
+TrainStep::MicroResult TrainStep::accumulate(const Batch& batch, double weight) {
+  const c10::AutoGradMode grad_mode(true);
+  MicroResult result;
+  at::Tensor loss;
+  {
+    const AutocastScope autocast(options_.device.type(), options_.precision);
+    result.outputs = forward(batch);
+    loss = lossOf(result.outputs, batch);
+  }
+  // Detached first: then nothing but the loss keeps the autograd graph, and backward frees it as it goes.
+  for (at::Tensor& output : result.outputs) output = output.detach();
+  result.loss = loss.detach();
+  if (weight != 1) loss = loss * weight;
+  if (scaler_) loss = scaler_->scaleLoss(loss);
+  inPhase("backward", [&] { loss.backward(); });
+  return result;
+}
+
+std::vector<at::Tensor> TrainStep::definedGradients() const {
+  std::vector<at::Tensor> gradients;
+  gradients.reserve(trained_.size());
+  for (const auto& [name, parameter] : trained_) {
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+  }
+  return gradients;
+}
+
+void TrainStep::rescaleGradients(double factor) {
+  const c10::NoGradGuard no_grad;
+  const std::vector<at::Tensor> gradients = definedGradients();
+  if (!gradients.empty()) at::_foreach_mul_(gradients, factor);
+}
+
+void TrainStep::unscaleGradients() {
+  const c10::NoGradGuard no_grad;
+  if (scaler_) scaler_->unscale(definedGradients());
+}
+
+at::Tensor TrainStep::gradientNorm() const {
+  const c10::NoGradGuard no_grad;
+  const std::vector<at::Tensor> gradients = definedGradients();
+  return gradients.empty() ? at::Tensor() : totalNorm(gradients);
+}
+
+void TrainStep::update(double lr) {
+  const c10::NoGradGuard no_grad;
+  inPhase("the optimizer's update", [&] {
+    if (options_.clip_norm || options_.clip_value) {
+      const std::vector<at::Tensor> gradients = definedGradients();
+      if (options_.clip_norm && !gradients.empty()) clipByNorm(gradients, totalNorm(gradients), *options_.clip_norm);
+      if (options_.clip_value && !gradients.empty()) clipByValue(gradients, *options_.clip_value);
+    }
+    optimizer_->step(lr, scaler_ ? &scaler_->foundInf() : nullptr);
+    if (scaler_) scaler_->update();
+  });
+}
+
+void TrainStep::clearGradients() {
+  for (auto& [name, parameter] : trained_) parameter.mutable_grad().reset();
+}
+
+NamedTensors TrainStep::gradients() const {
+  NamedTensors gradients;
+  for (const auto& [name, parameter] : trained_) {
+    if (parameter.grad().defined()) gradients.emplace_back(name, parameter.grad());
+  }
+  return gradients;
+}
+
+NamedTensors TrainStep::resumeState() const {
+  NamedTensors state;
+  for (auto& [name, tensor] : optimizer_->state()) state.emplace_back("optimizer/" + name, tensor);
+  if (scaler_) {
+    state.emplace_back("scaler/scale", scaler_->scale());
+    state.emplace_back("scaler/growth_tracker", scaler_->growthTracker());
+    state.emplace_back("scaler/skipped", scaler_->skipped());
+  }
+  return state;
+}
+
+}  // namespace fornax

@@ -1,0 +1,86 @@
+// One optimizer step, in its parts: micro-batches go forward and backward and add up their gradients, then the
+// update unscales, clips, steps and clears. Owns the session's view of the model on its device, the optimizer, the
+// scaler and the generator. Everything here runs on the session's thread and never waits for the device.
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/batch.h"
+#include "graph/executor.h"
+#include "graph/graph.h"
+#include "graph/state.h"
+#include "train/device_batch.h"
+#include "train/optimizer.h"
+#include "train/options.h"
+#include "train/scaler.h"
+
+namespace fornax {
+
+class TrainStep {
+ public:
+  // Moves the state to the device and into the memory format of the options, and marks what is trained.
+  // `abort` stops a forward between two operators (AbortedError). Throws fornax::Error.
+  TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> state, std::shared_ptr<const Graph> loss,
+            const TrainOptions& options, const std::atomic<bool>* abort);
+  ~TrainStep();
+
+  // Another trace of the same model (a retrace for other sizes).
+  void useGraph(std::shared_ptr<const Graph> graph);
+  const Graph& graph() const { return *graph_; }
+
+  struct MicroResult {
+    at::Tensor loss;                  // scalar on the device, detached
+    std::vector<at::Tensor> outputs;  // of the model, detached
+  };
+  // Forward, loss and backward; `weight`·gradient is added to the gradients.
+  MicroResult accumulate(const Batch& batch, double weight);
+
+  // Multiplies the gradients collected so far: for a group of micro-batches that ended early.
+  void rescaleGradients(double factor);
+  // Undoes the loss scale and notes whether a gradient is not finite. Once per step, before the others.
+  void unscaleGradients();
+  // Scalar on the device; undefined if there is no gradient. Before clipping.
+  at::Tensor gradientNorm() const;
+  // Clips as the options say and updates the parameters.
+  void update(double lr);
+  // Frees the gradients.
+  void clearGradients();
+
+  // Gradients of the trained parameters that have one, by name.
+  NamedTensors gradients() const;
+  // Optimizer, scaler and generator; the tensors themselves.
+  NamedTensors resumeState() const;
+  at::Generator& generator() { return generator_; }
+  const GradScaler* scaler() const { return scaler_ ? &*scaler_ : nullptr; }
+
+ private:
+  void moveState();
+  std::vector<OptimizerGroup> selectGroups();
+  std::vector<at::Tensor> definedGradients() const;
+  std::vector<at::Tensor> forward(const Batch& batch);
+  at::Tensor lossOf(const std::vector<at::Tensor>& outputs, const Batch& batch);
+
+  std::shared_ptr<const Graph> graph_;
+  std::shared_ptr<State> state_;
+  std::shared_ptr<const Graph> loss_;
+  TrainOptions options_;
+  const std::atomic<bool>* abort_;
+  size_t loss_output_ = 0;
+  ModeTable modes_, loss_modes_;
+  std::vector<at::Tensor> parameters_;  // all of the state, in its order
+  std::vector<std::pair<std::string, at::Tensor>> trained_;
+  DeviceBatch device_batch_;
+  at::Generator generator_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::optional<GradScaler> scaler_;
+};
+
+}  // namespace fornax
