@@ -42,7 +42,8 @@ export function missingPackages(works) {
   if (!works('python3', ['--version'])) missing.push('python3', 'python3-pip', 'python3-venv');
   else if (!works('python3', ['-m', 'pip', '--version'])) missing.push('python3-pip');
   if (!works('cmake', ['--version'])) missing.push('cmake');
-  if (!['c++', 'g++', 'clang++', process.env.CXX].some((name) => name && works(name, ['--version']))) missing.push('g++');
+  if (!['c++', 'g++', 'clang++', process.env.CXX].some((name) => name && works(name, ['--version'])))
+    missing.push('g++');
   if (!works('ninja', ['--version']) && !works('make', ['--version'])) missing.push('make', 'ninja-build');
   return missing;
 }
@@ -92,7 +93,7 @@ async function installPackages() {
   const code = await run(npm[0], args);
   if (code !== 0) {
     throw new BootstrapError(
-      'npm ci failed; its own message stands above.\n  fix: check the network and npm\'s settings (npm config list), then try again',
+      "npm ci failed; its own message stands above.\n  fix: check the network and npm's settings (npm config list), then try again",
     );
   }
 }
@@ -104,7 +105,8 @@ function removeOrphans(out, source) {
     const match = /^(.*)\.(js|d\.ts|js\.map|d\.ts\.map)$/.exec(entry);
     if (!match || match[2] !== 'js') continue;
     if (existsSync(join(source, `${match[1]}.ts`))) continue;
-    for (const end of ['js', 'd.ts', 'js.map', 'd.ts.map']) rmSync(join(out, `${match[1]}.${end}`), { force: true });
+    for (const end of ['js', 'd.ts', 'js.map', 'd.ts.map'])
+      rmSync(join(out, `${match[1]}.${end}`), { force: true });
   }
 }
 
@@ -118,7 +120,8 @@ async function compileTypeScript() {
   }
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
   const code = await run(process.execPath, [tsc, '-b', 'tsconfig.json', 'tsconfig.dev.json']);
-  if (code !== 0) throw new BootstrapError('the TypeScript sources have errors; they stand above.');
+  if (code !== 0) return new BootstrapError('the TypeScript sources have errors; they stand above.');
+  return undefined;
 }
 
 async function buildNative(options) {
@@ -127,8 +130,9 @@ async function buildNative(options) {
 }
 
 /**
- * @param {{addon?: boolean, packages?: boolean}} [need] `addon: false` stops after TypeScript; `packages: false`
- *   takes npm's packages as they are (npm itself is installing them).
+ * @param {{addon?: boolean, packages?: boolean, keepGoing?: boolean}} [need] `addon: false` stops after TypeScript; `packages: false`
+ *   takes npm's packages as they are (npm itself is installing them); `keepGoing` builds the addon even where
+ *   TypeScript has errors (tsc emits all the same) and fails at the end.
  */
 export async function bootstrap(need = {}) {
   checkNode();
@@ -136,8 +140,10 @@ export async function bootstrap(need = {}) {
     checkSystem({ python: !process.env.FORNAX_LIBTORCH && !process.env.LIBTORCH });
   }
   if (need.packages !== false) await installPackages();
-  await compileTypeScript();
+  const errors = await compileTypeScript();
+  if (errors && !need.keepGoing) throw errors;
   if (need.addon !== false) await buildNative({});
+  if (errors) throw errors;
 }
 
 /** Prints an error the way the CLI does and returns the exit code. */

@@ -21,7 +21,17 @@ export async function clangFormat() {
   mkdirSync(target, { recursive: true });
   const pip = spawnSync(
     process.env.FORNAX_PYTHON ?? 'python3',
-    ['-m', 'pip', 'install', '--quiet', '--no-deps', '--only-binary=:all:', '--target', target, `clang-format==${VERSION}`],
+    [
+      '-m',
+      'pip',
+      'install',
+      '--quiet',
+      '--no-deps',
+      '--only-binary=:all:',
+      '--target',
+      target,
+      `clang-format==${VERSION}`,
+    ],
     { encoding: 'utf8', env: { ...process.env, PIP_ROOT_USER_ACTION: 'ignore' } },
   );
   if (pip.status !== 0) {

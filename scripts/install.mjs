@@ -16,7 +16,9 @@ if (isClone) {
     await bootstrap({ packages: false });
   } catch (error) {
     report(error);
-    process.stderr.write('fornax: installed, but its native part is not built. After the fix: npm run build\n');
+    process.stderr.write(
+      'fornax: installed, but its native part is not built. After the fix: npm run build\n',
+    );
   }
 } else if (!usable) {
   process.stderr.write('fornax: no prebuilt addon in this package. Build it once with: npx fornax build\n');

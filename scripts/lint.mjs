@@ -14,7 +14,9 @@ function files(...patterns) {
     maxBuffer: 2 ** 26,
   });
   if (list.status !== 0) throw new Error(`git ls-files failed: ${list.stderr}`);
-  const deleted = spawnSync('git', ['ls-files', '-z', '-d'], { cwd: root, encoding: 'utf8' }).stdout.split('\0');
+  const deleted = spawnSync('git', ['ls-files', '-z', '-d'], { cwd: root, encoding: 'utf8' }).stdout.split(
+    '\0',
+  );
   return list.stdout.split('\0').filter((file) => file && !deleted.includes(file));
 }
 

@@ -38,7 +38,7 @@ async function main() {
   if (!Object.hasOwn(commands, command ?? '')) {
     throw new BootstrapError(`usage: node scripts/run.mjs ${Object.keys(commands).join('|')} [arguments]`);
   }
-  await bootstrap();
+  await bootstrap({ keepGoing: command === 'build' });
   const line = commands[command]();
   if (!line) return 0;
   const script = line.find((arg) => arg.endsWith('.js'));

@@ -63,7 +63,9 @@ export function readElf(path: string): ElfFacts {
     const tag = (wanted: number) => tags.find(([id]) => id === wanted)?.[1];
     const address = tag(DT_STRTAB);
     const size = tag(DT_STRSZ);
-    const segment = loads.find((s) => address !== undefined && address >= s.address && address < s.address + s.size);
+    const segment = loads.find(
+      (s) => address !== undefined && address >= s.address && address < s.address + s.size,
+    );
     if (address === undefined || size === undefined || !segment) throw new Error('no dynamic string table');
     const strings = read(address - segment.address + segment.offset, size);
     const text = (offset: number) => strings.toString('latin1', offset, strings.indexOf(0, offset));

@@ -69,10 +69,7 @@ const ELSE = 'point FORNAX_LIBTORCH at a complete one, or unset it to let Fornax
  * range. With `headers`, a build from source must be possible too.
  * @throws InstallError that says which of it fails
  */
-export function inspectLibtorch(
-  folder: string,
-  options: { headers?: boolean; host?: Host } = {},
-): Libtorch {
+export function inspectLibtorch(folder: string, options: { headers?: boolean; host?: Host } = {}): Libtorch {
   const host = options.host ?? currentHost();
   const root = existsSync(folder) ? realpathSync(resolve(folder)) : resolve(folder);
   const lib = join(root, 'lib');

@@ -45,7 +45,11 @@ export interface LocateOptions {
 }
 
 /** The folder in the cache into which libtorch of this variant is fetched; `torch/` and `nvidia/` lie in it. */
-export function cacheFolder(variant: Variant, env: NodeJS.ProcessEnv = process.env, host = currentHost()): string {
+export function cacheFolder(
+  variant: Variant,
+  env: NodeJS.ProcessEnv = process.env,
+  host = currentHost(),
+): string {
   return join(cacheDir(env.FORNAX_CACHE), 'libtorch', `${TORCH_PINNED}-${variant}-linux-${host.arch}`);
 }
 

@@ -1,7 +1,16 @@
 /** Builds the native addon with cmake-js, when its sources or libtorch changed, and puts it where it is found. */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { InstallError } from '../errors.js';
@@ -48,9 +57,14 @@ export interface BuildOptions {
 }
 
 /** The sidecar of an addon built from the present sources against this libtorch, or undefined if it must be built. */
-export function upToDate(libtorch: Libtorch | undefined, cuda: boolean | undefined, root = packageRoot): Sidecar | undefined {
+export function upToDate(
+  libtorch: Libtorch | undefined,
+  cuda: boolean | undefined,
+  root = packageRoot,
+): Sidecar | undefined {
   const addon = builtAddon(root);
-  if (!existsSync(addon) || !existsSync(builtLoader(root)) || !existsSync(sidecarPath(addon))) return undefined;
+  if (!existsSync(addon) || !existsSync(builtLoader(root)) || !existsSync(sidecarPath(addon)))
+    return undefined;
   let sidecar: Sidecar;
   try {
     sidecar = readSidecar(addon);
@@ -58,7 +72,8 @@ export function upToDate(libtorch: Libtorch | undefined, cuda: boolean | undefin
     return undefined;
   }
   if (!sidecar.libtorch || !existsSync(join(sidecar.libtorch, 'lib', 'libtorch_cpu.so'))) return undefined;
-  if (libtorch && (sidecar.libtorch !== libtorch.root || sidecar.torch !== libtorch.version)) return undefined;
+  if (libtorch && (sidecar.libtorch !== libtorch.root || sidecar.torch !== libtorch.version))
+    return undefined;
   if (cuda !== undefined && cuda !== (sidecar.cuda !== null)) return undefined;
   return sidecar.sources === sourcesHash(root) ? sidecar : undefined;
 }
@@ -112,7 +127,9 @@ export async function buildAddon(options: BuildOptions): Promise<Sidecar> {
       const common = ['-d', root, '-O', out, '-l', 'error', ...defines];
 
       if (!configured) {
-        log(`Configuring the addon for libtorch ${libtorch.version}${cuda ? ' with CUDA' : ''} (${libtorch.root})`);
+        log(
+          `Configuring the addon for libtorch ${libtorch.version}${cuda ? ' with CUDA' : ''} (${libtorch.root})`,
+        );
         rmSync(stampFile, { force: true });
         if ((await run(process.execPath, [cmakeJs, 'configure', ...common], root)) !== 0) {
           throw new InstallError({
@@ -126,7 +143,7 @@ export async function buildAddon(options: BuildOptions): Promise<Sidecar> {
       log('Compiling the addon (a few minutes the first time)');
       if ((await run(process.execPath, [cmakeJs, 'build', ...common], root)) !== 0) {
         throw new InstallError({
-          what: 'the addon does not compile; the compiler\'s messages stand above',
+          what: "the addon does not compile; the compiler's messages stand above",
           where: out,
           fix: `if the sources are unchanged, remove ${out} and try again`,
         });
@@ -139,7 +156,8 @@ export async function buildAddon(options: BuildOptions): Promise<Sidecar> {
         platform: process.platform,
         arch: currentHost().arch,
         libtorch: libtorch.root,
-        builder: (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version,
+        builder: (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string })
+          .version,
         sources,
       };
       const addon = builtAddon(root);

@@ -17,7 +17,10 @@ const TIMEOUT_MS = 120_000;
 /** Where the verdict on this combination is kept. */
 function verdictFile(request: OpenRequest, env: NodeJS.ProcessEnv): string {
   const identity = [request.loader, request.addon, ...request.libraries].map(fileIdentity);
-  const key = createHash('sha256').update(JSON.stringify([identity, process.arch])).digest('hex').slice(0, 32);
+  const key = createHash('sha256')
+    .update(JSON.stringify([identity, process.arch]))
+    .digest('hex')
+    .slice(0, 32);
   return join(cacheDir(env.FORNAX_CACHE), 'verdicts', key);
 }
 
@@ -63,7 +66,8 @@ function explain(
 ): { problem: string; fix: string } {
   if (signal === 'SIGILL') {
     return {
-      problem: 'loading it ended with an illegal instruction: this CPU lacks what the library was compiled for',
+      problem:
+        'loading it ended with an illegal instruction: this CPU lacks what the library was compiled for',
       fix: 'use a libtorch built for this CPU (FORNAX_LIBTORCH), or build the addon on this machine: npx fornax build',
     };
   }
@@ -89,7 +93,8 @@ export function remedyFor(message: string): string {
     return `install the package that holds ${missing}, or reinstall libtorch`;
   }
   const glibc = /version [`'](GLIBC(?:XX)?_[\d.]+)' not found/.exec(message)?.[1];
-  if (glibc) return `this system's C or C++ library is too old (${glibc} is needed): use Debian 12, Ubuntu 22.04 or newer`;
+  if (glibc)
+    return `this system's C or C++ library is too old (${glibc} is needed): use Debian 12, Ubuntu 22.04 or newer`;
   if (/undefined symbol/.test(message)) return rebuild;
   if (/cannot enable executable stack|failed to map|Permission denied/.test(message)) {
     return 'the file system or its permissions forbid loading: check `mount` for noexec and the file modes';
