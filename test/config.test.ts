@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { camelKey, snakeKey, toCamel, toSnake } from '#fornax/config/case.js';
+import { configDocs } from '../scripts/config_docs.js';
 import { allKeys, jsonSchema, type JsonSchema } from '#fornax/config/json_schema.js';
 import { defineConfig, loadConfig, type ConfigSources } from '#fornax/config/load.js';
 import { resolveNormalize } from '#fornax/config/normalize.js';
@@ -262,7 +263,7 @@ describe('a wrong value', () => {
     ],
     [
       'train: {optimizer: {name: sdg}}',
-      '2:27 train.optimizer.name: expected one of sgd or adamw, got "sdg" (did you mean "sgd"?)',
+      '2:27 train.optimizer.name: expected sgd or adamw, got "sdg" (did you mean "sgd"?)',
     ],
     [
       'train: {optimizer: {name: adamw, eps: 0}}',
@@ -270,7 +271,7 @@ describe('a wrong value', () => {
     ],
     [
       'device: gpu',
-      '2:9 device: expected cpu, cuda or cuda:<number> or a map with train, eval, export, got "gpu"',
+      '2:9 device: expected a device (auto, cpu, cuda, cuda:1) or a map with train, eval, export, got "gpu"',
     ],
     ['device: {eval: gpu}', '2:16 device.eval: expected auto, cpu, cuda or cuda:<number>, got "gpu"'],
     ['name: ../x', '2:7 name: expected letters, digits, ".", "_" and "-", got "../x"'],
@@ -420,5 +421,12 @@ describe('pixel statistics', () => {
     const own = { mean: [0.1, 0.2, 0.3], std: [1, 1, 1] };
     assert.deepEqual(resolveNormalize('auto', 3, own), own);
     assert.deepEqual(resolveNormalize('none', 3, own), { mean: [0, 0, 0], std: [1, 1, 1] });
+  });
+});
+
+describe('docs/config.md', () => {
+  it('is what the schema makes of it (node build/dev/scripts/config_docs.js)', async () => {
+    const file = new URL('../../../docs/config.md', import.meta.url);
+    assert.equal(readFileSync(file, 'utf8'), await configDocs());
   });
 });

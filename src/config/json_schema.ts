@@ -103,11 +103,10 @@ function describeOne(schema: JsonSchema): string {
       return `a whole number${range(schema)}`;
     case 'number':
       return `a number${range(schema)}`;
-    case 'boolean':
-      return 'true or false';
     case 'null':
       return 'null';
     case 'object': {
+      if (schema.properties?.['name']?.const !== undefined) return 'a map with its name and settings';
       const keys = Object.keys(schema.properties ?? {});
       return `a map with ${keys.slice(0, 6).join(', ')}${keys.length > 6 ? ', …' : ''}`;
     }
@@ -118,21 +117,27 @@ function describeOne(schema: JsonSchema): string {
       }
       return `a list, each ${schema.items ? describeOne(schema.items) : 'a value'}`;
     default:
-      return schema.pattern?.includes('cuda') ? 'cpu, cuda or cuda:<number>' : 'a text';
+      return schema.pattern?.includes('cuda') ? 'a device (auto, cpu, cuda, cuda:1)' : 'a text';
   }
 }
 
 /** Literal values that the schemas allow. */
 export function literals(schemas: JsonSchema[]): unknown[] {
-  return [...new Set(schemas.flatMap((s) => s.enum ?? (s.const === undefined ? [] : [s.const])))];
+  return [
+    ...new Set(
+      schemas.flatMap((s) =>
+        s.type === 'boolean' ? [true, false] : (s.enum ?? (s.const === undefined ? [] : [s.const])),
+      ),
+    ),
+  ];
 }
 
 /** In words: `auto or a whole number at least 1`. */
 export function describe(schemas: JsonSchema[]): string {
   const values = literals(schemas).map(String);
-  const others = schemas.filter((s) => s.enum === undefined && s.const === undefined).map(describeOne);
+  const others = schemas.filter((s) => literals([s]).length === 0).map(describeOne);
   const words = [...new Set([...values, ...others])];
   if (words.length <= 1) return words[0] ?? 'nothing';
   const list = `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
-  return others.length === 0 ? `one of ${list}` : list;
+  return others.length === 0 && words.length > 2 ? `one of ${list}` : list;
 }

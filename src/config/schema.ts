@@ -99,10 +99,10 @@ const data = z
       .default('auto')
       .describe('1: grayscale, 3: RGB. `auto`: 1 for `idx`, else 3.'),
     pack: z
-      .enum(['auto', 'resized', 'original', 'encoded'])
+      .enum(['auto', 'resized', 'original'])
       .default('auto')
       .describe(
-        'How images are kept in the pack: decoded and scaled down, decoded at full size, or as they are (decoded again every epoch). `auto`: the first that suits the crop and fits on the disk.',
+        'How decoded images are kept in the pack: scaled down to twice the resolution, or at full size. `auto`: full size where the images are small and fit in 4 GiB, else scaled down.',
       ),
     on_broken: z
       .enum(['skip', 'fail'])
@@ -190,7 +190,7 @@ const train = z
     optimizer: z
       .union([z.enum(['sgd', 'adamw']).transform((name) => optimizer.parse({ name })), optimizer])
       .default(optimizer.parse({ name: 'sgd' }))
-      .describe('Optimizer: its name, or a map with its name and settings.'),
+      .describe('Optimizer: its name, or a map with its name and settings. `sgd` if left out.'),
     weight_decay: z
       .number()
       .min(0)
@@ -208,7 +208,9 @@ const train = z
         schedule,
       ])
       .default(schedule.parse({ name: 'cosine', warmup_epochs: 0 }))
-      .describe('Course of the learning rate: its name, or a map with its name and settings.'),
+      .describe(
+        'Course of the learning rate: its name, or a map with its name and settings. `cosine` if left out.',
+      ),
     label_smoothing: z.number().min(0).lt(1).default(0).describe('Label smoothing of the cross entropy.'),
     amp: z
       .enum(['auto', 'off', 'bf16', 'fp16'])
