@@ -146,9 +146,15 @@ Promise::Promise(Napi::Env env) : deferred_(env), queue_(Environment::of(env).qu
 
 std::shared_ptr<Promise> Promise::create(Napi::Env env) { return std::make_shared<Promise>(env); }
 
+void Promise::keepAlive(Napi::Object object) {
+  kept_ = std::make_shared<Napi::ObjectReference>(Napi::Persistent(object));
+  kept_->SuppressDestruct();  // given up on the JavaScript thread only, or with the environment
+}
+
 void Promise::resolve(std::function<Napi::Value(Napi::Env)> make) {
-  queue_->post([deferred = deferred_, queue = queue_, make = std::move(make)](Napi::Env env) {
+  queue_->post([deferred = deferred_, queue = queue_, kept = kept_, make = std::move(make)](Napi::Env env) {
     queue->release(env);
+    if (kept) kept->Reset();
     try {
       deferred.Resolve(guarded(env, [&] { return make(env); }));
     } catch (const Napi::Error& error) {
@@ -158,12 +164,11 @@ void Promise::resolve(std::function<Napi::Value(Napi::Env)> make) {
 }
 
 void Promise::reject(std::exception_ptr exception) {
-  queue_->post([deferred = deferred_, queue = queue_, exception](Napi::Env env) {
+  queue_->post([deferred = deferred_, queue = queue_, kept = kept_, exception](Napi::Env env) {
     queue->release(env);
+    if (kept) kept->Reset();
     deferred.Reject(Environment::of(env).toError(env, exception).Value());
   });
 }
-
-// ---- Registration ----
 
 }  // namespace fornax::bindings

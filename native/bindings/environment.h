@@ -56,6 +56,7 @@ class Environment {
 
   std::unordered_map<std::string, Napi::FunctionReference> error_classes;
   std::unordered_map<std::string, Napi::FunctionReference> constructors;  // of the handles, by class name
+  std::shared_ptr<Stoppable> io;  // see io_pool.h
 
  private:
   void teardown();
@@ -81,6 +82,8 @@ class Promise {
  public:
   static std::shared_ptr<Promise> create(Napi::Env env);
   Napi::Value value() const { return deferred_.Promise(); }  // JavaScript thread
+  // Protects `object` from garbage collection until the promise is settled. JavaScript thread, before any settling.
+  void keepAlive(Napi::Object object);
   // Any thread; `make` runs on the JavaScript thread.
   void resolve(std::function<Napi::Value(Napi::Env)> make);
   void reject(std::exception_ptr exception);
@@ -90,6 +93,7 @@ class Promise {
  private:
   Napi::Promise::Deferred deferred_;
   std::shared_ptr<JsQueue> queue_;
+  std::shared_ptr<Napi::ObjectReference> kept_;
 };
 
 }  // namespace fornax::bindings

@@ -117,27 +117,25 @@ void checkLogits(const std::vector<at::Tensor>& outputs, int64_t classes, int64_
 
 }  // namespace
 
-EvaluationResult evaluate(const Graph& model, const ForwardFn& forward, const DeviceBatch& device_batch,
-                          BatchSource& source, const EvaluationOptions& options, const std::atomic<bool>& stop,
+EvaluationResult evaluate(const InferenceSession& session, const Graph& graph, const Graph* loss, BatchSource& source,
+                          const EvaluationOptions& options, const std::atomic<bool>& stop,
                           const ProgressFn& progress) {
   if (options.classes < 1) throw Error(ErrorKind::Argument, "classes must be at least 1", "evaluate.classes");
   const c10::InferenceMode inference_mode;
   const auto start = Clock::now();
   const int64_t total = source.samplesPerEpoch();
+  const DeviceBatch& device_batch = session.deviceBatch();
   Accumulator accumulator(options.classes, device_batch.device());
   for (Batch batch; source.next(batch, stop) && !stop;) {
     const at::Tensor& label = checkedLabels(batch, options.classes);
-    std::vector<at::Tensor> outputs = forward(batch);
+    const std::vector<at::Tensor> outputs = session.evaluate(graph, batch, stop);
     checkLogits(outputs, options.classes, label.size(0));
-    const at::Tensor target = device_batch.toDevice(label);
-    accumulator.add(outputs[0], target);
-    if (options.loss) {
-      accumulator.addLoss(runLoss(*options.loss, model, device_batch, outputs, batch), label.size(0));
-    }
+    accumulator.add(outputs[0], device_batch.toDevice(label));
+    if (loss) accumulator.addLoss(runLoss(*loss, graph, device_batch, outputs, batch), label.size(0));
     if (progress) progress(accumulator.samples(), total);
   }
   if (stop) throw Error(ErrorKind::Aborted, "the evaluation was stopped", "evaluate");
-  EvaluationResult result = accumulator.read(options.loss != nullptr);
+  EvaluationResult result = accumulator.read(loss != nullptr);
   result.seconds = secondsSince(start);
   return result;
 }

@@ -2,24 +2,20 @@
 // at the end, so that no batch waits for the one before. Runs on the caller's thread.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <vector>
 
 #include "data/batch.h"
 #include "graph/graph.h"
-#include "train/device_batch.h"
+#include "infer/session.h"
 
 namespace fornax {
 
 struct EvaluationOptions {
   int64_t classes = 0;
-  std::shared_ptr<const Graph> loss;  // over outputs and fields, as in training; may be null
 };
 
 struct EvaluationResult {
@@ -32,15 +28,14 @@ struct EvaluationResult {
   double seconds = 0;
 };
 
-// The model's outputs in the order of its graph, on its device; the first is the logits [N, classes].
-using ForwardFn = std::function<std::vector<at::Tensor>(const Batch&)>;
 // Samples done and samples in all.
 using ProgressFn = std::function<void(int64_t done, int64_t total)>;
 
-// Labels are the int64 field `label` [N]. Throws DataError for a missing label or one outside [0, classes),
-// ArgumentError if the logits do not have `classes` columns, AbortedError once `stop` is true.
-EvaluationResult evaluate(const Graph& model, const ForwardFn& forward, const DeviceBatch& device_batch,
-                          BatchSource& source, const EvaluationOptions& options, const std::atomic<bool>& stop,
+// The first output of `graph` is the logits [N, classes]; labels are the int64 field `label` [N]. `loss` (may be null)
+// is a graph over outputs and fields, as in training. Throws DataError for a missing label or one outside
+// [0, classes), ArgumentError if the logits do not have `classes` columns, AbortedError once `stop` is true.
+EvaluationResult evaluate(const InferenceSession& session, const Graph& graph, const Graph* loss, BatchSource& source,
+                          const EvaluationOptions& options, const std::atomic<bool>& stop,
                           const ProgressFn& progress);
 
 }  // namespace fornax

@@ -1,13 +1,13 @@
 #include "train/step.h"
 
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 #include <c10/core/GradMode.h>
 
 #include <unordered_set>
 #include <utility>
 
 #include "core/error.h"
+#include "core/generator.h"
 #include "train/autocast.h"
 #include "train/gradient_clip.h"
 #include "train/torch_errors.h"
@@ -15,13 +15,6 @@
 namespace fornax {
 
 namespace {
-
-at::Generator makeGenerator(c10::Device device, uint64_t seed) {
-  if (device.is_cpu()) return at::make_generator<at::CPUGeneratorImpl>(seed);
-  at::Generator generator = at::globalContext().getAcceleratorHooksInterface(device.type()).getNewGenerator(device.index());
-  generator.set_current_seed(seed);
-  return generator;
-}
 
 size_t findLossOutput(const Graph& loss) {
   for (size_t i = 0; i < loss.outputs().size(); ++i) {

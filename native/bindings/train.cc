@@ -1,0 +1,249 @@
+// The `TrainSession` class of the contract.
+#include <cmath>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "bindings/environment.h"
+#include "bindings/graph_handle.h"
+#include "bindings/loader_handle.h"
+#include "bindings/options.h"
+#include "bindings/registry.h"
+#include "bindings/tensor_handle.h"
+#include "bindings/train_options.h"
+#include "core/error.h"
+#include "device/cpu_allocator.h"
+#include "train/session.h"
+
+namespace fornax::bindings {
+
+namespace {
+
+const char* reasonName(RunResult::Reason reason) {
+  switch (reason) {
+    case RunResult::Reason::Done: return "done";
+    case RunResult::Reason::EpochEnd: return "epoch_end";
+    case RunResult::Reason::Stopped: return "stopped";
+  }
+  return "done";
+}
+
+Napi::Object toObject(Napi::Env env, const NamedTensors& tensors) {
+  Napi::Object object = Napi::Object::New(env);
+  for (const auto& [name, tensor] : tensors) object.Set(name, wrapTensor(env, tensor));
+  return object;
+}
+
+Napi::Object toObject(Napi::Env env, const StepsEvent& event) {
+  Napi::Object object = Napi::Object::New(env);
+  Napi::Array losses = Napi::Array::New(env, event.losses.size());
+  for (size_t i = 0; i < event.losses.size(); ++i) losses.Set(static_cast<uint32_t>(i), event.losses[i]);
+  object.Set("step", static_cast<double>(event.step));
+  object.Set("losses", losses);
+  object.Set("lr", event.lr);
+  object.Set("samples", static_cast<double>(event.samples));
+  object.Set("seconds", event.seconds);
+  object.Set("wait_seconds", event.wait_seconds);
+  if (event.scale) object.Set("scale", *event.scale);
+  if (event.skipped) object.Set("skipped", *event.skipped);
+  object.Set("memory", static_cast<double>(event.memory));
+  return object;
+}
+
+Napi::Object toObject(Napi::Env env, const RunResult& result) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("steps", static_cast<double>(result.steps));
+  object.Set("samples", static_cast<double>(result.samples));
+  object.Set("seconds", result.seconds);
+  object.Set("reason", reasonName(result.reason));
+  return object;
+}
+
+Napi::Object toObject(Napi::Env env, const StepResult& result) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("loss", result.loss);
+  object.Set("lr", result.lr);
+  object.Set("grad_norm", result.grad_norm ? Napi::Number::New(env, *result.grad_norm) : env.Null());
+  object.Set("outputs", toObject(env, result.outputs));
+  return object;
+}
+
+NamedTensors readTensors(Napi::Value value, const std::string& what) {
+  Napi::Object object = readObject(value, what);
+  Napi::Array names = object.GetPropertyNames();
+  NamedTensors tensors;
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    std::string name = names.Get(i).As<Napi::String>();
+    tensors.emplace_back(name, unwrapTensor(object.Get(name), what + "." + name));
+  }
+  return tensors;
+}
+
+// The session and what it needs alive; stopped and joined when the environment goes away.
+class TrainCore : public Stoppable {
+ public:
+  TrainCore(std::shared_ptr<Model> taken, std::shared_ptr<const Graph> loss, const TrainOptions& options)
+      : model(std::move(taken)), session(model->graph, model->state, std::move(loss), options) {}
+  void stopAndJoin() noexcept override { session.shutDown(); }
+
+  const std::shared_ptr<Model> model;
+  TrainSession session;
+};
+
+class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
+ public:
+  static void init(Napi::Env env, Napi::Object exports) {
+    installCpuAllocator();
+    Napi::Function constructor = DefineClass(env, "TrainSession",
+                                             {
+                                                 InstanceAccessor<&TrainHandle::isDisposed>("disposed"),
+                                                 InstanceAccessor<&TrainHandle::stepCount>("stepCount"),
+                                                 InstanceMethod<&TrainHandle::dispose>("dispose"),
+                                                 InstanceMethod<&TrainHandle::run>("run"),
+                                                 InstanceMethod<&TrainHandle::step>("step"),
+                                                 InstanceMethod<&TrainHandle::stop>("stop"),
+                                                 InstanceMethod<&TrainHandle::gradients>("gradients"),
+                                                 InstanceMethod<&TrainHandle::snapshot>("snapshot"),
+                                                 InstanceMethod<&TrainHandle::restore>("restore"),
+                                                 InstanceMethod<&TrainHandle::learningRate>("learningRate"),
+                                             });
+    exports.Set("TrainSession", constructor);
+    Environment::of(env).constructors["TrainSession"] = Napi::Persistent(constructor);
+  }
+
+  explicit TrainHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<TrainHandle>(info) {
+    guarded(info.Env(), [&] {
+      std::shared_ptr<Model> model = unwrapGraph(info[0], "graph");
+      const Options source(info[1], "options");
+      auto loss = std::make_shared<const Graph>(readGraphSpec(source.require("loss")), /*trusted=*/true);
+      core_ = std::make_shared<TrainCore>(std::move(model), std::move(loss), readTrainOptions(info[1]));
+      Environment::of(info.Env()).addStoppable(core_);
+    });
+  }
+
+  void Finalize(Napi::Env) override { release(); }
+
+ private:
+  TrainCore& core() const {
+    if (!core_) throw Error(ErrorKind::Disposed, "the training session was disposed", "TrainSession");
+    return *core_;
+  }
+
+  void release() {
+    if (!core_) return;
+    core_->stopAndJoin();
+    core_.reset();
+  }
+
+  // A promise for one job of the session. `start` hands the job over; what the job captures may be dropped on the
+  // session's thread. Until the promise settles this object is referenced, so that it is not collected meanwhile.
+  template <typename Start>
+  Napi::Value launch(Napi::Env env, Start&& start) {
+    auto promise = Promise::create(env);
+    Ref();
+    const auto let_go = [this, queue = Environment::of(env).queue()] {
+      queue->post([this](Napi::Env) { Unref(); });
+    };
+    const auto failed = [promise, let_go](std::exception_ptr exception) {
+      let_go();
+      promise->reject(exception);
+    };
+    const auto done = [promise, let_go](auto result) {
+      let_go();
+      auto shared = std::make_shared<decltype(result)>(std::move(result));
+      promise->resolve([shared](Napi::Env env) -> Napi::Value { return toObject(env, *shared); });
+    };
+    try {
+      start(done, failed);
+    } catch (...) {
+      failed(std::current_exception());
+    }
+    return promise->value();
+  }
+
+  // Null if there is none. It stays with this object, on whose thread it must be destroyed.
+  static std::shared_ptr<Napi::FunctionReference> readOnEvent(const Options& source) {
+    if (!source.has("onEvent")) return nullptr;
+    const Napi::Value function = source.get("onEvent");
+    if (!function.IsFunction()) throw Error(ErrorKind::Argument, source.name("onEvent") + " must be a function");
+    return std::make_shared<Napi::FunctionReference>(Napi::Persistent(function.As<Napi::Function>()));
+  }
+
+  static std::function<void(StepsEvent)> eventPoster(Napi::Env env, std::weak_ptr<Napi::FunctionReference> callback) {
+    return [queue = Environment::of(env).queue(), callback = std::move(callback)](StepsEvent event) {
+      queue->post([callback, event = std::move(event)](Napi::Env env) {
+        if (auto function = callback.lock()) function->Call({toObject(env, event)});
+      });
+    };
+  }
+
+  Napi::Value run(const Napi::CallbackInfo& info) {
+    return launch(info.Env(), [&](auto done, auto failed) {
+      TrainSession& session = core().session;
+      const Options source(info[1], "options");
+      RunOptions options;
+      options.steps = source.integer("steps");
+      if (options.steps < 0) throw Error(ErrorKind::Argument, source.name("steps") + " must not be negative");
+      options.event_interval = source.number("event_interval_ms", options.event_interval * 1000) / 1000;
+      const auto on_event = readOnEvent(source);
+      std::shared_ptr<BatchSource> loader = unwrapLoader(info[0], "loader");
+      session.run(core().model->graph, std::move(loader), options, eventPoster(info.Env(), on_event), done, failed);
+      on_event_ = on_event;  // only now: a run that was refused leaves the one in progress its function
+    });
+  }
+
+  Napi::Value step(const Napi::CallbackInfo& info) {
+    return launch(info.Env(), [&](auto done, auto failed) {
+      TrainSession& session = core().session;
+      const Options source(info[1], "options");
+      Batch batch{readTensors(info[0], "batch")};
+      session.step(core().model->graph, std::move(batch), source.boolean("update", true), done, failed);
+    });
+  }
+
+  Napi::Value gradients(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value { return toObject(info.Env(), core().session.gradients()); });
+  }
+
+  Napi::Value snapshot(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value { return toObject(info.Env(), core().session.snapshot()); });
+  }
+
+  void restore(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] {
+      core().session.restore(readTensors(info[0], "entries"), readInteger(info[1], "step"));
+    });
+  }
+
+  Napi::Value learningRate(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const int64_t step = readInteger(info[0], "step");
+      if (step < 0) throw Error(ErrorKind::Argument, "step must not be negative");
+      return Napi::Number::New(info.Env(), core().session.learningRate(step));
+    });
+  }
+
+  Napi::Value stepCount(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      return Napi::Number::New(info.Env(), static_cast<double>(core().session.stepCount()));
+    });
+  }
+
+  void stop(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { core().session.stop(); });
+  }
+
+  void dispose(const Napi::CallbackInfo&) { release(); }
+  Napi::Value isDisposed(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), !core_); }
+
+  std::shared_ptr<TrainCore> core_;
+  std::shared_ptr<Napi::FunctionReference> on_event_;
+};
+
+void init(Napi::Env env, Napi::Object exports) { TrainHandle::init(env, exports); }
+
+}  // namespace
+
+FORNAX_BINDING(init);
+
+}  // namespace fornax::bindings

@@ -1,0 +1,130 @@
+#include "bindings/train_options.h"
+
+#include <cmath>
+#include <string>
+
+#include "bindings/graph_handle.h"
+#include "bindings/normalize_option.h"
+#include "bindings/options.h"
+#include "bindings/tensor_handle.h"
+#include "core/error.h"
+
+namespace fornax::bindings {
+
+namespace {
+
+OptimizerOptions readOptimizer(const Options& source) {
+  const size_t kind = source.choice("name", {"sgd", "adam", "adamw"}, "sgd");
+  if (kind == 0) {
+    SgdOptions sgd;
+    sgd.momentum = source.number("momentum", sgd.momentum);
+    sgd.dampening = source.number("dampening", sgd.dampening);
+    sgd.nesterov = source.boolean("nesterov", sgd.nesterov);
+    return sgd;
+  }
+  AdamOptions adam;
+  if (source.has("betas")) {
+    const std::vector<double> betas = source.numbers("betas");
+    if (betas.size() != 2) throw Error(ErrorKind::Argument, source.name("betas") + " must be two numbers");
+    adam.beta1 = betas[0];
+    adam.beta2 = betas[1];
+  }
+  adam.eps = source.number("eps", adam.eps);
+  adam.amsgrad = source.boolean("amsgrad", adam.amsgrad);
+  adam.decoupled = kind == 2;
+  return adam;
+}
+
+WarmUp readWarmUp(const Options& source) {
+  WarmUp warmup;
+  warmup.steps = source.integer("warmup_steps", warmup.steps);
+  warmup.start = source.number("warmup_start", warmup.start);
+  return warmup;
+}
+
+ScheduleOptions readSchedule(const Options& source) {
+  switch (source.choice("name", {"constant", "cosine", "one_cycle"}, "constant")) {
+    case 0:
+      return ConstantOptions{source.number("lr"), readWarmUp(source)};
+    case 1:
+      return CosineOptions{source.number("lr"), source.number("min_lr", 0), source.integer("total_steps"),
+                           readWarmUp(source)};
+    default: {
+      OneCycleOptions one_cycle;
+      one_cycle.max_lr = source.number("max_lr");
+      one_cycle.total_steps = source.integer("total_steps");
+      one_cycle.pct_start = source.number("pct_start", one_cycle.pct_start);
+      one_cycle.div_factor = source.number("div_factor", one_cycle.div_factor);
+      one_cycle.final_div_factor = source.number("final_div_factor", one_cycle.final_div_factor);
+      return one_cycle;
+    }
+  }
+}
+
+std::vector<GroupOptions> readGroups(const Options& source) {
+  std::vector<GroupOptions> groups;
+  const Napi::Array array = readArray(source.require("groups"), source.name("groups"));
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Options group(array.Get(i), source.name("groups") + "[" + std::to_string(i) + "]");
+    groups.push_back({group.strings("parameters"), group.number("weight_decay", 0), group.number("lr_scale", 1)});
+  }
+  return groups;
+}
+
+ScalerOptions readScaler(const Options& source) {
+  ScalerOptions scaler;
+  scaler.init_scale = source.number("init_scale", scaler.init_scale);
+  scaler.growth_factor = source.number("growth_factor", scaler.growth_factor);
+  scaler.backoff_factor = source.number("backoff_factor", scaler.backoff_factor);
+  scaler.growth_interval = source.integer("growth_interval", scaler.growth_interval);
+  return scaler;
+}
+
+// What is not said is trained with: unlike inference, whose default is eval.
+Modes readTrainModes(const Options& options) {
+  Modes modes = readModes(options.get("modes"), options.name("modes"));
+  const Options source = options.object("modes");
+  if (!source.has("dropout")) modes.dropout = Mode::Train;
+  if (!source.has("batch_norm")) modes.batch_norm = Mode::Train;
+  if (!source.has("stochastic_depth")) modes.stochastic_depth = Mode::Train;
+  return modes;
+}
+
+std::optional<double> optionalNumber(const Options& source, const char* key) {
+  return source.has(key) ? std::optional(source.number(key)) : std::nullopt;
+}
+
+std::optional<bool> optionalBoolean(const Options& source, const char* key) {
+  return source.has(key) ? std::optional(source.boolean(key, false)) : std::nullopt;
+}
+
+}  // namespace
+
+TrainOptions readTrainOptions(Napi::Value value) {
+  const Options source(value, "options");
+  source.require("optimizer");
+  source.require("schedule");
+  TrainOptions options;
+  options.device = parseDevice(source.string("device"));
+  options.optimizer = readOptimizer(source.object("optimizer"));
+  options.groups = readGroups(source);
+  options.schedule = readSchedule(source.object("schedule"));
+  options.precision = static_cast<Precision>(source.choice("amp", {"off", "bf16", "fp16"}, "off"));
+  options.scaler = readScaler(source.object("scaler"));
+  options.channels_last = source.boolean("channels_last", false);
+  options.cudnn_benchmark = optionalBoolean(source, "cudnn_benchmark");
+  options.tf32 = optionalBoolean(source, "tf32");
+  options.flush_denormal = source.boolean("flush_denormal", true);
+  options.threads = static_cast<int>(source.integer("threads", 0));
+  const int64_t seed = source.integer("seed", 0);
+  if (seed < 0) throw Error(ErrorKind::Argument, source.name("seed") + " must not be negative");
+  options.seed = static_cast<uint64_t>(seed);
+  options.modes = readTrainModes(source);
+  options.normalize = readNormalize(source.get("normalize"), source.name("normalize"));
+  options.grad_accum = source.integer("grad_accum", 1);
+  options.clip_norm = optionalNumber(source, "clip_norm");
+  options.clip_value = optionalNumber(source, "clip_value");
+  return options;
+}
+
+}  // namespace fornax::bindings

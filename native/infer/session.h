@@ -1,0 +1,73 @@
+// Runs a model forward. Holds the model's tensors as its device and layout want them: shared with the model where
+// nothing has to be converted, copies otherwise (see refresh). Any number of threads may call forward() at once;
+// the thread sets up its own compute settings (setUpComputeThread) beforehand.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/batch.h"
+#include "graph/executor.h"
+#include "graph/graph.h"
+#include "graph/state.h"
+#include "train/device_batch.h"
+#include "train/options.h"
+
+namespace fornax {
+
+struct InferenceOptions {
+  c10::Device device = c10::kCPU;
+  int threads = 0;  // intra-op; 0: libtorch's default
+  int workers = 1;
+  bool channels_last = false;
+  Precision precision = Precision::Float32;
+  std::optional<Normalize> normalize;
+};
+
+struct ForwardOptions {
+  Modes modes;
+  std::vector<std::string> taps;  // module paths
+  uint64_t seed = 0;
+};
+
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+class InferenceSession {
+ public:
+  InferenceSession(std::shared_ptr<State> state, InferenceOptions options);
+
+  const InferenceOptions& options() const { return options_; }
+
+  // Outputs by name, then taps by module path. ArgumentError for a missing input or an unknown tap; else as runGraph.
+  NamedTensors forward(const Graph& graph, const Batch& inputs, const ForwardOptions& options,
+                       const std::atomic<bool>& stop) const;
+
+  // The model's outputs in order, in eval mode and inference mode: for evaluation, where nobody keeps them.
+  std::vector<at::Tensor> evaluate(const Graph& graph, const Batch& inputs, const std::atomic<bool>& stop) const;
+
+  // Brings a batch to the session's device and form.
+  const DeviceBatch& deviceBatch() const { return device_batch_; }
+
+  // Converts the model's tensors again, after they have changed.
+  void refresh();
+
+ private:
+  std::shared_ptr<const std::vector<at::Tensor>> parameters() const;
+
+  std::shared_ptr<State> state_;
+  InferenceOptions options_;
+  DeviceBatch device_batch_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<const std::vector<at::Tensor>> parameters_;
+};
+
+}  // namespace fornax
