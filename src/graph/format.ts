@@ -7,16 +7,7 @@
 export const GRAPH_FORMAT_VERSION = 1;
 
 export type DType =
-  | 'float32'
-  | 'float64'
-  | 'float16'
-  | 'bfloat16'
-  | 'int64'
-  | 'int32'
-  | 'int16'
-  | 'int8'
-  | 'uint8'
-  | 'bool';
+  'float32' | 'float64' | 'float16' | 'bfloat16' | 'int64' | 'int32' | 'int16' | 'int8' | 'uint8' | 'bool';
 
 /** Kinds of nodes whose behaviour depends on the mode a graph is run in. */
 export type ModeKind = 'dropout' | 'batch_norm' | 'stochastic_depth';
@@ -29,9 +20,7 @@ export type Mode = 'eval' | 'train' | 'recompute';
  * `//` and `%` round towards minus infinity, as in Python.
  */
 export type SizeExpr =
-  | number
-  | ['size', number, number]
-  | ['+' | '-' | '*' | '//' | '%' | 'min' | 'max', SizeExpr, SizeExpr];
+  number | ['size', number, number] | ['+' | '-' | '*' | '//' | '%' | 'min' | 'max', SizeExpr, SizeExpr];
 
 /**
  * One argument of a node, in the order of the operator's schema. Missing trailing arguments take the schema's

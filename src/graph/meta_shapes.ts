@@ -4,37 +4,12 @@
  */
 import { GraphError } from '../errors.js';
 import { loadAddon } from '../native.js';
-import {
-  GRAPH_FORMAT_VERSION,
-  type DType,
-  type GraphArg,
-  type GraphNode,
-  type GraphParameter,
-} from './format.js';
-import { forEachSlot, mapSlots } from './size_expr.js';
+import { GRAPH_FORMAT_VERSION, type DType, type GraphNode, type GraphParameter } from './format.js';
+import { forEachArgumentSlot, mapArgumentSlots } from './slots.js';
 
 interface Known {
   shape: readonly number[];
   dtype: DType;
-}
-
-/** Calls `visit` with every slot that an argument uses. */
-function slotsOf(arg: GraphArg, visit: (slot: number) => void): void {
-  if (Array.isArray(arg)) {
-    for (const item of arg) slotsOf(item, visit);
-  } else if (typeof arg === 'object' && arg !== null) {
-    if ('slot' in arg) visit(arg.slot);
-    else if ('expr' in arg) forEachSlot(arg.expr, visit);
-  }
-}
-
-function renumbered(arg: GraphArg, map: (slot: number) => number): GraphArg {
-  if (Array.isArray(arg)) return arg.map((item) => renumbered(item, map));
-  if (typeof arg === 'object' && arg !== null) {
-    if ('slot' in arg) return { slot: map(arg.slot) };
-    if ('expr' in arg) return { expr: mapSlots(arg.expr, map) };
-  }
-  return arg;
 }
 
 function unknownShape(): GraphError {
@@ -85,7 +60,7 @@ export class MetaShapes {
     };
     const made = new Set(nodes.flatMap((node) => node.outs));
     for (const node of nodes) {
-      slotsOf(node.args, (slot) => {
+      forEachArgumentSlot(node.args, (slot) => {
         if (!made.has(slot)) use(slot);
       });
     }
@@ -101,7 +76,7 @@ export class MetaShapes {
         parameters,
         nodes: nodes.map((node) => ({
           ...node,
-          args: node.args.map((arg) => renumbered(arg, map)),
+          args: node.args.map((arg) => mapArgumentSlots(arg, map)),
           outs: node.outs.map((slot) => (slot === null ? null : map(slot))),
         })),
         guards: [],
@@ -117,10 +92,10 @@ export class MetaShapes {
         }),
       );
       for (const [i, node] of nodes.entries()) {
-        for (const [j, slot] of node.outs.entries()) {
-          const info = infos[i]!;
-          if (slot !== null) this.set(slot, info.outputs[j]!, info.dtypes[j]!);
-        }
+        // Unused results are left out of the lists.
+        const { outputs, dtypes } = infos[i]!;
+        const used = node.outs.filter((slot) => slot !== null);
+        for (const [j, slot] of used.entries()) this.set(slot, outputs[j]!, dtypes[j]!);
       }
     } finally {
       graph.dispose();

@@ -21,6 +21,7 @@ import {
   type SizeExpr,
 } from './format.js';
 import { MetaShapes } from './meta_shapes.js';
+import { dtypes, modeKinds } from './reader.js';
 import type { Comparison } from './size_expr.js';
 
 export interface InputSpec {
@@ -47,20 +48,6 @@ export type ModuleOutput =
   SymbolicTensor | readonly SymbolicTensor[] | Readonly<Record<string, SymbolicTensor>>;
 
 const operatorName = /^[A-Za-z_]\w*::[A-Za-z_]\w*(\.\w+)?$/;
-const dtypes = new Set<string>([
-  'float32',
-  'float64',
-  'float16',
-  'bfloat16',
-  'int64',
-  'int32',
-  'int16',
-  'int8',
-  'uint8',
-  'bool',
-]);
-const modeKinds = new Set<string>(['dropout', 'batch_norm', 'stochastic_depth']);
-
 class Tracer implements Recorder {
   private readonly root: Module;
   private readonly nodes: GraphNode[] = [];
@@ -181,8 +168,8 @@ class Tracer implements Recorder {
     if (typeof arg === 'object') {
       const keys = Object.keys(arg);
       if (keys.length === 1) {
-        if ('dtype' in arg && dtypes.has(arg.dtype)) return { dtype: arg.dtype };
-        if ('mode' in arg && modeKinds.has(arg.mode)) return { mode: arg.mode };
+        if ('dtype' in arg && dtypes.includes(arg.dtype)) return { dtype: arg.dtype };
+        if ('mode' in arg && modeKinds.includes(arg.mode)) return { mode: arg.mode };
         if ('generator' in arg && arg.generator === true) return { generator: true };
       }
     }
@@ -230,7 +217,8 @@ function namedInputs(inputs: TraceOptions['inputs']): Required<InputSpec>[] {
     if (shape !== null && !valid) {
       throw new ArgumentError({ what: `the shape of the input '${name}' is not a list of lengths` });
     }
-    if (!dtypes.has(dtype)) throw new ArgumentError({ what: `the input '${name}' has no dtype '${dtype}'` });
+    if (!dtypes.includes(dtype))
+      throw new ArgumentError({ what: `the input '${name}' has no dtype '${dtype}'` });
     if (named.findIndex((other) => other.name === name) !== i) {
       throw new ArgumentError({ what: `two inputs are called '${name}'` });
     }
