@@ -7,7 +7,7 @@ import { z } from 'zod';
 
 import { FornaxError, GraphError, WeightsError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
-import { parseGraph } from '../graph/validate.js';
+import { validateGraph } from '../graph/validate.js';
 import { readSafetensors, writeSafetensors } from '../io/safetensors.js';
 import { readHeader } from '../io/safetensors_header.js';
 import { checkJson } from '../io/strict_json.js';
@@ -111,18 +111,7 @@ export function parseModelHeader(
   if (!operators.success)
     throw new WeightsError({ what: "the model file's 'operators' are not valid", where });
 
-  let graph: Graph;
-  try {
-    graph = parseGraph(read('graph'));
-  } catch (error) {
-    if (!(error instanceof GraphError)) throw error;
-    throw new GraphError({
-      what: error.what,
-      where: error.where ? `${where}, ${error.where}` : where,
-      fix: error.fix ?? 'the file is damaged or was changed by hand; export it again',
-      cause: error,
-    });
-  }
+  const graph = validateGraph(read('graph'), { source: where });
   checkOperators(graph, operators.data, metadata.torch_version ?? 'unknown', where, lookUp);
   checkTensors(graph, tensors, where);
   return {

@@ -1,7 +1,7 @@
 /** What a model knows about itself beside its graph and weights; travels in the model file. */
 import { z } from 'zod';
 
-const size = z.int().min(1).max(65_536);
+const side = z.int().min(1).max(32_768);
 
 /**
  * From a decoded image to the model's input. Evaluation during training, `fornax eval` and `fornax predict` all
@@ -10,16 +10,12 @@ const size = z.int().min(1).max(65_536);
 const preprocessingSchema = z.strictObject({
   /** 1: grayscale, 3: RGB. */
   channels: z.union([z.literal(1), z.literal(3)]),
-  /** Height and width of the model's input, pixels. */
-  size: z.tuple([size, size]),
-  /**
-   * `resize_crop`: shorter side to `resize` (bilinear, antialiased), then the centre; `none`: images must have
-   * the size already.
-   */
-  crop: z.discriminatedUnion('kind', [
-    z.strictObject({ kind: z.literal('resize_crop'), resize: size }),
-    z.strictObject({ kind: z.literal('none') }),
-  ]),
+  /** Shorter side, pixels, to which larger images are reduced when they are decoded; null: not at all. */
+  pack_size: side.nullable(),
+  /** Then the shorter side is scaled to this many pixels (bilinear, antialiased) … */
+  resize: side,
+  /** … and a window of this height and width is taken from the centre. */
+  size: z.tuple([side, side]),
   /** Per channel, for pixels scaled to 0…1: (x / 255 − mean) / std. */
   normalize: z
     .strictObject({ mean: z.array(z.number()).min(1).max(3), std: z.array(z.number().gt(0)).min(1).max(3) })

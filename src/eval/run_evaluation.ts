@@ -1,0 +1,58 @@
+/** One evaluation of a model on a loader: what training does after an epoch and `fornax eval` does once. */
+import { AbortedError } from '../errors.js';
+import type { EvaluationResult, LoaderOptions, NativeGraph, NativeInference } from '../native/contract.js';
+import { loadAddon } from '../native.js';
+import { crossEntropy } from '../losses/index.js';
+
+export interface EvaluationOptions {
+  /** Number of classes: outputs of the model. */
+  classes: number;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((done: number, total: number) => void) | undefined;
+}
+
+/**
+ * Runs the model over one epoch of a loader. The loss is the plain cross entropy, whatever smoothing training
+ * uses, so that figures of different runs can be compared.
+ *
+ * @throws AbortedError if `signal` fires.
+ */
+export async function runEvaluation(
+  session: NativeInference,
+  loaderOptions: LoaderOptions,
+  options: EvaluationOptions,
+): Promise<EvaluationResult> {
+  const { signal } = options;
+  if (signal?.aborted) throw new AbortedError('the evaluation was stopped before it began');
+  const loader = new (loadAddon().Loader)(loaderOptions);
+  const stop = (): void => session.stop();
+  signal?.addEventListener('abort', stop, { once: true });
+  try {
+    loader.startEpoch(0);
+    return await session.evaluate(loader, {
+      classes: options.classes,
+      loss: crossEntropy(),
+      ...(options.onProgress ? { onProgress: options.onProgress } : {}),
+    });
+  } finally {
+    signal?.removeEventListener('abort', stop);
+    loader.dispose();
+  }
+}
+
+/** A session for evaluating: float32, channels-last, on any device. */
+export function evaluationSession(
+  graph: NativeGraph,
+  options: {
+    device: string;
+    normalize: { mean: number[]; std: number[] } | null;
+    threads?: number | undefined;
+  },
+): NativeInference {
+  return new (loadAddon().InferenceSession)(graph, {
+    device: options.device,
+    channels_last: true,
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.normalize ? { normalize: options.normalize } : {}),
+  });
+}

@@ -1,0 +1,379 @@
+/** The public model: a traced graph with its weights, and what is known about it. */
+import { createHash } from 'node:crypto';
+
+import { ArgumentError, GuardError, WeightsError } from './errors.js';
+import type { DType, Graph, Mode } from './graph/format.js';
+import { formatSummary } from './graph/format_summary.js';
+import { summarize, type Summary } from './graph/summary.js';
+import { trace } from './graph/trace.js';
+import { disposeAll, readSafetensors } from './io/safetensors.js';
+import { crossEntropy } from './losses/index.js';
+import { readModelHeader, readModelTensors, writeModelFile } from './model/file.js';
+import type { InputSpec, ModelInfo, Preprocessing } from './model/info.js';
+import { Sessions } from './model/sessions.js';
+import { createModule, findArchitecture } from './models/registry.js';
+import type { InferenceOptions, Modes, NativeGraph, NativeTensor } from './native/contract.js';
+import { loadAddon } from './native.js';
+import type { Module } from './nn/index.js';
+import { Tensor } from './tensor.js';
+
+export interface CreateOptions {
+  /** Seed of the weights. Default 0. */
+  seed?: number;
+  /**
+   * Example inputs: shapes (`[1, 3, 224, 224]`) or named specifications. The model works at any batch size and,
+   * where its architecture allows, any resolution. Default for zoo models: one image of the published size.
+   */
+  inputs?: readonly (readonly number[] | { name: string; shape: readonly number[]; dtype?: DType })[];
+  /** For zoo models: classes, channels and the architecture's own options. */
+  numClasses?: number;
+  inChannels?: number;
+  options?: Record<string, unknown>;
+  labels?: readonly string[];
+  preprocessing?: Preprocessing | null;
+  /** Default: the zoo name, or the class name of the module. */
+  name?: string;
+}
+
+export interface ForwardOptions {
+  /** Dropout, batch norm and stochastic depth together. Default `eval`. */
+  mode?: 'eval' | 'train';
+  /** Single kinds and prefixes of module paths, beyond `mode`. */
+  modes?: Modes;
+  /** Module paths whose outputs are returned too (`layer4.1`). */
+  taps?: string[];
+  /** Seed of dropout and stochastic depth in this run. */
+  seed?: number;
+  /** Default `cpu`. */
+  device?: string;
+  /** Threads of one operator. Default: all cores. */
+  threads?: number;
+}
+
+export interface StateEntry {
+  name: string;
+  kind: 'parameter' | 'buffer';
+  /** Shares the model's memory. */
+  tensor: Tensor;
+}
+
+export interface LossAndGradients {
+  loss: number;
+  /** By parameter name. */
+  gradients: Record<string, Tensor>;
+  outputs: Record<string, Tensor>;
+}
+
+function wrap(tensors: Record<string, NativeTensor>): Record<string, Tensor> {
+  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, new Tensor(tensor)]));
+}
+
+function unwrap(tensors: Record<string, Tensor>): Record<string, NativeTensor> {
+  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, tensor.native]));
+}
+
+function modesOf(mode: Mode, modes: Modes = {}): Modes {
+  return { dropout: mode, batch_norm: mode, stochastic_depth: mode, ...modes };
+}
+
+function inputSpecs(inputs: NonNullable<CreateOptions['inputs']>): InputSpec[] {
+  return inputs.map((input, i) =>
+    'name' in input
+      ? { name: input.name, shape: [...input.shape], dtype: input.dtype ?? 'float32' }
+      : { name: inputs.length === 1 ? 'image' : `input_${i}`, shape: [...input], dtype: 'float32' },
+  );
+}
+
+/** A model. Make one with `Model.create` or `Model.load`; free its memory with `dispose()` or `using`. */
+export class Model {
+  private readonly sessions: Sessions;
+  private hash: string | null = null;
+
+  private constructor(
+    /** The graph as data. Replaced when the model is traced again for another size. */
+    public graph: Graph,
+    /** The handle of the native core; sessions are made from it. */
+    readonly native: NativeGraph,
+    public info: ModelInfo,
+    private readonly source: Module | null,
+  ) {
+    this.sessions = new Sessions(native);
+  }
+
+  /**
+   * Traces a module, or a model of the zoo by name, and draws its weights.
+   *
+   * @throws ConfigError for an unknown name, GraphError for a module that cannot be traced.
+   */
+  static create(source: Module | string, options: CreateOptions = {}): Model {
+    const { numClasses, inChannels } = options;
+    const zoo = typeof source === 'string' ? findArchitecture(source) : null;
+    const module =
+      typeof source === 'string'
+        ? createModule(source, {
+            ...(numClasses === undefined ? {} : { numClasses }),
+            ...(inChannels === undefined ? {} : { inChannels }),
+            ...options.options,
+          })
+        : source;
+    const side = zoo?.defaultResolution;
+    const given = options.inputs ?? (side ? [[1, inChannels ?? 3, side, side]] : undefined);
+    if (!given)
+      throw new ArgumentError('a module of your own needs `inputs`: example shapes of its arguments');
+    const inputs = inputSpecs(given);
+    const graph = trace(module, { inputs });
+    const native = new (loadAddon().Graph)(graph, { trusted: true });
+    native.initialize(options.seed ?? 0);
+    const info: ModelInfo = {
+      name: options.name ?? (typeof source === 'string' ? source : source.constructor.name),
+      task: zoo?.task ?? 'custom',
+      labels: [...(options.labels ?? [])],
+      inputs,
+      preprocessing: options.preprocessing ?? null,
+      provenance: {},
+      metrics: {},
+    };
+    return new Model(graph, native, info, module);
+  }
+
+  /**
+   * Loads a model file. Needs no source of the model, and trusts nothing in the file.
+   *
+   * @throws WeightsError if the file is missing, damaged or of a newer version; GraphError if its graph is not
+   *   valid or uses operators that files may not use.
+   */
+  static async load(file: string): Promise<Model> {
+    const header = await readModelHeader(file);
+    const native = new (loadAddon().Graph)(header.graph, { trusted: false });
+    try {
+      const tensors = await readModelTensors(file, header);
+      try {
+        native.loadState(Object.fromEntries(tensors));
+      } finally {
+        disposeAll(tensors);
+      }
+      return new Model(header.graph, native, header.info, null);
+    } catch (error) {
+      native.dispose();
+      throw error;
+    }
+  }
+
+  /**
+   * Writes the model to a self-describing file, atomically.
+   *
+   * @param changes replace parts of `info` in the file.
+   * @returns SHA-256 of the file.
+   */
+  async save(file: string, changes: Partial<ModelInfo> = {}): Promise<string> {
+    return writeModelFile(file, this.graph, this.native.state(), { ...this.info, ...changes });
+  }
+
+  /**
+   * Runs the model. A single tensor feeds the first input; uint8 images [N, H, W, C] are normalised as the
+   * model's preprocessing says. In train mode batch norm updates its running statistics.
+   *
+   * If the input violates a guard (a size the trace was specialised for), the model is traced again from its
+   * source and goes on; a loaded model has none.
+   *
+   * @returns outputs by name (`output` for a model that returns one tensor) and tapped modules by path.
+   * @throws GuardError naming the guard, for a loaded model; ExecutionError naming the node; ArgumentError.
+   */
+  async forward(
+    inputs: Tensor | readonly Tensor[] | Record<string, Tensor>,
+    options: ForwardOptions = {},
+  ): Promise<Record<string, Tensor>> {
+    const named = this.nameInputs(inputs);
+    const { taps, seed, device, threads } = options;
+    const normalize = this.info.preprocessing?.normalize;
+    const session: InferenceOptions = {
+      device: device ?? 'cpu',
+      ...(threads === undefined ? {} : { threads }),
+      ...(normalize ? { normalize } : {}),
+    };
+    const run = {
+      modes: modesOf(options.mode ?? 'eval', options.modes),
+      ...(taps ? { taps } : {}),
+      ...(seed === undefined ? {} : { seed }),
+    };
+    const tensors = unwrap(named);
+    try {
+      return wrap(await this.sessions.shared(session, (native) => native.forward(tensors, run)));
+    } catch (error) {
+      if (!(error instanceof GuardError)) throw error;
+      if (!this.source) throw loadedGuardError(error, this.info.inputs);
+    }
+    return wrap(
+      await this.sessions.afterChange(
+        session,
+        () => this.retrace(named),
+        (native) => native.forward(tensors, run),
+      ),
+    );
+  }
+
+  private nameInputs(inputs: Tensor | readonly Tensor[] | Record<string, Tensor>): Record<string, Tensor> {
+    const list = inputs instanceof Tensor ? [inputs] : Array.isArray(inputs) ? (inputs as Tensor[]) : null;
+    const ports = this.graph.inputs.map(({ name }) => name);
+    if (list && list.length !== ports.length) {
+      throw new ArgumentError(
+        `the model takes ${ports.length} inputs (${ports.join(', ')}), not ${list.length}`,
+      );
+    }
+    return list
+      ? Object.fromEntries(ports.map((name, i) => [name, list[i]!]))
+      : (inputs as Record<string, Tensor>);
+  }
+
+  /** Traces the source again with the shapes of these inputs; weights stay. */
+  private retrace(inputs: Record<string, Tensor>): void {
+    const specs = this.info.inputs.map((spec) => {
+      const tensor = inputs[spec.name];
+      if (!tensor) return spec;
+      // Images arrive as [N, H, W, C] and are seen by the graph as [N, C, H, W].
+      const [n, h, w, c] = tensor.shape;
+      const isImage = tensor.dtype === 'uint8' && tensor.shape.length === 4 && spec.dtype === 'float32';
+      return { ...spec, shape: isImage ? [n!, c!, h!, w!] : tensor.shape };
+    });
+    const graph = trace(this.source!, { inputs: specs });
+    this.native.replaceGraph(graph);
+    this.graph = graph;
+    this.info = { ...this.info, inputs: specs };
+    this.hash = null;
+  }
+
+  /** The state dict in PyTorch's order and names. The tensors share the model's memory. */
+  state(): StateEntry[] {
+    return this.native.state().map(({ name, kind, tensor }) => ({ name, kind, tensor: new Tensor(tensor) }));
+  }
+
+  /**
+   * Copies values into the state.
+   *
+   * @param options.strict default true: names and shapes must match exactly; false: what fits is loaded.
+   * @returns names that were missing, not expected, or of another shape.
+   * @throws WeightsError listing them, if strict.
+   */
+  loadState(
+    entries: Record<string, Tensor> | ReadonlyMap<string, Tensor>,
+    options: { strict?: boolean } = {},
+  ): { missing: string[]; unexpected: string[]; mismatched: string[] } {
+    const record = entries instanceof Map ? (Object.fromEntries(entries) as Record<string, Tensor>) : entries;
+    const report = this.native.loadState(unwrap(record as Record<string, Tensor>), options);
+    this.changed();
+    return report;
+  }
+
+  /** `loadState` from a safetensors file (a model file, or any with the same names). */
+  async loadWeights(
+    file: string,
+    options: { strict?: boolean } = {},
+  ): Promise<ReturnType<Model['loadState']>> {
+    const { tensors } = await readSafetensors(file);
+    try {
+      const report = this.native.loadState(Object.fromEntries(tensors), options);
+      if (report.missing.length === this.graph.parameters.length) {
+        throw new WeightsError({
+          what: 'none of the tensors in the file has the name of a parameter of this model',
+          where: file,
+          fix: 'check that the weights belong to this architecture',
+        });
+      }
+      return report;
+    } finally {
+      disposeAll(tensors);
+      this.changed();
+    }
+  }
+
+  /** Tells the model that its weights were changed from outside (by a training session). */
+  changed(): void {
+    this.sessions.markStale();
+  }
+
+  /** Figures of every module for inputs of the given shapes (default: those it was traced with). */
+  describe(...shapes: readonly number[][]): Summary {
+    const inputs = this.info.inputs.map((spec, i) => ({ shape: shapes[i] ?? spec.shape, dtype: spec.dtype }));
+    const infos = this.native.inferShapes(inputs);
+    return summarize(
+      this.graph,
+      infos,
+      inputs.map(({ shape }) => shape),
+    );
+  }
+
+  /** `describe` as a table: path, output shape, parameters, multiply-adds. */
+  summary(...shapes: readonly number[][]): string {
+    return formatSummary(this.describe(...shapes));
+  }
+
+  /** Number of trainable values. */
+  get parameterCount(): number {
+    return this.graph.parameters
+      .filter(({ kind }) => kind === 'parameter')
+      .reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
+  }
+
+  /** SHA-256 of the graph: equal for models that compute the same, whatever their weights. */
+  graphHash(): string {
+    this.hash ??= createHash('sha256').update(JSON.stringify(this.graph)).digest('hex');
+    return this.hash;
+  }
+
+  /**
+   * Loss and gradients of one batch, without changing the weights.
+   *
+   * @param batch the model's inputs and what the loss needs (`label`, int64 [N]).
+   * @param options.loss a traced loss; default cross entropy over `output` and `label`.
+   * @param options.mode default `train` (batch norm updates its running statistics).
+   */
+  async lossAndGradients(
+    batch: Record<string, Tensor>,
+    options: { loss?: Graph; mode?: 'train' | 'eval'; seed?: number; device?: string } = {},
+  ): Promise<LossAndGradients> {
+    const parameters = this.graph.parameters
+      .filter(({ kind }) => kind === 'parameter')
+      .map(({ name }) => name);
+    const normalize = this.info.preprocessing?.normalize;
+    const session = new (loadAddon().TrainSession)(this.native, {
+      device: options.device ?? 'cpu',
+      loss: options.loss ?? crossEntropy(),
+      optimizer: { name: 'sgd' },
+      groups: [{ parameters, weight_decay: 0 }],
+      schedule: { name: 'constant', lr: 0 },
+      modes: modesOf(options.mode ?? 'train'),
+      ...(options.seed === undefined ? {} : { seed: options.seed }),
+      ...(normalize ? { normalize } : {}),
+    });
+    try {
+      const { loss, outputs } = await session.step(unwrap(batch), { update: false });
+      return { loss, gradients: wrap(session.gradients()), outputs: wrap(outputs) };
+    } finally {
+      session.dispose();
+      this.changed();
+    }
+  }
+
+  get disposed(): boolean {
+    return this.native.disposed;
+  }
+
+  dispose(): void {
+    this.sessions.dispose();
+    this.native.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function loadedGuardError(error: GuardError, inputs: readonly InputSpec[]): GuardError {
+  const traced = inputs.map(({ name, shape }) => `${name} [${shape.join(', ')}]`).join(', ');
+  return new GuardError({
+    what: error.what,
+    where: error.where,
+    fix: `a model file holds one trace, made for ${traced}; give it inputs of that size, or write the file again from the source at the size you need`,
+    cause: error,
+  });
+}

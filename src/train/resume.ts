@@ -1,0 +1,105 @@
+/** Whether a run may go on from a checkpoint, and what stands in the way. */
+import type { Config } from '../config/schema.js';
+import { toSnake } from '../config/case.js';
+import { TrainError } from '../errors.js';
+import type { Checkpoint } from './checkpoint.js';
+
+/** Settings that decide what a run computes. Everything else may change between a run and its continuation. */
+export type ComparedConfig = Record<string, unknown>;
+
+/**
+ * Keys that may differ: where things run and lie, how often something is measured or kept, how long to train.
+ * Prefixes of dotted paths.
+ */
+const FREE = [
+  'name',
+  'run',
+  'device',
+  'eval',
+  'checkpoint.every_epochs',
+  'checkpoint.every_minutes',
+  'checkpoint.keep',
+  'train.epochs',
+  'train.threads',
+  'train.cudnn_benchmark',
+  'data.workers',
+  'data.cache',
+  'data.path',
+  'data.pack',
+  'data.on_broken',
+  // Only says where the first weights came from; a checkpoint has its own.
+  'model.pretrained',
+];
+
+function isFree(path: string): boolean {
+  return FREE.some((free) => path === free || path.startsWith(free + '.'));
+}
+
+/** The configuration in snake_case, as checkpoints keep it. */
+export function comparedConfig(config: Pick<Config, 'train'> & Partial<Config>): ComparedConfig {
+  return JSON.parse(JSON.stringify(toSnake(config))) as ComparedConfig;
+}
+
+function leaves(value: unknown, path: string, into: Map<string, string>): Map<string, string> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    for (const [key, item] of Object.entries(value)) leaves(item, path ? `${path}.${key}` : key, into);
+  } else into.set(path, JSON.stringify(value));
+  return into;
+}
+
+/** Lines such as `train.lr: 0.1 → 0.2` for every setting that matters and differs. */
+export function configDifferences(before: ComparedConfig, now: ComparedConfig): string[] {
+  const a = leaves(before, '', new Map());
+  const b = leaves(now, '', new Map());
+  return [...new Set([...a.keys(), ...b.keys()])]
+    .filter((key) => !isFree(key) && a.get(key) !== b.get(key))
+    .map((key) => `${key}: ${a.get(key) ?? '(not set)'} → ${b.get(key) ?? '(not set)'}`);
+}
+
+export interface ResumeIdentity {
+  config: ComparedConfig;
+  dataFingerprint: string;
+  graphHash: string;
+  stepsPerEpoch: number;
+}
+
+/**
+ * @param warn is told of differences that are allowed, but change the result.
+ * @throws TrainError listing every difference that is not.
+ */
+export function checkResumable(
+  checkpoint: Checkpoint,
+  now: ResumeIdentity,
+  warn: (message: string) => void,
+): void {
+  const { state } = checkpoint;
+  const lines = configDifferences(state.config, now.config);
+  if (state.graph_hash !== now.graphHash) {
+    lines.push(
+      `model: its graph is another one (${state.graph_hash.slice(0, 12)} → ${now.graphHash.slice(0, 12)})`,
+    );
+  }
+  if (state.data_fingerprint !== now.dataFingerprint) {
+    lines.push(
+      `data: the training images are others (${state.data_fingerprint.slice(0, 12)} → ${now.dataFingerprint.slice(0, 12)})`,
+    );
+  }
+  if (lines.length === 0 && state.steps_per_epoch !== now.stepsPerEpoch) {
+    lines.push(`steps per epoch: ${state.steps_per_epoch} → ${now.stepsPerEpoch}`);
+  }
+  if (lines.length > 0) {
+    throw new TrainError({
+      what: `this run cannot go on from its checkpoint, because it changed:\n  - ${lines.join('\n  - ')}`,
+      where: checkpoint.path,
+      fix: 'restore these settings, start over with --force, or use another name for a new run (--set name=…)',
+    });
+  }
+  const epochs = (config: ComparedConfig): unknown =>
+    (config.train as { epochs?: unknown } | undefined)?.epochs;
+  const before = epochs(state.config);
+  if (before !== epochs(now.config)) {
+    warn(
+      `train.epochs changed from ${String(before)} to ${String(epochs(now.config))}: the learning rate follows the new length from here on`,
+    );
+  }
+}
