@@ -1,0 +1,163 @@
+/** What the commands of `fornax data` do, once sharp may be loaded. */
+import { openData, prepareDataset, type DataConfig, type Dataset, type Split } from '../data/dataset.js';
+import { gib } from '../data/pack_plan.js';
+import { prepareShapes, type ShapesSettings } from '../data/shapes.js';
+import type { SplitSource } from '../data/source.js';
+import { countClasses } from '../data/stratified.js';
+import { createReporter, type Reporter } from './progress.js';
+import { listenForSignals } from './signals.js';
+import { count, table } from './terminal.js';
+
+const BROKEN_SHOWN = 20;
+
+/** Runs a job with a progress reporter and Ctrl-C; both are put away whatever happens. */
+async function withProgress<T>(
+  json: boolean,
+  whatNow: string,
+  job: (report: Reporter['report'], signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const reporter = createReporter({ json });
+  const interruption = listenForSignals(whatNow);
+  try {
+    return await job(reporter.report, interruption.signal);
+  } finally {
+    reporter.close();
+    interruption[Symbol.dispose]();
+    process.exitCode = interruption.exitCode() ?? process.exitCode;
+  }
+}
+
+function printJson(record: Record<string, unknown>): void {
+  process.stdout.write(JSON.stringify(record) + '\n');
+}
+
+export async function runPrepareShapes(
+  flags: ShapesSettings & { out?: string; json?: boolean },
+): Promise<void> {
+  const result = await withProgress(flags.json ?? false, 'nothing incomplete is kept', (report, signal) =>
+    prepareShapes({
+      out: flags.out,
+      count: flags.count,
+      size: flags.size,
+      seed: flags.seed,
+      signal,
+      onProgress: (done, total) =>
+        report({ type: 'data_progress', stage: 'Drawing shapes', split: 'all', done, total }),
+    }),
+  );
+  if (flags.json) {
+    printJson({ type: 'shapes', ...result });
+    return;
+  }
+  const what = result.created ? 'Drew' : 'There already:';
+  process.stdout.write(
+    `${what} ${count(result.count)} images of ${result.classes.length} shapes in ${result.folder}\n`,
+  );
+}
+
+export async function runPack(config: DataConfig, json: boolean): Promise<void> {
+  const dataset = await withProgress(json, 'nothing incomplete is kept', (report, signal) =>
+    prepareDataset(config, {
+      signal,
+      onProgress: ({ split, done, total }) =>
+        report({ type: 'data_progress', stage: 'Decoding images', split, done, total }),
+      onWait: (owner) =>
+        report({ type: 'info', message: `waiting for ${owner}, which is packing the same data` }),
+    }),
+  );
+  if (json) printJson(packRecord(dataset));
+  else process.stdout.write(describePack(dataset));
+}
+
+function splitsOf(dataset: Dataset): Split[] {
+  return [dataset.train, dataset.val, dataset.test].filter((split) => split !== null);
+}
+
+function packRecord(dataset: Dataset): Record<string, unknown> {
+  return {
+    type: 'pack',
+    classes: dataset.classes,
+    channels: dataset.channels,
+    mode: dataset.pack.mode,
+    shorter_side: dataset.pack.shorterSide,
+    bytes: dataset.pack.bytes,
+    splits: splitsOf(dataset).map(({ name, samples, pack }) => ({ name, samples, pack })),
+    broken: dataset.broken,
+    warnings: dataset.warnings,
+    fingerprint: dataset.fingerprint,
+  };
+}
+
+function describePack(dataset: Dataset): string {
+  const kept =
+    dataset.pack.mode === 'original'
+      ? 'at their size'
+      : `shorter side at most ${dataset.pack.shorterSide} pixels`;
+  const lines = [
+    `${dataset.classes.length} classes, ${dataset.channels === 1 ? 'grayscale' : 'RGB'}, ${kept}, ${gib(dataset.pack.bytes)}`,
+    table(
+      splitsOf(dataset).map((split) => [split.name, count(split.samples), split.pack]),
+      [1],
+    ),
+    ...dataset.warnings.map((warning) => `warning: ${warning}`),
+  ];
+  if (dataset.broken.length > 0) {
+    lines.push(`${count(dataset.broken.length)} broken files were left out:`);
+    lines.push(...dataset.broken.slice(0, BROKEN_SHOWN).map((file) => `  ${file.path}: ${file.reason}`));
+    if (dataset.broken.length > BROKEN_SHOWN) {
+      lines.push(`  … and ${count(dataset.broken.length - BROKEN_SHOWN)} more (all with --json)`);
+    }
+  }
+  return lines.join('\n') + '\n';
+}
+
+export async function runInfo(
+  dir: string | undefined,
+  source: NonNullable<DataConfig['source']>,
+  json: boolean,
+): Promise<void> {
+  const opened = await openData({ source, path: dir ?? null });
+  const splits = await Promise.all(opened.source.splits.map(splitRecord));
+  const { kind, location, classes, warnings } = opened.source;
+  if (json) {
+    printJson({ type: 'data', kind, location, classes, splits, warnings });
+    return;
+  }
+  const rows = classes.map((name, label) => [
+    name,
+    ...splits.map((split) => count(split.class_counts[label]!)),
+  ]);
+  const lines = [
+    `${location}: ${kind}, ${classes.length} classes`,
+    table(
+      [
+        ['class', ...splits.map((split) => split.name)],
+        ...rows,
+        ['all', ...splits.map((s) => count(s.samples))],
+      ],
+      splits.map((_, i) => i + 1),
+    ),
+    ...splits.map((split) => `${split.name}: ${split.location}, ${split.sizes}`),
+    ...warnings.map((warning) => `warning: ${warning}`),
+  ];
+  process.stdout.write(lines.join('\n') + '\n');
+}
+
+async function splitRecord(split: SplitSource) {
+  const sizes = await split.sampleSizes();
+  const range = (side: 'height' | 'width'): string => {
+    const all = sizes.map((size) => size[side]);
+    const [least, most] = [Math.min(...all), Math.max(...all)];
+    return least === most ? String(least) : `${least}–${most}`;
+  };
+  return {
+    name: split.name,
+    location: split.location,
+    samples: split.labels.length,
+    class_counts: countClasses(split.labels, split.classes.length),
+    sizes:
+      sizes.length === 0
+        ? 'no readable image'
+        : `${range('height')} × ${range('width')} pixels (height × width)`,
+  };
+}
