@@ -14,7 +14,7 @@ import { checkJson } from '../io/strict_json.js';
 import type { FileTensor, NativeTensor, OperatorSchema } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { fornaxVersion } from '../version.js';
-import { infoSchema, type ModelInfo } from './info.js';
+import { infoSchema, type ModelInfo, type Preprocessing } from './info.js';
 import { MODEL_FORMAT_VERSION, upgradeMetadata, type RawMetadata } from './migrations.js';
 import { schemaDifference, schemasOf, type StoredSchema } from './schemas.js';
 
@@ -187,4 +187,16 @@ export async function readModelTensors(
       cause: error,
     });
   }
+}
+
+/**
+ * The preprocessing that a file of weights states, or null if it states none (not every safetensors file is a
+ * model file).
+ *
+ * @throws WeightsError if the file cannot be read.
+ */
+export async function readPreprocessing(file: string): Promise<Preprocessing | null> {
+  const { metadata } = await readHeader(file);
+  if (!Object.hasOwn(metadata, 'format_version')) return null;
+  return (await readModelHeader(file)).info.preprocessing;
 }

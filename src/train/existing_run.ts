@@ -1,0 +1,66 @@
+/** What to do where a run has its model already: nothing, and say so. */
+import { existsSync, promises as fs } from 'node:fs';
+
+import { parse } from 'yaml';
+
+import type { Config } from '../config/schema.js';
+import { TrainError } from '../errors.js';
+import { readModelHeader } from '../model/file.js';
+import type { Checkpoint } from './checkpoint.js';
+import type { EvaluationMetrics } from './events.js';
+import { comparedConfig, configDifferences, type ComparedConfig } from './resume.js';
+import type { RunFolder } from './run_folder.js';
+
+export interface ExistingRun {
+  message: string;
+  metrics: EvaluationMetrics | null;
+}
+
+/**
+ * Null if there is something to train: no model yet, or a resume with more epochs than were trained.
+ *
+ * @throws TrainError if the model exists and `run.existing` is `fail`.
+ */
+export async function existingRun(
+  config: Config,
+  folder: RunFolder,
+  checkpoint: Checkpoint | null,
+  resuming: boolean,
+): Promise<ExistingRun | null> {
+  const { model } = folder.paths;
+  if (!existsSync(model)) return null;
+  if (resuming && checkpoint && checkpoint.state.epoch < config.train.epochs) return null;
+  const { info } = await readModelHeader(model);
+  const { top1, top5, loss, samples } = info.metrics;
+  const metrics =
+    typeof top1 === 'number' && typeof top5 === 'number'
+      ? { top1, top5, loss: loss ?? null, samples: samples ?? 0 }
+      : null;
+  const score = metrics ? ` (top-1 ${(100 * metrics.top1).toFixed(1)} %)` : '';
+  const fix = 'train anew with --force, train longer with --resume --set train.epochs=…, or use another name';
+  if (config.run.existing === 'fail' && !resuming) {
+    throw new TrainError({ what: `this run has its model already${score}`, where: model, fix });
+  }
+  const changed = await differences(folder, config);
+  const note =
+    changed.length > 0 ? `\nIts configuration differs from this one:\n  - ${changed.join('\n  - ')}` : '';
+  return {
+    message: `Skipped: this run has its model already${score}: ${model}${note}\nTo change that: ${fix}`,
+    metrics,
+  };
+}
+
+async function differences(folder: RunFolder, config: Config): Promise<string[]> {
+  try {
+    const before = parse(await fs.readFile(folder.paths.config, 'utf8')) as ComparedConfig;
+    const now = comparedConfig(config);
+    const epochs = (value: ComparedConfig): unknown =>
+      (value.train as { epochs?: unknown } | undefined)?.epochs;
+    const lines = configDifferences(before, now);
+    if (epochs(before) !== epochs(now))
+      lines.push(`train.epochs: ${String(epochs(before))} → ${String(epochs(now))}`);
+    return lines;
+  } catch {
+    return []; // The folder was made by hand or by an older version: there is nothing to compare with.
+  }
+}

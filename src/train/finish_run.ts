@@ -1,0 +1,145 @@
+/** The end of a run: the weights to keep, their figures, the model file and the summary. */
+import path from 'node:path';
+
+import { toSnake } from '../config/case.js';
+import type { Config } from '../config/schema.js';
+import { evaluationSession, runEvaluation } from '../eval/run_evaluation.js';
+import type { Model } from '../model.js';
+import { loadAddon } from '../native.js';
+import { fornaxVersion } from '../version.js';
+import { MODEL_FILE, type CheckpointStore } from './checkpoint.js';
+import type { TrainData } from './data.js';
+import { resolveDevice } from './devices.js';
+import type { EvaluationMetrics, Report } from './events.js';
+import type { RunFolder } from './run_folder.js';
+import type { RunConfig, TrainingResult } from './training_run.js';
+
+/**
+ * Loads the weights of the best epoch into the model, if a later one was worse and its checkpoint is there.
+ *
+ * @returns which weights the model has now, and of which epoch.
+ */
+export async function keepBest(
+  model: Model,
+  store: CheckpointStore | null,
+  result: TrainingResult,
+  report: Report,
+): Promise<{ weights: 'best' | 'last'; epoch: number }> {
+  const { best } = result;
+  if (!best || best.epoch === result.epochs || !store) return { weights: 'last', epoch: result.epochs };
+  const checkpoint = await store.best(best);
+  if (!checkpoint) {
+    report({
+      type: 'warning',
+      message: `the checkpoint of the best epoch (${best.epoch}) is gone; keeping the last weights`,
+    });
+    return { weights: 'last', epoch: result.epochs };
+  }
+  await model.loadWeights(path.join(checkpoint.path, MODEL_FILE), { strict: true });
+  return { weights: 'best', epoch: best.epoch };
+}
+
+/** Evaluates the model as it is. Null without validation images. */
+export async function evaluateFinal(
+  model: Model,
+  data: TrainData,
+  config: RunConfig,
+  options: { report: Report; signal?: AbortSignal | undefined },
+): Promise<(EvaluationMetrics & { seconds: number }) | null> {
+  if (data.evalSamples === null) return null;
+  const device = resolveDevice(config.device.eval, loadAddon().systemInfo()).device;
+  const session = evaluationSession(model.native, { device, normalize: data.preprocessing.normalize });
+  try {
+    return await runEvaluation(
+      session,
+      data.loaderOptions('eval', { batchSize: config.eval.batchSize, seed: 0 }),
+      {
+        classes: data.classes.length,
+        signal: options.signal,
+        onProgress: (done, total) =>
+          options.report({ type: 'evaluation_progress', epoch: null, done, total }),
+      },
+    );
+  } finally {
+    session.dispose();
+  }
+}
+
+export interface FinishOptions {
+  config: Config;
+  folder: RunFolder;
+  store: CheckpointStore;
+  model: Model;
+  data: TrainData;
+  result: TrainingResult;
+  /** `performance.now()` of the beginning. */
+  started: number;
+  report: Report;
+  signal?: AbortSignal | undefined;
+}
+
+/** Writes summary.json and, last of all, model.safetensors: where that is, the run is complete. */
+export async function finishRun(options: FinishOptions): Promise<EvaluationMetrics | null> {
+  const { config, folder, store, model, data, result, report } = options;
+  const kept = await keepBest(model, store, result, report);
+  const evaluated = await evaluateFinal(model, data, config, options);
+  const metrics = evaluated && {
+    loss: evaluated.loss,
+    top1: evaluated.top1,
+    top5: evaluated.top5,
+    samples: evaluated.samples,
+  };
+  if (metrics) {
+    report({
+      type: 'evaluation',
+      ...metrics,
+      epoch: null,
+      step: null,
+      best: kept.weights === 'best',
+      seconds: evaluated.seconds,
+      weights: kept.weights,
+    });
+  }
+  const seconds = (performance.now() - options.started) / 1000;
+  await folder.writeSummary({
+    name: config.name,
+    model: config.model.name,
+    modelPath: folder.paths.model,
+    epochs: result.epochs,
+    steps: result.step,
+    weights: kept,
+    metrics,
+    best: result.best,
+    seconds,
+    trainSamples: data.trainSamples,
+    evalSamples: data.evalSamples,
+    classes: data.classes,
+    history: result.history,
+  });
+  await model.save(folder.paths.model, {
+    metrics: metrics ? { ...metrics } : {},
+    provenance: {
+      created: new Date().toISOString(),
+      fornax_version: fornaxVersion(),
+      torch_version: loadAddon().systemInfo().torch_version,
+      run: config.name,
+      epoch: kept.epoch,
+      epochs: result.epochs,
+      steps: result.step,
+      data_fingerprint: data.fingerprint,
+      train_samples: data.trainSamples,
+      eval_samples: data.evalSamples,
+      config: toSnake(config),
+    },
+  });
+  report({
+    type: 'done',
+    modelPath: folder.paths.model,
+    folder: folder.folder,
+    epochs: result.epochs,
+    steps: result.step,
+    seconds,
+    metrics,
+  });
+  return metrics;
+}

@@ -1,0 +1,254 @@
+/** The main job: from a configuration to a run folder with a trained model. */
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+
+import type { Config } from '../config/schema.js';
+import { AbortedError, ConfigError, TrainError } from '../errors.js';
+import { crossEntropy } from '../losses/index.js';
+import { Model } from '../model.js';
+import { readPreprocessing } from '../model/file.js';
+import { findArchitecture } from '../models/registry.js';
+import { loadAddon } from '../native.js';
+import { CheckpointStore, type Checkpoint } from './checkpoint.js';
+import type { TrainData } from './data.js';
+import { chooseAmp, resolveDevice } from './devices.js';
+import type { EvaluationMetrics, Report } from './events.js';
+import { existingRun } from './existing_run.js';
+import { finishRun } from './finish_run.js';
+import { RunFolder } from './run_folder.js';
+import { RunLog, type RunLogState } from './run_log.js';
+import { prepareTrainData } from './train_data.js';
+import { TrainingRun } from './training_run.js';
+
+export interface TrainJobOptions {
+  /** `true`: there must be a checkpoint to go on from; `auto`: starts fresh where there is none. Default false. */
+  resume?: boolean | 'auto';
+  /** Train anew although the run has results. The old model is kept as model.previous.safetensors. */
+  force?: boolean;
+  /** Finishes the current step, writes a checkpoint and returns. */
+  signal?: AbortSignal;
+  report?: Report;
+}
+
+export interface TrainOutcome {
+  status: 'done' | 'skipped' | 'interrupted';
+  interrupted: boolean;
+  skipped: boolean;
+  /** The run's folder, absolute. */
+  folder: string;
+  /** Null if interrupted. */
+  modelPath: string | null;
+  /** From which an interrupted run can go on; null if it had not begun. */
+  checkpoint: string | null;
+  /** Of the weights in the model file; null without validation images. */
+  metrics: EvaluationMetrics | null;
+  epochs: number;
+  steps: number;
+}
+
+/**
+ * Prepares the data, builds the model, trains, evaluates and writes `<run.dir>/<name>/`. Only an interruption by
+ * `signal` is an outcome; everything else that goes wrong is thrown.
+ *
+ * @throws ConfigError, DataError, DeviceError, WeightsError before training; TrainError if the run cannot be
+ *   resumed or training diverges.
+ */
+export async function trainJob(config: Config, options: TrainJobOptions = {}): Promise<TrainOutcome> {
+  const report = options.report ?? (() => undefined);
+  // What can be wrong without a look at the data is said before hours of decoding.
+  findArchitecture(config.model.name);
+  const info = loadAddon().systemInfo();
+  chooseAmp(config.train.amp, resolveDevice(config.device.train, info), info);
+  resolveDevice(config.device.eval, info);
+
+  const folder = await RunFolder.open(path.join(config.run.dir, config.name));
+  try {
+    return await trainInFolder(config, folder, options, report);
+  } catch (error) {
+    if (!(error instanceof AbortedError) || !options.signal?.aborted) throw error;
+    report({ type: 'interrupted', step: 0, checkpoint: null, signal: null });
+    return outcome('interrupted', folder, {});
+  } finally {
+    await folder.close();
+  }
+}
+
+function outcome(
+  status: TrainOutcome['status'],
+  folder: RunFolder,
+  rest: Partial<TrainOutcome>,
+): TrainOutcome {
+  return {
+    status,
+    interrupted: status === 'interrupted',
+    skipped: status === 'skipped',
+    folder: folder.folder,
+    modelPath: status === 'interrupted' ? null : folder.paths.model,
+    checkpoint: null,
+    metrics: null,
+    epochs: 0,
+    steps: 0,
+    ...rest,
+  };
+}
+
+async function trainInFolder(
+  config: Config,
+  folder: RunFolder,
+  options: TrainJobOptions,
+  report: Report,
+): Promise<TrainOutcome> {
+  const { resume = false, force = false, signal } = options;
+  const store = new CheckpointStore(folder.paths.checkpoints, { keep: config.checkpoint.keep });
+  await store.sweep();
+  const checkpoint = await findCheckpoint(store, folder, { resume, force }, report);
+  if (!force) {
+    const existing = await existingRun(config, folder, checkpoint, resume !== false);
+    if (existing) {
+      report({ type: 'skipped', message: existing.message, modelPath: folder.paths.model });
+      return outcome('skipped', folder, { metrics: existing.metrics });
+    }
+  }
+  if (force) await folder.clear();
+  folder.openLog(checkpoint?.state.log_bytes ?? 0);
+  await folder.writeConfig(config);
+
+  const started = performance.now();
+  const context: { run?: TrainingRun } = {};
+  const log = new RunLog(
+    (record) => folder.append(record),
+    (step) => context.run!.learningRate(step),
+  );
+  if (checkpoint) log.state = checkpoint.state.log_state as RunLogState;
+  const reportAll: Report = (event) => {
+    log.write(event);
+    report(event);
+  };
+
+  const pretrained = checkpoint ? path.join(checkpoint.path, 'model.safetensors') : config.model.pretrained;
+  const data = await prepareTrainData(config.data, {
+    defaultResolution: defaultResolution(config),
+    seed: config.train.seed,
+    pretrained: pretrained === null ? null : await readPreprocessing(pretrained),
+    report: reportAll,
+    signal,
+  });
+  if (signal?.aborted) throw new AbortedError('stopped before the first step');
+  using model = await buildModel(config, data, checkpoint !== null, reportAll);
+  const run = new TrainingRun({
+    model,
+    data,
+    config,
+    loss: crossEntropy({ labelSmoothing: config.train.labelSmoothing }),
+    store,
+    report: reportAll,
+    signal,
+    logPosition: ({ step, epoch, reason }) => {
+      log.checkpoint(step, epoch, reason);
+      return { bytes: folder.commitLog(), state: log.state };
+    },
+    run: { name: config.name, folder: folder.folder },
+  });
+  context.run = run;
+  const result = await run.run(checkpoint);
+  if (result.interrupted) {
+    reportAll({ type: 'interrupted', step: result.step, checkpoint: result.checkpoint, signal: null });
+    return outcome('interrupted', folder, {
+      checkpoint: result.checkpoint,
+      epochs: result.epochs,
+      steps: result.step,
+    });
+  }
+  const metrics = await finishRun({
+    config,
+    folder,
+    store,
+    model,
+    data,
+    result,
+    started,
+    report: reportAll,
+    signal,
+  });
+  return outcome('done', folder, { metrics, epochs: result.epochs, steps: result.step });
+}
+
+async function findCheckpoint(
+  store: CheckpointStore,
+  folder: RunFolder,
+  options: { resume: boolean | 'auto'; force: boolean },
+  report: Report,
+): Promise<Checkpoint | null> {
+  const { resume, force } = options;
+  if (resume !== false && force) {
+    throw new ConfigError({ what: '--resume and --force contradict each other', fix: 'use one of them' });
+  }
+  if (force) return null;
+  if (resume === false) {
+    const [newest] = await store.list();
+    if (newest && !existsSync(folder.paths.model)) {
+      throw new TrainError({
+        what: `this run was begun and not finished: it has a checkpoint at step ${newest.step}`,
+        where: folder.folder,
+        fix: 'go on with --resume, start over with --force, or use another name (--set name=…)',
+      });
+    }
+    return null;
+  }
+  const checkpoint = await store.newest((message) => report({ type: 'warning', message }));
+  if (!checkpoint && resume === true && !existsSync(folder.paths.model)) {
+    throw new TrainError({
+      what: 'there is nothing to resume: this run has no checkpoint',
+      where: store.folder,
+      fix: 'check the name of the run, or use --resume=auto, which starts fresh where there is none',
+    });
+  }
+  return checkpoint;
+}
+
+/** Input size where the configuration says `auto`: the one the architecture was published with. */
+function defaultResolution(config: Config): [number, number] {
+  const side = findArchitecture(config.model.name).defaultResolution;
+  return [side, side];
+}
+
+async function buildModel(config: Config, data: TrainData, resumed: boolean, report: Report): Promise<Model> {
+  const { name, numClasses, pretrained } = config.model;
+  const classes = data.classes.length;
+  if (numClasses !== 'auto' && numClasses !== classes) {
+    throw new ConfigError({
+      what: `model.num_classes is ${numClasses}, but the data has ${classes} classes`,
+      where: 'model.num_classes',
+      fix: 'set it to auto',
+    });
+  }
+  const { channels, size } = data.preprocessing;
+  const model = Model.create(name, {
+    seed: config.train.seed,
+    numClasses: classes,
+    inChannels: channels,
+    // Two images: a batch of one is a special case that no trace should see.
+    inputs: [[2, channels, size[0], size[1]]],
+    labels: data.classes,
+    preprocessing: data.preprocessing,
+  });
+  try {
+    if (pretrained !== null && !resumed) {
+      const { missing, mismatched } = await model.loadWeights(pretrained, { strict: false });
+      const fresh = [...missing, ...mismatched];
+      const loaded = model.graph.parameters.length - fresh.length;
+      report({
+        type: 'info',
+        message:
+          `Loaded ${loaded} of ${model.graph.parameters.length} tensors from ${pretrained}` +
+          (fresh.length > 0
+            ? `; drawn anew: ${fresh.slice(0, 6).join(', ')}${fresh.length > 6 ? ', …' : ''}`
+            : ''),
+      });
+    }
+    return model;
+  } catch (error) {
+    model.dispose();
+    throw error;
+  }
+}

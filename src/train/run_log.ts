@@ -1,0 +1,73 @@
+/**
+ * What events.jsonl holds of a job: every event that stays true, and the losses at fixed intervals of steps. The
+ * native session reports steps whenever some time has passed; logged like that, no two runs had the same log.
+ */
+import type { JobEvent, StepsEvent } from './events.js';
+import { eventRecord } from './events.js';
+
+const STEPS_PER_RECORD = 10;
+
+/** Losses that wait for their record. */
+export interface RunLogState {
+  pending: number[];
+}
+
+export class RunLog {
+  private pending: number[] = [];
+
+  /**
+   * @param append writes one record.
+   * @param learningRate of a step (0-based), a function of the schedule alone.
+   */
+  constructor(
+    private readonly append: (record: Record<string, unknown>) => void,
+    private readonly learningRate: (step: number) => number,
+  ) {}
+
+  get state(): RunLogState {
+    return { pending: [...this.pending] };
+  }
+
+  set state(state: RunLogState) {
+    this.pending = [...state.pending];
+  }
+
+  write(event: JobEvent): void {
+    switch (event.type) {
+      case 'steps':
+        return this.steps(event);
+      // Progress is for people watching; checkpoints are logged before they are committed (see `checkpoint`).
+      case 'data_progress':
+      case 'evaluation_progress':
+      case 'checkpoint':
+        return;
+      default:
+        this.append(eventRecord(event));
+    }
+  }
+
+  /** Logs a checkpoint that is about to be written, so that the log it covers contains it. */
+  checkpoint(step: number, epoch: number, reason: string): void {
+    this.append({ type: 'checkpoint', time: new Date().toISOString(), step, epoch, reason });
+  }
+
+  private steps(event: StepsEvent): void {
+    const first = event.step - event.losses.length;
+    event.losses.forEach((loss, i) => {
+      const step = first + i + 1;
+      const epochStep = event.epochStep - event.losses.length + i + 1;
+      this.pending.push(loss);
+      if (step % STEPS_PER_RECORD !== 0 && epochStep !== event.stepsPerEpoch) return;
+      this.append({
+        type: 'steps',
+        time: new Date().toISOString(),
+        epoch: event.epoch,
+        step,
+        loss: this.pending.reduce((sum, value) => sum + value, 0) / this.pending.length,
+        losses: this.pending,
+        lr: this.learningRate(step - 1),
+      });
+      this.pending = [];
+    });
+  }
+}
