@@ -12,13 +12,6 @@ interface Known {
   dtype: DType;
 }
 
-function unknownShape(): GraphError {
-  return new GraphError({
-    what: 'forward() needs a size as a number, but the shape of an input is not known',
-    fix: 'give trace() or traceLoss() an example shape for each input',
-  });
-}
-
 export class MetaShapes {
   private readonly known = new Map<number, Known>();
   private readonly parameters = new Map<number, GraphParameter>();
@@ -39,10 +32,17 @@ export class MetaShapes {
   }
 
   of(slot: number): readonly number[] {
-    if (!this.known.has(slot)) this.runPending();
+    if (!this.known.has(slot) && this.pending.length > 0) this.runPending();
+    return this.need(slot).shape;
+  }
+
+  private need(slot: number): Known {
     const known = this.known.get(slot);
-    if (known === undefined) throw unknownShape();
-    return known.shape;
+    if (known !== undefined) return known;
+    throw new GraphError({
+      what: 'forward() needs a size as a number, but the shape of an input is not known',
+      fix: 'give trace() or traceLoss() an example shape for each input',
+    });
   }
 
   /** Runs the pending nodes as a graph of their own, whose inputs are the known slots that they use. */
@@ -64,6 +64,10 @@ export class MetaShapes {
         if (!made.has(slot)) use(slot);
       });
     }
+    const examples = inputs.map((slot) => {
+      const { shape, dtype } = this.need(slot);
+      return { shape: [...shape], dtype };
+    });
     for (const slot of made) if (slot !== null) local.set(slot, local.size);
     const map = (slot: number): number => local.get(slot)!;
     const last = nodes.at(-1)!;
@@ -84,13 +88,7 @@ export class MetaShapes {
       { trusted: true },
     );
     try {
-      const infos = graph.inferShapes(
-        inputs.map((slot) => {
-          const known = this.known.get(slot);
-          if (known === undefined) throw unknownShape();
-          return { shape: [...known.shape], dtype: known.dtype };
-        }),
-      );
+      const infos = graph.inferShapes(examples);
       for (const [i, node] of nodes.entries()) {
         // Unused results are left out of the lists.
         const { outputs, dtypes } = infos[i]!;

@@ -1,0 +1,453 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { ArgumentError, GraphError } from '#fornax/errors.js';
+import type { Graph } from '#fornax/graph/format.js';
+import { floorDivide, floorModulo, formatExpr } from '#fornax/graph/size_expr.js';
+import { trace } from '#fornax/graph/trace.js';
+import { validateGraph } from '#fornax/graph/validate.js';
+import { crossEntropy, mse, traceLoss } from '#fornax/losses/index.js';
+import { createModule } from '#fornax/models/registry.js';
+import {
+  call,
+  cat,
+  Dropout,
+  functional as F,
+  Identity,
+  Linear,
+  Module,
+  Sequential,
+  SymInt,
+  type Tensor,
+} from '#fornax/nn/index.js';
+
+/** A module out of a function. */
+function fn<T extends Tensor[]>(forward: (...inputs: T) => unknown): Module {
+  return new (class extends Module {
+    forward(...inputs: T): unknown {
+      return forward(...inputs);
+    }
+  })();
+}
+
+function guardsOf(graph: Graph): string[] {
+  return graph.guards.map((g) => `${formatExpr(g.left)} ${g.compare} ${formatExpr(g.right)}`);
+}
+
+describe('trace', () => {
+  it('numbers slots: inputs, the state dict, then results', () => {
+    const graph = trace(new Sequential(new Linear(4, 2)), { inputs: [[1, 4]] });
+    assert.deepEqual(graph, {
+      format_version: 1,
+      inputs: [{ name: 'image', slot: 0 }],
+      outputs: [{ name: 'output', slot: 3 }],
+      parameters: graph.parameters,
+      nodes: [
+        {
+          op: 'aten::linear',
+          path: '0',
+          args: [{ slot: 0 }, { slot: 1 }, { slot: 2 }],
+          outs: [3],
+        },
+      ],
+      guards: [],
+      slots: 4,
+    });
+    assert.deepEqual(
+      graph.parameters.map((p) => [p.name, p.slot]),
+      [
+        ['0.weight', 1],
+        ['0.bias', 2],
+      ],
+    );
+  });
+
+  it('makes graphs that survive JSON and validation unchanged', () => {
+    for (const name of ['resnet18', 'resnet20', 'tiny_cnn']) {
+      const graph = trace(createModule(name), { inputs: [[1, 3, 32, 32]] });
+      assert.deepEqual(validateGraph(JSON.parse(JSON.stringify(graph))), graph, name);
+    }
+  });
+
+  it('does not depend on the example: another batch size and resolution give the same graph', () => {
+    const small = trace(createModule('resnet18'), { inputs: [[1, 3, 64, 64]] });
+    const large = trace(createModule('resnet18'), { inputs: [[32, 3, 224, 224]] });
+    assert.deepEqual(small, large);
+  });
+
+  it('takes several inputs and returns arrays and objects of tensors', () => {
+    const inputs = [
+      { name: 'left', shape: [1, 4] },
+      { name: 'right', shape: [1, 4], dtype: 'int64' as const },
+    ];
+    const pair = trace(
+      fn((a, b) => [a.add(b), a]),
+      { inputs },
+    );
+    assert.deepEqual(pair.inputs, [
+      { name: 'left', slot: 0 },
+      { name: 'right', slot: 1 },
+    ]);
+    assert.deepEqual(pair.outputs, [
+      { name: 'output_0', slot: 2 },
+      { name: 'output_1', slot: 0 },
+    ]);
+    const named = trace(
+      fn((a, b) => ({ sum: a.add(b), difference: a.sub(b) })),
+      { inputs },
+    );
+    assert.deepEqual(named.outputs, [
+      { name: 'sum', slot: 2 },
+      { name: 'difference', slot: 3 },
+    ]);
+    assert.deepEqual(
+      trace(
+        fn((a, b) => a.add(b)),
+        { inputs: [[1], [1]] },
+      ).inputs.map((p) => p.name),
+      ['input_0', 'input_1'],
+    );
+  });
+
+  it('keeps one set of parameters for a module that is used twice, under its first path', () => {
+    class Twice extends Module {
+      a = new Linear(4, 4);
+      b = this.a;
+      forward(x: Tensor): Tensor {
+        return this.b.forward(this.a.forward(x));
+      }
+    }
+    const graph = trace(new Twice(), { inputs: [[1, 4]] });
+    assert.deepEqual(
+      graph.parameters.map((p) => p.name),
+      ['a.weight', 'a.bias'],
+    );
+    assert.deepEqual(
+      graph.nodes.map((n) => n.path),
+      ['a', 'a'],
+    );
+    assert.deepEqual(graph.nodes[0]!.args.slice(1), graph.nodes[1]!.args.slice(1));
+  });
+
+  it('keeps parameters that forward does not use', () => {
+    class Unused extends Module {
+      used = new Linear(2, 2, { bias: false });
+      spare = new Linear(2, 2, { bias: false });
+      forward(x: Tensor): Tensor {
+        return this.used.forward(x);
+      }
+    }
+    const graph = trace(new Unused(), { inputs: [[1, 2]] });
+    assert.deepEqual(
+      graph.parameters.map((p) => p.name),
+      ['used.weight', 'spare.weight'],
+    );
+    validateGraph(graph);
+  });
+
+  it('gives mode flags and generators as arguments', () => {
+    const graph = trace(new Sequential(new Dropout(0.25)), { inputs: [[1, 4]] });
+    assert.deepEqual(graph.nodes, [
+      {
+        op: 'fornax::dropout',
+        path: '0',
+        args: [{ slot: 0 }, 0.25, { mode: 'dropout' }, { generator: true }],
+        outs: [1],
+      },
+    ]);
+  });
+
+  it('reaches any operator by name', () => {
+    const graph = trace(
+      fn((x) => {
+        const [values] = call('aten::max.dim', [x, 1, true], { outputs: 2 });
+        return call('aten::add.Tensor', [x, values, 2]).to('float16');
+      }),
+      { inputs: [[2, 4]] },
+    );
+    assert.deepEqual(graph.nodes[0], {
+      op: 'aten::max.dim',
+      path: '',
+      args: [{ slot: 0 }, 1, true],
+      outs: [1, 2],
+    });
+    assert.deepEqual(graph.nodes[2]!.args, [{ slot: 3 }, { dtype: 'float16' }]);
+  });
+
+  it('returns inputs and parameters as outputs where forward does', () => {
+    const graph = trace(new Identity(), { inputs: [[1, 2]] });
+    assert.deepEqual(graph.outputs, [{ name: 'output', slot: 0 }]);
+    assert.deepEqual(graph.nodes, []);
+  });
+});
+
+describe('sizes', () => {
+  it('stay symbolic through arithmetic', () => {
+    const graph = trace(
+      fn((x) => {
+        const [n, c, h, w] = [x.size(0), x.size(1), x.size(2), x.size(-1)];
+        return x.reshape(n, c.floordiv(2), 2, h.mul(w).add(0).sub(h.mod(3)).min(99).max(1));
+      }),
+      { inputs: [[2, 4, 6, 8]] },
+    );
+    assert.deepEqual(graph.guards, []);
+    assert.deepEqual(graph.nodes[0]!.args[1], [
+      { expr: ['size', 0, 0] },
+      { expr: ['//', ['size', 0, 1], 2] },
+      2,
+      {
+        expr: [
+          'max',
+          ['min', ['-', ['*', ['size', 0, 2], ['size', 0, -1]], ['%', ['size', 0, 2], 3]], 99],
+          1,
+        ],
+      },
+    ]);
+  });
+
+  it('record a guard for every comparison, with the outcome for the example', () => {
+    const outcomes: boolean[] = [];
+    const graph = trace(
+      fn((x) => {
+        const h = x.size(2);
+        outcomes.push(h.eq(6), h.ne(6), h.lt(6), h.le(6), h.gt(x.size(3)), h.ge(7));
+        return x;
+      }),
+      { inputs: [[2, 4, 6, 8]] },
+    );
+    assert.deepEqual(outcomes, [true, false, false, true, false, false]);
+    assert.deepEqual(guardsOf(graph), [
+      '%0.size(2) == 6',
+      '%0.size(2) >= 6',
+      '%0.size(2) <= 6',
+      '%0.size(2) <= %0.size(3)',
+      '%0.size(2) < 7',
+    ]);
+  });
+
+  it('pin the size where JavaScript needs a number', () => {
+    const graph = trace(
+      fn((x) => {
+        // eslint-disable-next-line @typescript-eslint/no-unsafe-argument -- what plain JavaScript would do
+        const half = (x.size(2) as unknown as number) / 2;
+        return x.narrow(2, 0, half);
+      }),
+      { inputs: [[2, 4, 6, 8]] },
+    );
+    assert.deepEqual(guardsOf(graph), ['%0.size(2) == 6']);
+    assert.deepEqual(graph.nodes[0]!.args, [{ slot: 0 }, 2, 0, 3]);
+  });
+
+  it('record the path of the module that branched, and no guard twice', () => {
+    class Branch extends Module {
+      forward(x: Tensor): Tensor {
+        return x.size(3).mod(4).eq(0) && x.size(3).mod(4).eq(0) ? x : F.pad(x, [0, 1]);
+      }
+    }
+    const graph = trace(new Sequential(new Identity(), new Branch()), { inputs: [[1, 1, 6, 8]] });
+    assert.deepEqual(graph.guards, [{ left: ['%', ['size', 0, 3], 4], compare: '==', right: 0, path: '1' }]);
+    const padded = trace(new Sequential(new Branch()), { inputs: [[1, 1, 6, 7]] });
+    assert.equal(padded.guards[0]!.compare, '!=');
+    assert.equal(padded.nodes[0]!.op, 'aten::pad');
+  });
+
+  it('follow Python: // and % round towards minus infinity', () => {
+    assert.deepEqual(
+      [floorDivide(7, 2), floorDivide(-7, 2), floorDivide(7, -2), floorDivide(-7, -2)],
+      [3, -4, -4, 3],
+    );
+    assert.deepEqual(
+      [floorModulo(7, 3), floorModulo(-7, 3), floorModulo(7, -3), floorModulo(-7, -3)],
+      [1, 2, -2, -1],
+    );
+    assert.equal(new SymInt(-7).floordiv(2).value, -4);
+    assert.equal(new SymInt(-7).mod(3).value, 2);
+    assert.equal(new SymInt(7).ceildiv(2).value, 4);
+    assert.throws(() => new SymInt(1).floordiv(0), GraphError);
+    assert.throws(() => new SymInt(1).add(0.5), ArgumentError);
+  });
+
+  it('give the pieces of chunk and split that torch gives, with their number guarded', () => {
+    const count = (length: number, pieces: (x: Tensor) => Tensor[]): number => {
+      let result = 0;
+      trace(
+        fn((x) => {
+          const parts = pieces(x);
+          result = parts.length;
+          return parts;
+        }),
+        { inputs: [[length]] },
+      );
+      return result;
+    };
+    // torch.arange(5).chunk(4) has three pieces: 2, 2, 1.
+    assert.equal(
+      count(5, (x) => x.chunk(4)),
+      3,
+    );
+    assert.equal(
+      count(12, (x) => x.chunk(3)),
+      3,
+    );
+    assert.equal(
+      count(2, (x) => x.chunk(3)),
+      2,
+    );
+    assert.equal(
+      count(7, (x) => x.split(3)),
+      3,
+    );
+    assert.equal(
+      count(7, (x) => x.split([3, 4])),
+      2,
+    );
+    assert.equal(
+      count(4, (x) => x.unbind()),
+      4,
+    );
+    const graph = trace(
+      fn((x) => cat(x.chunk(3).reverse())),
+      { inputs: [[6]] },
+    );
+    assert.equal(graph.guards.length, 1);
+    assert.deepEqual(graph.nodes[1]!.args[0], [{ slot: 3 }, { slot: 2 }, { slot: 1 }]);
+  });
+});
+
+describe('tracing refuses', () => {
+  const one = { inputs: [[1, 4]] };
+  const rejects = (forward: (x: Tensor) => unknown, message: RegExp): void =>
+    assert.throws(
+      () => trace(fn(forward), one),
+      (e) => e instanceof GraphError && message.test(e.message),
+    );
+
+  it('parameters that are not in the state', () => {
+    const hidden = [new Linear(4, 4)];
+    rejects((x) => hidden[0]!.forward(x), /not in the module's state/);
+  });
+
+  it('tensors of another trace', () => {
+    let leaked: Tensor | undefined;
+    trace(
+      fn((x) => (leaked = x.neg())),
+      one,
+    );
+    rejects((x) => x.add(leaked!), /another trace/);
+  });
+
+  it('operators outside of a trace', () => {
+    assert.throws(() => new Linear(4, 4).forward(undefined as unknown as Tensor), /no trace under way/);
+    assert.throws(() => call('aten::arange', [4]), GraphError);
+  });
+
+  it('outputs that are not tensors', () => {
+    rejects(() => 3, /not a tensor/);
+    rejects(() => undefined, /not a tensor/);
+    rejects(() => [], /no tensor/);
+    rejects((x) => ({ a: x, b: 1 }), /'b' is not a tensor/);
+  });
+
+  it('arguments that a graph cannot hold', () => {
+    rejects((x) => x.add(Infinity), /stored as JSON/);
+    rejects(
+      (x) => call('aten::add', [x, new Date() as unknown as number]),
+      /neither a tensor nor a constant/,
+    );
+    rejects((x) => call('add', [x, 1]), /not the name of an operator/);
+  });
+
+  it('inputs that make no sense', () => {
+    const net = new Identity();
+    assert.throws(() => trace(net, { inputs: [[1, -4]] }), ArgumentError);
+    assert.throws(
+      () =>
+        trace(net, {
+          inputs: [
+            { name: 'a', shape: [1] },
+            { name: 'a', shape: [1] },
+          ],
+        }),
+      /two inputs/,
+    );
+    assert.throws(() => trace({} as Module, one), ArgumentError);
+  });
+
+  it('sizes outside of the shape', () => {
+    assert.throws(
+      () =>
+        trace(
+          fn((x) => (x.size(7).eq(1) ? x : x.neg())),
+          one,
+        ),
+      ArgumentError,
+    );
+  });
+
+  it('a trace inside a trace leaves the outer one as it was', () => {
+    const graph = trace(
+      fn((x) => {
+        trace(
+          fn((y) => y.neg()),
+          one,
+        );
+        return x.exp();
+      }),
+      one,
+    );
+    assert.deepEqual(
+      graph.nodes.map((n) => n.op),
+      ['aten::exp'],
+    );
+  });
+});
+
+describe('losses', () => {
+  it('are graphs over the outputs of the model and the fields of the batch', () => {
+    const graph = crossEntropy({ labelSmoothing: 0.1, ignoreIndex: 255 });
+    assert.deepEqual(
+      graph.inputs.map((p) => p.name),
+      ['output', 'label'],
+    );
+    assert.deepEqual(
+      graph.outputs.map((p) => p.name),
+      ['loss'],
+    );
+    assert.deepEqual(graph.nodes[0]!.args, [{ slot: 0 }, { slot: 1 }, null, 1, 255, 0.1]);
+    assert.deepEqual(
+      mse().inputs.map((p) => p.name),
+      ['output', 'target'],
+    );
+    assert.throws(() => crossEntropy({ labelSmoothing: 1.5 }), ArgumentError);
+  });
+
+  it('may be any module', () => {
+    const graph = traceLoss(
+      fn((output, teacher) => F.mseLoss(output.softmax(1), teacher.softmax(1)).mul(4)),
+      ['output', 'teacher'],
+    );
+    assert.deepEqual(
+      graph.inputs.map((p) => p.name),
+      ['output', 'teacher'],
+    );
+    assert.equal(graph.outputs[0]!.name, 'loss');
+    validateGraph(graph);
+  });
+
+  it('that branch on a size need its shape', () => {
+    const branch = fn((output) => (output.size(1).eq(2) ? output.mean() : output.sum()));
+    assert.throws(() => traceLoss(branch, ['output']), /shape of an input is not known/);
+    const graph = traceLoss(branch, [{ name: 'output', shape: [8, 2] }]);
+    assert.deepEqual(guardsOf(graph), ['%0.size(1) == 2']);
+  });
+
+  it('return one tensor', () => {
+    assert.throws(
+      () =>
+        traceLoss(
+          fn((output) => [output.sum(), output.mean()]),
+          ['output'],
+        ),
+      /a loss returns one tensor/,
+    );
+  });
+});
