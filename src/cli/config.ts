@@ -3,16 +3,16 @@ import type { Command } from 'commander';
 import { collect } from './train.js';
 
 interface Flags {
-  config: string[];
-  set: string[];
+  config?: string[];
+  set?: string[];
   json?: boolean;
 }
 
 function withSources(command: Command): Command {
   return command
     .argument('[config...]', 'YAML files; later ones win')
-    .option('-c, --config <file>', 'a further YAML file; may be repeated', collect, [])
-    .option('--set <key=value>', 'override a key; may be repeated', collect, []);
+    .option('-c, --config <file>', 'a further YAML file; may be repeated', collect)
+    .option('--set <key=value>', 'override a key; may be repeated', collect);
 }
 
 export function registerConfig(program: Command): void {
@@ -23,12 +23,12 @@ export function registerConfig(program: Command): void {
     .option('--json', 'print the result as JSON')
     .action(async (files: string[], flags: Flags) => {
       const { UsageError } = await import('../errors.js');
-      const all = [...files, ...flags.config];
+      const all = [...files, ...(flags.config ?? [])];
       if (all.length === 0) {
         throw new UsageError({ what: 'No config to check', fix: 'fornax config validate config.yaml' });
       }
       const { loadConfig } = await import('../config/load.js');
-      const loaded = loadConfig({ files: all, sets: flags.set });
+      const loaded = loadConfig({ files: all, sets: flags.set ?? [] });
       process.stdout.write(
         flags.json
           ? JSON.stringify({ type: 'config', valid: true, files: all, name: loaded.name }) + '\n'
@@ -41,7 +41,7 @@ export function registerConfig(program: Command): void {
     .option('--json', 'as JSON')
     .action(async (files: string[], flags: Flags) => {
       const { loadConfig } = await import('../config/load.js');
-      const loaded = loadConfig({ files: [...files, ...flags.config], sets: flags.set });
+      const loaded = loadConfig({ files: [...files, ...(flags.config ?? [])], sets: flags.set ?? [] });
       if (flags.json) {
         const { toSnake } = await import('../config/case.js');
         process.stdout.write(JSON.stringify(toSnake(loaded), null, 2) + '\n');

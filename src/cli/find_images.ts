@@ -1,6 +1,6 @@
 /** Files, folders and glob patterns on the command line as one list of image files. */
 import { readdirSync, statSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, isAbsolute, join } from 'node:path';
 import { glob, isDynamicPattern } from 'tinyglobby';
 import { DataError } from '../errors.js';
 import { nearest } from '../nearest.js';
@@ -47,7 +47,11 @@ export async function findImages(paths: readonly string[]): Promise<string[]> {
     const files =
       kind === 'folder'
         ? (await glob(IMAGES, { cwd: path, caseSensitiveMatch: false })).map((file) => join(path, file))
-        : await glob(path, { caseSensitiveMatch: false, expandDirectories: false });
+        : await glob(path, {
+            caseSensitiveMatch: false,
+            expandDirectories: false,
+            absolute: isAbsolute(path),
+          });
     if (files.length === 0) {
       throw kind === 'folder'
         ? new DataError({

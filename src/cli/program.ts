@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { AbortedError } from '../errors.js';
 import { exitCodeOf, printError } from './print_error.js';
 import { registerBuild } from './build.js';
 import { registerConfig } from './config.js';
@@ -97,6 +98,9 @@ export async function runCli(args: readonly string[]): Promise<number> {
       return 2;
     }
     printError(error, { json });
-    return exitCodeOf(error);
+    // A job stopped by SIGTERM has set 143 already.
+    const stopped =
+      error instanceof AbortedError && typeof process.exitCode === 'number' ? process.exitCode : 0;
+    return stopped === 0 ? exitCodeOf(error) : stopped;
   }
 }

@@ -15,19 +15,26 @@ export interface Interruption {
   [Symbol.dispose](): void;
 }
 
-/** @param whatNow what the job does before it stops, for the message: `finishing the step, writing a checkpoint` */
-export function listenForSignals(whatNow: string): Interruption {
+/**
+ * @param whatNow what the job does before it stops, for the message: `finishing the step and writing a checkpoint`
+ * @param beforeMessage clears the progress bar
+ */
+export function listenForSignals(whatNow: string, beforeMessage?: () => void): Interruption {
   const controller = new AbortController();
   let received: 'SIGINT' | 'SIGTERM' | null = null;
   const codeOf = (name: 'SIGINT' | 'SIGTERM'): number =>
     name === 'SIGINT' ? EXIT.interrupted : EXIT.terminated;
   const handler = (name: NodeJS.Signals): void => {
     if (name !== 'SIGINT' && name !== 'SIGTERM') return;
-    if (received !== null) process.exit(codeOf(name));
+    if (received !== null) {
+      beforeMessage?.();
+      process.exit(codeOf(name));
+    }
     received = name;
+    beforeMessage?.();
     const cause = name === 'SIGINT' ? 'Interrupted' : 'Terminated';
     const again = name === 'SIGINT' ? ' (Ctrl-C again stops at once)' : '';
-    process.stderr.write(`\n${cause}: ${whatNow}${again}\n`);
+    process.stderr.write(`${cause}: ${whatNow}${again}\n`);
     controller.abort(new AbortedError({ what: `stopped by ${name}` }));
   };
   process.on('SIGINT', handler);

@@ -1,11 +1,11 @@
 /** `fornax train`: the main job. */
 import type { Command } from 'commander';
-import { Option } from 'commander';
+import { InvalidArgumentError } from 'commander';
 import type { Override } from '../config/load.js';
 
 export interface TrainFlags {
-  config: string[];
-  set: string[];
+  config?: string[];
+  set?: string[];
   data?: string;
   model?: string;
   epochs?: string;
@@ -16,7 +16,14 @@ export interface TrainFlags {
   json?: boolean;
 }
 
-export const collect = (value: string, previous: string[]): string[] => [...previous, value];
+/** Gathers the values of an option that may be repeated. */
+export const collect = (value: string, previous?: string[]): string[] => [...(previous ?? []), value];
+
+function resumeMode(text: string): 'required' | 'auto' {
+  if (text !== 'required' && text !== 'auto')
+    throw new InvalidArgumentError('It is --resume or --resume=auto.');
+  return text;
+}
 
 export function registerTrain(program: Command): void {
   program
@@ -24,23 +31,22 @@ export function registerTrain(program: Command): void {
     .summary('train a model')
     .description('Trains a model, from a config or from a folder of images alone.')
     .argument('[config...]', 'YAML files; later ones win')
-    .option('-c, --config <file>', 'a further YAML file; may be repeated', collect, [])
+    .option('-c, --config <file>', 'a further YAML file; may be repeated', collect)
     .option(
       '--set <key=value>',
       'override a key of the config (train.batch_size=32); may be repeated',
       collect,
-      [],
     )
     .option('--data <dir>', 'the images (data.path)')
     .option('--model <name>', 'the architecture (model.name)')
     .option('--epochs <n>', 'passes over the images (train.epochs)')
     .option('--name <name>', 'name of the run (name)')
     .option('--device <name>', 'where training and evaluation run: auto, cpu, cuda, cuda:1')
-    .addOption(
-      new Option(
-        '--resume [=auto]',
-        'go on from the last checkpoint; =auto starts fresh where there is none',
-      ).choices(['required', 'auto']),
+    // spellOutResume (program.ts) gives it its value.
+    .option(
+      '--resume [=auto]',
+      'go on from the last checkpoint; =auto starts fresh where there is none',
+      resumeMode,
     )
     .option('--force', 'train anew although the run has results; the old model is kept beside the new one')
     .option('--json', 'one JSON object a line on stdout')
@@ -54,7 +60,7 @@ Examples:
     )
     .action(async (files: string[], flags: TrainFlags) => {
       const { runTrain } = await import('./train_run.js');
-      process.exitCode = await runTrain([...files, ...flags.config], flags);
+      process.exitCode = await runTrain([...files, ...(flags.config ?? [])], flags);
     });
 }
 
