@@ -1,0 +1,49 @@
+/** The public API. docs/api.md describes it with examples. */
+export { Model } from './model.js';
+export type { CreateOptions, ForwardOptions, LossAndGradients, StateEntry } from './model.js';
+export type { ModelInfo, Preprocessing } from './model/info.js';
+export { Tensor } from './tensor.js';
+export type { CallArg, NestedNumbers } from './tensor.js';
+
+export * as nn from './nn/index.js';
+export { trace } from './graph/trace.js';
+export type { Graph } from './graph/format.js';
+export { crossEntropy, mse, traceLoss } from './losses/index.js';
+export { architectures, createModule } from './models/registry.js';
+
+export { Trainer, prepareData } from './train/trainer.js';
+export type { FitOptions, PrepareDataOptions, TrainerOptions } from './train/trainer.js';
+export { trainJob } from './train/job.js';
+export type { TrainJobOptions, TrainOutcome } from './train/job.js';
+export type { TrainData } from './train/data.js';
+export { eventRecord } from './train/events.js';
+export type * from './train/events.js';
+export { resolveDevice } from './train/devices.js';
+
+export { evaluateModel } from './eval/evaluate.js';
+export type { ClassResult, EvaluateOptions, EvaluationReport } from './eval/evaluate.js';
+export { predict } from './eval/predict.js';
+export type { ClassProbability, Prediction, PredictOptions } from './eval/predict.js';
+
+export { defineConfig, loadConfig } from './config/load.js';
+export type { Config, ConfigInput } from './config/schema.js';
+export { prepareShapes } from './data/shapes.js';
+export { readSafetensors, writeSafetensors } from './io/safetensors.js';
+export { loadAddon } from './native.js';
+
+export {
+  AbortedError,
+  ArgumentError,
+  ConfigError,
+  DataError,
+  DeviceError,
+  DisposedError,
+  ExecutionError,
+  FornaxError,
+  GraphError,
+  GuardError,
+  InstallError,
+  TrainError,
+  UsageError,
+  WeightsError,
+} from './errors.js';
