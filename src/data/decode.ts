@@ -11,7 +11,7 @@
  * - A file that ends early is broken, even if part of it can be shown.
  */
 import { readFileSync } from 'node:fs';
-import { readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import sharp from 'sharp';
 
 import { DataError } from '../errors.js';

@@ -54,9 +54,11 @@ export function packsFolder(cache: string): string {
 
 /** Where the pack of a split with these settings lies, whether it exists or not. */
 export function packAddress(cache: string, split: SplitSource, settings: PixelSettings): PackAddress {
-  const what = JSON.stringify([PACK_FORMAT_VERSION, split.location, settings.channels, settings.shorterSide]);
-  const slot = sha256(what);
-  const key = sha256(JSON.stringify([what, split.identity, split.classes]));
+  const { channels, shorterSide } = settings;
+  const slot = sha256(
+    JSON.stringify([PACK_FORMAT_VERSION, split.location, split.classes, channels, shorterSide]),
+  );
+  const key = sha256(`${slot}\n${split.identity}`);
   const name = path.basename(path.dirname(split.location)) + '-' + path.basename(split.location);
   const label = name
     .replace(/[^A-Za-z0-9_.-]+/g, '_')
