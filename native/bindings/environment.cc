@@ -109,11 +109,19 @@ void Environment::create(Napi::Env env) {
   env.SetInstanceData<Environment>(environment.release());
   // Runs before the finalizers of this environment's objects, while the native threads may still be at work.
   napi_add_env_cleanup_hook(env, [](void* data) { static_cast<Environment*>(data)->teardown(); }, raw);
+  // process.exit() and an uncaught exception on the main thread run no cleanup hooks: they go straight to exit(),
+  // whose static destructors would take libtorch away under running threads. They do emit 'exit'.
+  Napi::Object process = env.Global().Get("process").As<Napi::Object>();
+  Napi::Function on = process.Get("once").As<Napi::Function>();
+  on.Call(process, {Napi::String::New(env, "exit"), Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
+                      Environment::of(info.Env()).teardown();
+                    })});
 }
 
 Environment& Environment::of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 
 void Environment::teardown() {
+  closed_ = true;
   queue_->close();
   for (auto& weak : stoppables_) {
     if (auto stoppable = weak.lock()) stoppable->stopAndJoin();
@@ -122,6 +130,8 @@ void Environment::teardown() {
 }
 
 void Environment::addStoppable(const std::shared_ptr<Stoppable>& stoppable) {
+  // A later listener of 'exit' may still create sessions: they get no threads.
+  if (closed_) throw Error(ErrorKind::Aborted, "the process is exiting");
   stoppables_.remove_if([](const std::weak_ptr<Stoppable>& weak) { return weak.expired(); });
   stoppables_.push_back(stoppable);
 }

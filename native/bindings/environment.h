@@ -62,6 +62,7 @@ class Environment {
   void teardown();
   std::shared_ptr<JsQueue> queue_;
   std::list<std::weak_ptr<Stoppable>> stoppables_;
+  bool closed_ = false;
 };
 
 // Runs `function` and throws its exceptions as typed JavaScript errors. Every entry point goes through this.

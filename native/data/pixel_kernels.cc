@@ -1,6 +1,7 @@
 #include "data/pixel_kernels.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 namespace fornax {
@@ -65,7 +66,10 @@ const PixelKernels* pixelKernels(const char* name) {
 }
 
 const PixelKernels& pixelKernels() {
-  static const PixelKernels& best = [&]() -> const PixelKernels& {
+  static const PixelKernels& best = []() -> const PixelKernels& {
+    if (const char* name = std::getenv("FORNAX_PIXEL_KERNELS")) {
+      if (const PixelKernels* kernels = pixelKernels(name)) return *kernels;
+    }
     if (const PixelKernels* kernels = kernels::avx512()) return *kernels;
     if (const PixelKernels* kernels = kernels::avx2()) return *kernels;
     return kPortable;

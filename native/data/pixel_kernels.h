@@ -33,7 +33,8 @@ struct PixelKernels {
 
 constexpr int64_t kNormalizePeriod = 48;
 
-// The fastest variant this processor runs, chosen once.
+// The fastest variant this processor runs, chosen once. FORNAX_PIXEL_KERNELS names another, for tests and bug
+// reports; a name this processor cannot run is ignored.
 const PixelKernels& pixelKernels();
 
 // A variant by name ("portable", "avx2", "avx512"), or null if this processor cannot run it.

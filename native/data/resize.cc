@@ -5,6 +5,11 @@
 
 namespace fornax {
 
+namespace {
+// Rows of a cropped image are short and far apart, so that the processor's own prefetcher sees no stream.
+constexpr int64_t kRowsAhead = 8;
+}  // namespace
+
 void ResizeAxis::build(int64_t in, int64_t out, int64_t first, int64_t count, bool reverse, int multiple) {
   // Pillow, src/libImaging/Resample.c, precompute_coeffs() with the bilinear filter (support 1).
   const double scale = static_cast<double>(in) / static_cast<double>(out);
@@ -71,6 +76,7 @@ void RowResizer::start(const Window& window) {
   const int c = window.channels;
   vertical_.build(window.height, window.resized_height, window.top, window.rows, false, 2);
   horizontal_.build(window.width, window.resized_width, window.left, window.columns, window.reverse, 4);
+  prefetched_ = vertical_.starts.empty() ? 0 : vertical_.starts[0];
   taps_.resize(vertical_.taps);
   // Taps of weight zero are read beyond the last pixel.
   line_.resize(window.width * c + horizontal_.taps * c + kRowPadding);
@@ -88,8 +94,17 @@ void RowResizer::start(const Window& window) {
   }
 }
 
+void RowResizer::prefetchTo(int64_t row) {
+  const int64_t bytes = window_.width * window_.channels;
+  for (; prefetched_ < row; ++prefetched_) {
+    const uint8_t* line = window_.pixels + prefetched_ * window_.stride;
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(line + at, 0, 1);
+  }
+}
+
 void RowResizer::row(int64_t i, uint8_t* out) {
   const int32_t first = vertical_.starts[i];
+  prefetchTo(std::min(window_.height, int64_t{first} + vertical_.used[i] + kRowsAhead));
   const int taps = (vertical_.used[i] + 1) & ~1;
   for (int k = 0; k < taps; ++k) {
     const int64_t source = first + std::min<int64_t>(k, vertical_.used[i] - 1);

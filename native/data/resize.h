@@ -51,8 +51,11 @@ class RowResizer {
   void row(int64_t i, uint8_t* out);
 
  private:
+  void prefetchTo(int64_t row);  // of the source box, exclusive
+
   const PixelKernels& kernels_;
   Window window_{};
+  int64_t prefetched_ = 0;
   ResizeAxis vertical_, horizontal_;
   std::vector<int32_t> byte_starts_;
   std::vector<int16_t> quads_;

@@ -39,21 +39,21 @@ std::vector<at::Tensor> callOperator(const std::string& name, std::vector<Argume
     throw Error(ErrorKind::Argument, "unknown operator '" + name + "'", "",
                 "check the name and the overload (aten::add.Tensor)");
   }
+  // Results are taken from the node itself; the slots only satisfy the graph's form.
   const auto& returns = op->schema().returns();
-  if (returns.size() == 1 && returns[0].type()->kind() == c10::TypeKind::ListType) {
-    throw Error(ErrorKind::Argument, "operator '" + name + "' returns a list",
-                "", "call it inside a model, or use select/narrow for one of its results");
-  }
-  for (size_t i = 0; i < returns.size(); ++i) {
-    int slot = spec.slots++;
-    node.outs.push_back(slot);
-    spec.outputs.push_back({std::to_string(i), slot});
+  bool list = returns.size() == 1 && returns[0].type()->kind() == c10::TypeKind::ListType;
+  node.outs.assign(list ? 1 : returns.size(), -1);
+  if (!node.outs.empty()) {
+    node.outs[0] = spec.slots++;
+    spec.outputs.push_back({"result", node.outs[0]});
+  } else if (!tensors.empty()) {
+    spec.outputs.push_back({"result", 0});
   }
   spec.nodes.push_back(std::move(node));
   Graph graph(std::move(spec), /*trusted=*/true);
   RunContext context;
   if (!tensors.empty()) context.device = tensors[0].device();
-  return runGraph(graph, tensors, context);
+  return runSingleNode(graph, tensors, context);
 }
 
 bool findOperatorSchema(const std::string& name, OperatorSchema& schema) {

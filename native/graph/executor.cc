@@ -100,6 +100,17 @@ class Run {
   Run(const Graph& graph, const RunContext& context)
       : graph_(graph), context_(context), slots_(graph.spec().slots) {}
 
+  std::vector<at::Tensor> runSingle(std::vector<at::Tensor> inputs) {
+    fill(std::move(inputs));
+    const Node& node = graph_.nodes().at(0);
+    putArguments(0, node);
+    call(0, node);
+    if (node.returns_list) return stack_[0].toTensorVector();
+    std::vector<at::Tensor> results;
+    for (const auto& result : stack_) results.push_back(result.toTensor());
+    return results;
+  }
+
   std::vector<at::Tensor> run(std::vector<at::Tensor> inputs) {
     fill(std::move(inputs));
     for (int guard : graph_.initialGuards()) checkGuard(graph_.spec().guards[guard], slots_);
@@ -132,15 +143,19 @@ class Run {
     for (size_t i = 0; i < parameters.size(); ++i) slots_[parameters[i].slot] = (*context_.parameters)[i];
   }
 
-  void runNode(size_t index, const Node& node) {
+  void putArguments(size_t index, const Node& node) {
     stack_ = node.stack;
     try {
       // Sizes first: a tensor argument may be moved out of its slot.
-      for (const auto& argument : node.dynamic) putValue(node, index, argument);
+      for (const auto& argument : node.dynamic) putValue(index, argument);
       for (const auto& argument : node.dynamic) putTensors(argument);
     } catch (const c10::Error& error) {
       failed(index, error.what_without_backtrace());
     }
+  }
+
+  void runNode(size_t index, const Node& node) {
+    putArguments(index, node);
     if (context_.observer) {
       observe(index, node);
     } else {
@@ -151,7 +166,7 @@ class Run {
     for (int slot : node.release) slots_[slot].reset();
   }
 
-  void putValue(const Node& node, size_t index, const DynamicArgument& argument) {
+  void putValue(size_t index, const DynamicArgument& argument) {
     c10::IValue& place = stack_[argument.position];
     switch (argument.kind) {
       case DynamicArgument::Kind::Expr: place = evaluate(*argument.exprs[0], slots_); break;
@@ -293,6 +308,10 @@ ModeTable resolveModes(const Graph& graph, const Modes& modes) {
 
 std::vector<at::Tensor> runGraph(const Graph& graph, std::vector<at::Tensor> inputs, const RunContext& context) {
   return Run(graph, context).run(std::move(inputs));
+}
+
+std::vector<at::Tensor> runSingleNode(const Graph& graph, std::vector<at::Tensor> inputs, const RunContext& context) {
+  return Run(graph, context).runSingle(std::move(inputs));
 }
 
 }  // namespace fornax

@@ -52,4 +52,7 @@ struct RunContext {
 // Throws ExecutionError (names the node and its shapes), GuardError, DeviceError (out of memory), AbortedError.
 std::vector<at::Tensor> runGraph(const Graph& graph, std::vector<at::Tensor> inputs, const RunContext& context);
 
+// Runs a graph of one node and returns all of its results, however many a list holds (eager calls).
+std::vector<at::Tensor> runSingleNode(const Graph& graph, std::vector<at::Tensor> inputs, const RunContext& context);
+
 }  // namespace fornax
