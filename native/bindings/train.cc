@@ -1,7 +1,7 @@
 // The `TrainSession` class of the contract.
-#include <cmath>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
 #include "bindings/environment.h"
@@ -136,13 +136,19 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
   }
 
   // A promise for one job of the session. `start` hands the job over; what the job captures may be dropped on the
-  // session's thread. Until the promise settles this object is referenced, so that it is not collected meanwhile.
+  // session's thread. Until the promise settles this object and `used` are referenced, so that they are not
+  // collected meanwhile; the reference to `used` stays here because it must be dropped on the JavaScript thread.
   template <typename Start>
-  Napi::Value launch(Napi::Env env, Start&& start) {
+  Napi::Value launch(Napi::Env env, Napi::Value used, Start&& start) {
     auto promise = Promise::create(env);
     Ref();
-    const auto let_go = [this, queue = Environment::of(env).queue()] {
-      queue->post([this](Napi::Env) { Unref(); });
+    const uint64_t job = ++last_job_;
+    if (used.IsObject()) in_use_[job] = Napi::Persistent(used.As<Napi::Object>());
+    const auto let_go = [this, job, queue = Environment::of(env).queue()] {
+      queue->post([this, job](Napi::Env) {
+        in_use_.erase(job);
+        Unref();
+      });
     };
     const auto failed = [promise, let_go](std::exception_ptr exception) {
       let_go();
@@ -178,7 +184,7 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
   }
 
   Napi::Value run(const Napi::CallbackInfo& info) {
-    return launch(info.Env(), [&](auto done, auto failed) {
+    return launch(info.Env(), info[0], [&](auto done, auto failed) {
       TrainSession& session = core().session;
       const Options source(info[1], "options");
       RunOptions options;
@@ -193,7 +199,7 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
   }
 
   Napi::Value step(const Napi::CallbackInfo& info) {
-    return launch(info.Env(), [&](auto done, auto failed) {
+    return launch(info.Env(), info.Env().Undefined(), [&](auto done, auto failed) {
       TrainSession& session = core().session;
       const Options source(info[1], "options");
       Batch batch{readTensors(info[0], "batch")};
@@ -238,6 +244,8 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
 
   std::shared_ptr<TrainCore> core_;
   std::shared_ptr<Napi::FunctionReference> on_event_;
+  uint64_t last_job_ = 0;
+  std::unordered_map<uint64_t, Napi::ObjectReference> in_use_;
 };
 
 void init(Napi::Env env, Napi::Object exports) { TrainHandle::init(env, exports); }
