@@ -1,0 +1,289 @@
+/** The main job end to end, on a small generated folder. */
+import assert from 'node:assert/strict';
+import { promises as fs } from 'node:fs';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+
+import { defineConfig } from '#fornax/config/load.js';
+import type { Config, ConfigInput } from '#fornax/config/schema.js';
+import { ConfigError, DataError, DeviceError, TrainError } from '#fornax/errors.js';
+import { evaluateModel } from '#fornax/eval/evaluate.js';
+import { predict } from '#fornax/eval/predict.js';
+import { readSafetensors } from '#fornax/io/safetensors.js';
+import { readModelHeader } from '#fornax/model/file.js';
+import { loadAddon } from '#fornax/native.js';
+import type { JobEvent } from '#fornax/train/events.js';
+import { trainJob, type TrainJobOptions, type TrainOutcome } from '#fornax/train/job.js';
+import { RunFolder } from '#fornax/train/run_folder.js';
+
+import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+
+let root: Awaited<ReturnType<typeof temporaryFolder>>;
+let images: string;
+
+before(async () => {
+  root = await temporaryFolder();
+  images = path.join(root.path, 'images');
+  await writeColourFolder(images);
+});
+after(() => root[Symbol.asyncDispose]());
+
+function config(name: string, changes: Partial<ConfigInput> = {}): Config {
+  return defineConfig({
+    name,
+    model: { name: 'tiny_cnn' },
+    data: { path: images, cache: path.join(root.path, 'cache'), resolution: 24 },
+    run: { dir: path.join(root.path, 'runs') },
+    ...changes,
+    train: { epochs: 3, batchSize: 8, lr: 0.05, ...changes.train },
+  });
+}
+
+async function run(
+  given: Config,
+  options: TrainJobOptions = {},
+): Promise<{ outcome: TrainOutcome; events: JobEvent[] }> {
+  const events: JobEvent[] = [];
+  const outcome = await trainJob(given, {
+    ...options,
+    report: (event) => {
+      events.push(event);
+      options.report?.(event);
+    },
+  });
+  return { outcome, events };
+}
+
+/** Stops at the first report of a step at or beyond `step`. */
+function stopAt(step: number): { signal: AbortSignal; report: (event: JobEvent) => void } {
+  const controller = new AbortController();
+  return {
+    signal: controller.signal,
+    report: (event) => {
+      if (event.type === 'steps' && event.step >= step) controller.abort();
+    },
+  };
+}
+
+async function weights(file: string): Promise<Record<string, string>> {
+  const { tensors } = await readSafetensors(file);
+  return Object.fromEntries(
+    [...tensors].map(([name, tensor]) => {
+      const data = tensor.toTypedArray();
+      tensor.dispose();
+      return [name, Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64')];
+    }),
+  );
+}
+
+/** The log without what a clock decides and the marks of interruptions. */
+async function logOf(folder: string): Promise<unknown[]> {
+  const lines = (await fs.readFile(path.join(folder, 'events.jsonl'), 'utf8')).trimEnd().split('\n');
+  return lines
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+    .filter(({ type }) => ['steps', 'epoch', 'evaluation'].includes(type as string))
+    .map(({ time: _, seconds: _s, samples_per_second: _r, samples: _n, ...rest }) => rest);
+}
+
+test('a run writes its folder, and the model file alone gives the same figures', async () => {
+  const { outcome, events } = await run(config('whole'));
+  assert.equal(outcome.status, 'done');
+  assert.equal(outcome.epochs, 3);
+  assert.equal(outcome.steps, 3 * 8);
+  assert.ok(outcome.metrics!.top1 > 0.6, `top-1 is ${outcome.metrics!.top1}`);
+  const names = await fs.readdir(outcome.folder);
+  assert.deepEqual(names.sort(), [
+    'checkpoints',
+    'config.yaml',
+    'events.jsonl',
+    'model.safetensors',
+    'summary.json',
+  ]);
+  assert.match(events.find((event) => event.type === 'device')!.message, /^Training on cpu/);
+  assert.equal(events.filter((event) => event.type === 'epoch').length, 3);
+  assert.equal(events.at(-1)!.type, 'done');
+
+  const { info } = await readModelHeader(outcome.modelPath!);
+  assert.deepEqual(info.labels, ['blue', 'green', 'red']);
+  assert.equal(info.metrics.top1, outcome.metrics!.top1);
+
+  const evaluated = await evaluateModel(outcome.modelPath!, images, {
+    cache: path.join(root.path, 'cache2'),
+  });
+  assert.equal(evaluated.samples, 21);
+  assert.equal(evaluated.top1, outcome.metrics!.top1);
+  assert.ok(Math.abs(evaluated.loss! - outcome.metrics!.loss!) < 1e-6);
+  assert.deepEqual(
+    evaluated.classes.map(({ samples }) => samples),
+    [7, 7, 7],
+  );
+
+  // Prediction takes the files one by one and must arrive at the very same confusion matrix.
+  const confusion = [0, 1, 2].map(() => [0, 0, 0]);
+  let seen = 0;
+  for await (const { path: file, predictions } of predict(outcome.modelPath!, [path.join(images, 'val')], {
+    batchSize: 5,
+  })) {
+    const target = info.labels.indexOf(path.basename(path.dirname(file)));
+    confusion[target]![predictions[0]!.index]!++;
+    assert.ok(Math.abs(predictions.reduce((sum, { probability }) => sum + probability, 0) - 1) < 1e-5);
+    seen++;
+  }
+  assert.equal(seen, 21);
+  assert.deepEqual(confusion, evaluated.confusion);
+});
+
+test('a finished run is skipped with the reason, refused, or trained anew', async () => {
+  const { outcome } = await run(config('again', { train: { epochs: 1 } }));
+  const second = await run(config('again', { train: { epochs: 1, lr: 0.01 } }));
+  assert.equal(second.outcome.status, 'skipped');
+  assert.equal(second.outcome.modelPath, outcome.modelPath);
+  const skipped = second.events.find((event) => event.type === 'skipped')!;
+  assert.match(skipped.message, /has its model already \(top-1 .*--force/s);
+  assert.match(skipped.message, /train\.lr: 0\.05 → 0\.01/);
+
+  const fail = config('again', {
+    train: { epochs: 1 },
+    run: { dir: path.join(root.path, 'runs'), existing: 'fail' },
+  });
+  await assert.rejects(run(fail), (error) => error instanceof TrainError && /--force/.test(error.message));
+
+  const before = await weights(outcome.modelPath!);
+  const forced = await run(config('again', { train: { epochs: 1, seed: 5 } }), { force: true });
+  assert.equal(forced.outcome.status, 'done');
+  assert.notDeepEqual(await weights(forced.outcome.modelPath!), before);
+  assert.deepEqual(await weights(path.join(outcome.folder, 'model.previous.safetensors')), before);
+});
+
+test('a run that was stopped in the middle of an epoch goes on to the very same result', async () => {
+  const straight = await run(config('straight'));
+  const stopped = await run(config('stopped'), stopAt(11));
+  assert.equal(stopped.outcome.status, 'interrupted');
+  assert.ok(stopped.outcome.interrupted);
+  assert.ok(stopped.outcome.steps < 24, `stopped only at step ${stopped.outcome.steps}`);
+  assert.ok(stopped.outcome.checkpoint);
+  await assert.rejects(run(config('stopped')), (error) => {
+    assert.ok(error instanceof TrainError);
+    assert.match(error.message, /begun and not finished.*--resume/s);
+    return true;
+  });
+  const resumed = await run(config('stopped'), { resume: true });
+  assert.equal(resumed.outcome.status, 'done');
+  assert.equal(resumed.events.find((event) => event.type === 'resumed')!.step, stopped.outcome.steps);
+  assert.deepEqual(await weights(resumed.outcome.modelPath!), await weights(straight.outcome.modelPath!));
+  assert.deepEqual(resumed.outcome.metrics, straight.outcome.metrics);
+  assert.deepEqual(await logOf(resumed.outcome.folder), await logOf(straight.outcome.folder));
+});
+
+test('more epochs can be asked for after the end', async () => {
+  await run(config('longer', { train: { epochs: 1 } }));
+  const { outcome, events } = await run(config('longer', { train: { epochs: 2 } }), { resume: true });
+  assert.equal(outcome.status, 'done');
+  assert.equal(outcome.epochs, 2);
+  assert.ok(events.some((event) => event.type === 'warning' && event.message.includes('train.epochs')));
+});
+
+test('resuming needs a checkpoint, unless told to start fresh', async () => {
+  await assert.rejects(run(config('fresh'), { resume: true }), (error) => {
+    assert.ok(error instanceof TrainError);
+    assert.match(error.message, /nothing to resume.*--resume=auto/s);
+    return true;
+  });
+  const { outcome } = await run(config('fresh', { train: { epochs: 1 } }), { resume: 'auto' });
+  assert.equal(outcome.status, 'done');
+});
+
+test('resuming with other settings is refused with what differs', async () => {
+  await run(config('changed'), stopAt(9));
+  await assert.rejects(
+    run(config('changed', { train: { lr: 0.5, batchSize: 4 } }), { resume: true }),
+    (error) => {
+      assert.ok(error instanceof TrainError);
+      assert.match(error.message, /train\.batch_size: 8 → 4/);
+      assert.match(error.message, /train\.lr: 0\.05 → 0\.5/);
+      return true;
+    },
+  );
+  await assert.rejects(
+    run(config('changed', { model: { name: 'resnet20' } }), { resume: 'auto' }),
+    (error) => error instanceof TrainError && /model\.name/.test(error.message),
+  );
+});
+
+test('a damaged checkpoint is passed over for the one before', async () => {
+  const { outcome } = await run(config('damaged'), stopAt(20));
+  const newest = outcome.checkpoint!;
+  const file = path.join(newest, 'model.safetensors');
+  const bytes = await fs.readFile(file);
+  bytes[bytes.length - 5]! ^= 1;
+  await fs.writeFile(file, bytes);
+  const { outcome: resumed, events } = await run(config('damaged'), { resume: true });
+  assert.equal(resumed.status, 'done');
+  assert.ok(events.some((event) => event.type === 'warning' && event.message.includes('checksum')));
+  assert.equal(events.find((event) => event.type === 'resumed')!.step, 16);
+});
+
+test('a GPU that is not there stops the job before the images are looked at', async (t) => {
+  if (loadAddon().systemInfo().cuda.available) return t.skip('this machine has a GPU');
+  const given = config('gpu', { device: 'cuda', data: { path: '/nowhere' } });
+  await assert.rejects(
+    run(given),
+    (error) => error instanceof DeviceError && /no usable GPU/.test(error.message),
+  );
+});
+
+test('bad input is refused with its reason', async () => {
+  await assert.rejects(run(config('classes', { model: { name: 'tiny_cnn', numClasses: 7 } })), ConfigError);
+  await assert.rejects(run(config('frozen', { train: { frozen: ['fx'] } })), (error) => {
+    assert.ok(error instanceof ConfigError);
+    assert.match(error.message, /did you mean 'fc'/);
+    return true;
+  });
+  await assert.rejects(run(config('both'), { resume: true, force: true }), ConfigError);
+});
+
+test('a diverging loss stops the run and leaves the last sound checkpoint', async () => {
+  await assert.rejects(run(config('diverged', { train: { lr: 1e30, epochs: 2 } })), (error) => {
+    assert.ok(error instanceof TrainError);
+    assert.match(error.message, /the loss became (NaN|Infinity|-Infinity) at step \d+/);
+    return true;
+  });
+});
+
+test('one folder is for one process at a time', async () => {
+  const given = config('locked', { train: { epochs: 1 } });
+  const folder = await RunFolder.open(path.join(given.run.dir, given.name));
+  await assert.rejects(
+    run(given),
+    (error) => error instanceof TrainError && /another process/.test(error.message),
+  );
+  await folder.close();
+  assert.equal((await run(given)).outcome.status, 'done');
+});
+
+test('prediction reports images that cannot be read, and fails if none can', async () => {
+  const { outcome } = await run(config('broken', { train: { epochs: 1 } }));
+  const folder = path.join(root.path, 'mixed');
+  await fs.mkdir(folder);
+  await fs.copyFile(path.join(images, 'val', 'red', '0.png'), path.join(folder, 'good.png'));
+  await fs.writeFile(path.join(folder, 'bad.png'), 'not an image');
+  const results = [];
+  for await (const result of predict(outcome.modelPath!, [folder], { topk: 2 })) results.push(result);
+  assert.deepEqual(
+    results.map(({ path: file, predictions, error }) => [
+      path.basename(file),
+      predictions.length,
+      Boolean(error),
+    ]),
+    [
+      ['bad.png', 0, true],
+      ['good.png', 2, false],
+    ],
+  );
+  await assert.rejects(
+    (async () => {
+      for await (const _ of predict(outcome.modelPath!, [path.join(folder, 'bad.png')]));
+    })(),
+    DataError,
+  );
+});
