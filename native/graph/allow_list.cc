@@ -26,8 +26,9 @@ const std::unordered_set<std::string_view>& allowed() {
       "aten::log_sigmoid", "aten::threshold", "aten::glu",
       // pooling and resampling
       "aten::max_pool2d", "aten::max_pool2d_with_indices", "aten::avg_pool2d", "aten::adaptive_avg_pool2d",
-      "aten::adaptive_max_pool2d", "aten::upsample_nearest2d", "aten::upsample_bilinear2d",
-      "aten::upsample_bicubic2d", "aten::_upsample_bilinear2d_aa", "aten::_upsample_bicubic2d_aa", "aten::pad",
+      "aten::adaptive_max_pool2d", "aten::upsample_nearest2d", "aten::_upsample_nearest_exact2d",
+      "aten::upsample_bilinear2d", "aten::upsample_bicubic2d", "aten::_upsample_bilinear2d_aa",
+      "aten::_upsample_bicubic2d_aa", "aten::pad",
       "aten::constant_pad_nd", "aten::reflection_pad2d", "aten::replication_pad2d", "aten::pixel_shuffle",
       "aten::pixel_unshuffle", "aten::channel_shuffle", "aten::im2col", "aten::col2im", "aten::lp_pool2d",
       // arithmetic

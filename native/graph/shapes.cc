@@ -4,10 +4,12 @@
 #include <c10/core/GradMode.h>
 
 #include "graph/executor.h"
+#include "graph/meta_kernels.h"
 
 namespace fornax {
 
 std::vector<NodeShapes> inferShapes(const Graph& graph, const std::vector<InputShape>& inputs) {
+  registerMetaKernels();
   c10::NoGradGuard no_grad;
   auto meta = [](const std::vector<int64_t>& shape, c10::ScalarType dtype) {
     return at::empty(shape, at::TensorOptions(dtype).device(c10::kMeta));
