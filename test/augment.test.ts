@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { after, describe, it } from 'node:test';
 import { ArgumentError, DataError } from '#fornax/errors.js';
 import type { AugmentOptions, LoaderOptions } from '#fornax/native/contract.js';
@@ -44,7 +46,9 @@ interface ResizeCase {
 }
 
 describe('resizing', () => {
-  const fixture = JSON.parse(readFileSync(new URL('../../../test/fixtures/resize.json', import.meta.url), 'utf8')) as {
+  const fixture = JSON.parse(
+    readFileSync(new URL('../../../test/fixtures/resize.json', import.meta.url), 'utf8'),
+  ) as {
     source: string;
     cases: ResizeCase[];
   };
@@ -87,6 +91,24 @@ describe('resizing', () => {
       const out = await apply([image], 3, { size: [23, 31], crop: { ...crop, resize: 31 } });
       assert.ok(out.every((pixel) => pixel === value));
     }
+  });
+});
+
+describe('the variants for different processors', () => {
+  it('give the same bytes', () => {
+    const child = fileURLToPath(new URL('support/loader_child.js', import.meta.url));
+    const images = Array.from({ length: 48 }, (_, i) => reference(20 + 7 * i, 300 - 5 * i, 3));
+    const shard = JSON.stringify(writeShard(folder, 'variants', images));
+    const digests = ['portable', 'avx2', 'avx512'].map((variant) => {
+      const result = spawnSync(process.execPath, [child, 'digest', shard], {
+        encoding: 'utf8',
+        env: { ...process.env, FORNAX_PIXEL_KERNELS: variant },
+      });
+      assert.equal(result.status, 0, result.stderr);
+      return result.stdout;
+    });
+    assert.match(digests[0]!, /^[0-9a-f]{64}$/m);
+    assert.equal(new Set(digests).size, 1, digests.join(''));
   });
 });
 

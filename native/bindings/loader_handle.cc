@@ -141,10 +141,12 @@ class LoaderHandle : public Napi::ObjectWrap<LoaderHandle> {
     guarded(info.Env(), [&] {
       shared_ = std::make_shared<SharedLoader>(readLoaderOptions(info[0]));
       Environment::of(info.Env()).addStoppable(shared_);
+      reported_ = shared_->loader().memory();
+      Napi::MemoryManagement::AdjustExternalMemory(info.Env(), reported_);
     });
   }
 
-  void Finalize(Napi::Env) override { release(); }
+  void Finalize(Napi::Env env) override { release(env); }
 
   const std::shared_ptr<SharedLoader>& shared() const {
     if (!shared_) throw Error(ErrorKind::Disposed, "the loader was disposed");
@@ -152,13 +154,14 @@ class LoaderHandle : public Napi::ObjectWrap<LoaderHandle> {
   }
 
  private:
-  void release() {
+  void release(Napi::Env env) {
     if (!shared_) return;
     shared_->stopAndJoin();
     shared_.reset();
+    Napi::MemoryManagement::AdjustExternalMemory(env, -reported_);
   }
 
-  void dispose(const Napi::CallbackInfo&) { release(); }
+  void dispose(const Napi::CallbackInfo& info) { release(info.Env()); }
   Napi::Value isDisposed(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), !shared_); }
 
   Napi::Value batches(const Napi::CallbackInfo& info) {
@@ -193,6 +196,7 @@ class LoaderHandle : public Napi::ObjectWrap<LoaderHandle> {
   }
 
   std::shared_ptr<SharedLoader> shared_;
+  int64_t reported_ = 0;  // to V8
 };
 
 // Gives the loader back when the last copy of the run's pointer goes.

@@ -114,6 +114,8 @@ int64_t Loader::samplesPerEpoch() const {
   return options_.drop_last ? batches_ * options_.batch_size : n;
 }
 
+int64_t Loader::memory() const { return options_.prefetch * options_.batch_size * (image_bytes_ + 16); }
+
 void Loader::startEpoch(int64_t epoch, int64_t skip) {
   // Random numbers are keyed by 32 bits of the epoch.
   if (epoch < 0 || epoch > UINT32_MAX) throw Error(ErrorKind::Argument, "epoch must be 0 or more", "startEpoch");

@@ -57,6 +57,9 @@ class Loader : public BatchSource {
   int64_t batchesPerEpoch() const override { return batches_; }
   int64_t samplesPerEpoch() const override;
 
+  // What the batches of the ring take, bytes.
+  int64_t memory() const;
+
   // Stops and joins the threads; a waiting next() throws. Idempotent, from any thread but the loader's own.
   void close() noexcept;
 
