@@ -208,13 +208,24 @@ async function* decodeInOrder(
   let next = 0;
   const start = (): void => {
     const image = split.read(next++, settings);
-    underWay.push('then' in image ? image.catch(asBroken) : image);
+    if (!('then' in image)) {
+      underWay.push(image);
+      return;
+    }
+    const settled = image.catch(asBroken);
+    settled.catch(() => undefined); // reported when its turn comes; until then it must not count as unhandled
+    underWay.push(settled);
   };
-  for (let i = 0; i < total; i++) {
-    if (signal?.aborted) throw new AbortedError('stopped while packing; nothing incomplete is kept');
-    while (next < total && underWay.length < window) start();
-    const head = underWay.shift()!;
-    yield 'then' in head ? await head : head;
+  try {
+    for (let i = 0; i < total; i++) {
+      if (signal?.aborted) throw new AbortedError('stopped while packing; nothing incomplete is kept');
+      while (next < total && underWay.length < window) start();
+      const head = underWay.shift()!;
+      yield 'then' in head ? await head : head;
+    }
+  } finally {
+    // After an error nothing may still be at work on files and memory when the caller cleans up.
+    await Promise.allSettled(underWay);
   }
 }
 

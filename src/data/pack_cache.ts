@@ -1,7 +1,8 @@
 /**
  * The folder of packs: `<cache>/packs/<name>-<slot>-<key>/` with `pack.json`, the shards and `samples.txt` (one
  * id per line). The slot says which data with which settings, the key also in which state: when the data
- * changes, a pack with the same slot and another key is stale and is removed once its successor stands. A pack
+ * changes, a pack with the same slot and another key is stale and is removed before its successor is built (a
+ * reader that has it open keeps it: the files live on until they are closed). A pack
  * appears by one rename, so that one that exists is complete.
  */
 import { createHash } from 'node:crypto';
