@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import sharp from 'sharp';
 import { spellOutResume } from '#fornax/cli/program.js';
-import { findImages } from '#fornax/cli/find_images.js';
+import { findImages } from '#fornax/data/find_images.js';
 import { chooseSettings, type Survey } from '#fornax/config/starter.js';
 import { DataError } from '#fornax/errors.js';
 import { cliPath, fornax, jsonLines } from './support/cli.js';
