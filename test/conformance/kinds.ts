@@ -1,0 +1,7 @@
+/** Every kind of golden file that can be run. A new one is a module here and a line below. */
+import type { Kind } from './kind.js';
+
+export const kinds: Record<string, () => Promise<Kind>> = {
+  classification: async () => (await import('./classification.js')).classification,
+  training: async () => (await import('./training.js')).training,
+};

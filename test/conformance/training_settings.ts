@@ -1,0 +1,132 @@
+/** The `settings` of a golden training run as options of a native session. What is not named is torch's default. */
+import { crossEntropy } from '#fornax/losses/index.js';
+import type {
+  NativeGraph,
+  OptimizerOptions,
+  ParameterGroup,
+  ScheduleOptions,
+  TrainOptions,
+} from '#fornax/native/contract.js';
+import type { Fields } from './fields.js';
+import { Unsupported } from './kind.js';
+
+/** torch.optim's weight decay where none is given. */
+const defaultDecay: Record<string, number> = { sgd: 0, adam: 0, adamw: 0.01 };
+
+function optimizerOptions(fields: Fields, name: string): OptimizerOptions {
+  if (name === 'sgd') {
+    return {
+      name,
+      momentum: fields.number('momentum', 0),
+      dampening: fields.number('dampening', 0),
+      nesterov: fields.boolean('nesterov', false),
+    };
+  }
+  if (name === 'adam' || name === 'adamw') {
+    const betas = fields.has('betas') ? fields.numbers('betas') : [0.9, 0.999];
+    if (betas.length !== 2) throw fields.wrong('betas', 'two numbers');
+    return {
+      name,
+      betas: [betas[0]!, betas[1]!],
+      eps: fields.number('eps', 1e-8),
+      amsgrad: fields.boolean('amsgrad', false),
+    };
+  }
+  throw new Unsupported(`there is no optimizer '${name}' yet`);
+}
+
+/** A schedule by torch's names of its settings; `lr` is the optimizer's rate. */
+export function scheduleOptions(fields: Fields, lr: number): ScheduleOptions {
+  const name = fields.text('name');
+  switch (name) {
+    case 'constant':
+      return { name, lr };
+    case 'cosine':
+      return {
+        name,
+        lr,
+        total_steps: fields.integer('T_max', 1),
+        min_lr: fields.number('eta_min', 0),
+        warmup_steps: 0,
+      };
+    case 'linear_warmup_cosine': {
+      const warmup = fields.integer('warmup_steps');
+      return {
+        name: 'cosine',
+        lr,
+        total_steps: warmup + fields.integer('t_max', 1),
+        min_lr: fields.number('eta_min', 0),
+        warmup_steps: warmup,
+        warmup_start: fields.number('start_factor'),
+      };
+    }
+    case 'one_cycle': {
+      if (fields.has('anneal_strategy') && fields.text('anneal_strategy') !== 'cos') {
+        throw new Unsupported('one_cycle anneals along a cosine only');
+      }
+      if (fields.boolean('three_phase', false)) throw new Unsupported('one_cycle has two phases only');
+      return {
+        name,
+        max_lr: fields.number('max_lr'),
+        total_steps: fields.integer('total_steps', 1),
+        pct_start: fields.number('pct_start', 0.3),
+        div_factor: fields.number('div_factor', 25),
+        final_div_factor: fields.number('final_div_factor', 1e4),
+      };
+    }
+    default:
+      throw new Unsupported(`there is no schedule '${name}' yet`);
+  }
+}
+
+/** Every parameter in one group; with `no_decay`, those of one dimension in another without weight decay. */
+function parameterGroups(model: NativeGraph, decay: number, noDecay: boolean): ParameterGroup[] {
+  const parameters = model.state().filter(({ kind }) => kind === 'parameter');
+  const exempt = parameters.filter(({ tensor }) => noDecay && tensor.shape.length === 1);
+  const groups = [
+    { parameters: parameters.filter((p) => !exempt.includes(p)).map((p) => p.name), weight_decay: decay },
+    { parameters: exempt.map((p) => p.name), weight_decay: 0 },
+  ];
+  return groups.filter((group) => group.parameters.length > 0);
+}
+
+export interface RunSettings {
+  options: TrainOptions;
+  /** Samples of a micro-batch, where the file says so. */
+  batchSize: number | null;
+  accumulate: number;
+}
+
+/** @throws Unsupported for what the native session cannot do, MalformedGolden for what makes no sense */
+export function runSettings(settings: Fields, model: NativeGraph): RunSettings {
+  if (settings.has('ema')) throw new Unsupported('there is no EMA yet');
+  const optimizer = settings.child('optimizer');
+  const name = optimizer.text('name');
+  const native = optimizerOptions(optimizer, name);
+  const lr = optimizer.number('lr');
+  const decay = optimizer.number('weight_decay', defaultDecay[name]!);
+  const accumulate = settings.has('accumulate') ? settings.integer('accumulate', 1) : 1;
+  let schedule: ScheduleOptions = { name: 'constant', lr };
+  if (settings.has('schedule')) {
+    const fields = settings.child('schedule');
+    schedule = scheduleOptions(fields, lr);
+    // torch's OneCycleLR moves momentum and betas too unless told not to.
+    if (schedule.name === 'one_cycle' && fields.boolean('cycle_momentum', true)) {
+      throw new Unsupported('one_cycle leaves momentum alone');
+    }
+  }
+  return {
+    options: {
+      device: 'cpu',
+      loss: crossEntropy({ labelSmoothing: settings.number('label_smoothing', 0) }),
+      optimizer: native,
+      groups: parameterGroups(model, decay, settings.boolean('no_decay', false)),
+      schedule,
+      grad_accum: accumulate,
+      ...(settings.has('clip_norm') ? { clip_norm: settings.number('clip_norm') } : {}),
+      ...(settings.has('clip_value') ? { clip_value: settings.number('clip_value') } : {}),
+    },
+    batchSize: settings.has('batch_size') ? settings.integer('batch_size', 1) : null,
+    accumulate,
+  };
+}
