@@ -14,7 +14,7 @@ import type {
   ScheduleOptions,
   TrainOptions,
 } from '#fornax/native/contract.js';
-import { fillInput, fillState } from './fill.js';
+import { fillInput, fillState } from '../conformance/fill.js';
 
 export interface CaseSettings {
   optimizer: { name: string; lr: number; weight_decay?: number; [option: string]: unknown };

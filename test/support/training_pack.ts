@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadAddon } from '#fornax/native.js';
 import type { LoaderOptions, NativeLoader, PackShard } from '#fornax/native/contract.js';
-import { fillUnit } from './fill.js';
+import { fillUnit } from '../conformance/fill.js';
 import { makeImage, writeShard } from './pack_files.js';
 
 export const imageSize = 16;
