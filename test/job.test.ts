@@ -1,5 +1,7 @@
 /** The main job end to end, on a small generated folder. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -63,6 +65,17 @@ function stopAt(step: number): { signal: AbortSignal; report: (event: JobEvent) 
       if (event.type === 'steps' && event.step >= step) controller.abort();
     },
   };
+}
+
+/** Goes on with the run in a process of its own and kills that so many ms after its first step. */
+async function runAndKill(given: Config, delay: number): Promise<boolean> {
+  const child = spawn(process.execPath, [new URL('./support/train_child.js', import.meta.url).pathname], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  child.stdin.end(JSON.stringify(given));
+  child.stdout.once('data', () => setTimeout(() => child.kill('SIGKILL'), delay));
+  const [, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
+  return signal === 'SIGKILL';
 }
 
 async function weights(file: string): Promise<Record<string, string>> {
@@ -155,24 +168,56 @@ test('a finished run is skipped with the reason, refused, or trained anew', asyn
   assert.deepEqual(await weights(path.join(outcome.folder, 'model.previous.safetensors')), before);
 });
 
-test('a run that was stopped in the middle of an epoch goes on to the very same result', async () => {
-  const straight = await run(config('straight'));
-  const stopped = await run(config('stopped'), stopAt(11));
-  assert.equal(stopped.outcome.status, 'interrupted');
-  assert.ok(stopped.outcome.interrupted);
-  assert.ok(stopped.outcome.steps < 24, `stopped only at step ${stopped.outcome.steps}`);
-  assert.ok(stopped.outcome.checkpoint);
-  await assert.rejects(run(config('stopped')), (error) => {
-    assert.ok(error instanceof TrainError);
-    assert.match(error.message, /begun and not finished.*--resume/s);
-    return true;
-  });
-  const resumed = await run(config('stopped'), { resume: true });
-  assert.equal(resumed.outcome.status, 'done');
-  assert.equal(resumed.events.find((event) => event.type === 'resumed')!.step, stopped.outcome.steps);
-  assert.deepEqual(await weights(resumed.outcome.modelPath!), await weights(straight.outcome.modelPath!));
-  assert.deepEqual(resumed.outcome.metrics, straight.outcome.metrics);
-  assert.deepEqual(await logOf(resumed.outcome.folder), await logOf(straight.outcome.folder));
+test('a run that was stopped in the middle of epochs goes on to the very same result', async () => {
+  const train = { batchSize: 2, clipNorm: 5 };
+  const straight = await run(config('straight', { train }));
+  const stopped = config('stopped', { train });
+  const stops: number[] = [];
+  for (let resume = false; ; resume = true) {
+    // The first report of every session comes right after its first step.
+    const { outcome, events } = await run(stopped, { resume, ...stopAt((stops.at(-1) ?? 0) + 1) });
+    if (resume) assert.equal(events.find((event) => event.type === 'resumed')!.step, stops.at(-1));
+    if (outcome.status === 'done') {
+      assert.deepEqual(outcome.metrics, straight.outcome.metrics);
+      break;
+    }
+    assert.equal(outcome.status, 'interrupted');
+    assert.ok(outcome.interrupted && outcome.checkpoint);
+    stops.push(outcome.steps);
+    await assert.rejects(run(stopped), (error) => {
+      assert.ok(error instanceof TrainError);
+      assert.match(error.message, /begun and not finished.*--resume/s);
+      return true;
+    });
+  }
+  assert.ok(
+    stops.some((step) => step % 30 !== 0),
+    `all stops were at the end of an epoch: ${stops.join()}`,
+  );
+  const folder = path.join(root.path, 'runs');
+  for (const name of ['model.safetensors', 'checkpoints/step-00000090/optimizer.safetensors']) {
+    assert.deepEqual(
+      await weights(path.join(folder, 'stopped', name)),
+      await weights(path.join(folder, 'straight', name)),
+    );
+  }
+  assert.deepEqual(await logOf(path.join(folder, 'stopped')), await logOf(path.join(folder, 'straight')));
+});
+
+test('a run that is killed at any moment goes on to the very same result', async () => {
+  const train = { epochs: 4, batchSize: 2 };
+  const straight = await run(config('unharmed', { train }));
+  const given = config('killed', { train, checkpoint: { everyMinutes: 0.0005 } });
+  let kills = 0;
+  for (const delay of [1, 40, 150, 20, 90]) {
+    if (await runAndKill(given, delay)) kills++;
+  }
+  assert.ok(kills >= 3, `only ${kills} processes were still training when they were killed`);
+  const { outcome } = await run(given, { resume: 'auto' });
+  assert.equal(outcome.status, 'done');
+  assert.deepEqual(await weights(outcome.modelPath!), await weights(straight.outcome.modelPath!));
+  assert.deepEqual(outcome.metrics, straight.outcome.metrics);
+  assert.deepEqual(await logOf(outcome.folder), await logOf(straight.outcome.folder));
 });
 
 test('more epochs can be asked for after the end', async () => {

@@ -3,16 +3,18 @@ import path from 'node:path';
 
 import { toSnake } from '../config/case.js';
 import type { Config } from '../config/schema.js';
-import { evaluationSession, runEvaluation } from '../eval/run_evaluation.js';
+import { AbortedError } from '../errors.js';
 import type { Model } from '../model.js';
+import type { EvaluationResult } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { fornaxVersion } from '../version.js';
 import { MODEL_FILE, type CheckpointStore } from './checkpoint.js';
 import type { TrainData } from './data.js';
-import { resolveDevice } from './devices.js';
+import { Evaluator } from './evaluator.js';
 import type { EvaluationMetrics, Report } from './events.js';
+import { chooseDevices } from './run_devices.js';
 import type { RunFolder } from './run_folder.js';
-import type { RunConfig, TrainingResult } from './training_run.js';
+import type { TrainingResult } from './training_run.js';
 
 /**
  * Loads the weights of the best epoch into the model, if a later one was worse and its checkpoint is there.
@@ -39,32 +41,6 @@ export async function keepBest(
   return { weights: 'best', epoch: best.epoch };
 }
 
-/** Evaluates the model as it is. Null without validation images. */
-export async function evaluateFinal(
-  model: Model,
-  data: TrainData,
-  config: RunConfig,
-  options: { report: Report; signal?: AbortSignal | undefined },
-): Promise<(EvaluationMetrics & { seconds: number }) | null> {
-  if (data.evalSamples === null) return null;
-  const device = resolveDevice(config.device.eval, loadAddon().systemInfo()).device;
-  const session = evaluationSession(model.native, { device, normalize: data.preprocessing.normalize });
-  try {
-    return await runEvaluation(
-      session,
-      data.loaderOptions('eval', { batchSize: config.eval.batchSize, seed: 0 }),
-      {
-        classes: data.classes.length,
-        signal: options.signal,
-        onProgress: (done, total) =>
-          options.report({ type: 'evaluation_progress', epoch: null, done, total }),
-      },
-    );
-  } finally {
-    session.dispose();
-  }
-}
-
 export interface FinishOptions {
   config: Config;
   folder: RunFolder;
@@ -82,14 +58,14 @@ export interface FinishOptions {
 export async function finishRun(options: FinishOptions): Promise<EvaluationMetrics | null> {
   const { config, folder, store, model, data, result, report } = options;
   const kept = await keepBest(model, store, result, report);
-  const evaluated = await evaluateFinal(model, data, config, options);
-  const metrics = evaluated && {
+  const evaluated = data.evalSamples === null ? null : await evaluate(options);
+  const metrics: EvaluationMetrics | null = evaluated && {
     loss: evaluated.loss,
     top1: evaluated.top1,
     top5: evaluated.top5,
     samples: evaluated.samples,
   };
-  if (metrics) {
+  if (evaluated && metrics) {
     report({
       type: 'evaluation',
       ...metrics,
@@ -142,4 +118,16 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
     metrics,
   });
   return metrics;
+}
+
+async function evaluate({ model, data, config, report, signal }: FinishOptions): Promise<EvaluationResult> {
+  const device = chooseDevices(config).eval.device;
+  const evaluator = new Evaluator({ model, data, device, batchSize: config.eval.batchSize, report, signal });
+  try {
+    const result = await evaluator.evaluate(null);
+    if (!result) throw new AbortedError('the final evaluation was stopped');
+    return result;
+  } finally {
+    evaluator.dispose();
+  }
 }

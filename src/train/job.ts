@@ -8,13 +8,12 @@ import { crossEntropy } from '../losses/index.js';
 import { Model } from '../model.js';
 import { readPreprocessing } from '../model/file.js';
 import { findArchitecture } from '../models/registry.js';
-import { loadAddon } from '../native.js';
 import { CheckpointStore, type Checkpoint } from './checkpoint.js';
 import type { TrainData } from './data.js';
-import { chooseAmp, resolveDevice } from './devices.js';
 import type { EvaluationMetrics, Report } from './events.js';
 import { existingRun } from './existing_run.js';
 import { finishRun } from './finish_run.js';
+import { chooseDevices } from './run_devices.js';
 import { RunFolder } from './run_folder.js';
 import { RunLog, type RunLogState } from './run_log.js';
 import { prepareTrainData } from './train_data.js';
@@ -57,17 +56,18 @@ export async function trainJob(config: Config, options: TrainJobOptions = {}): P
   const report = options.report ?? (() => undefined);
   // What can be wrong without a look at the data is said before hours of decoding.
   findArchitecture(config.model.name);
-  const info = loadAddon().systemInfo();
-  chooseAmp(config.train.amp, resolveDevice(config.device.train, info), info);
-  resolveDevice(config.device.eval, info);
+  chooseDevices(config);
 
   const folder = await RunFolder.open(path.join(config.run.dir, config.name));
   try {
     return await trainInFolder(config, folder, options, report);
   } catch (error) {
     if (!(error instanceof AbortedError) || !options.signal?.aborted) throw error;
-    report({ type: 'interrupted', step: 0, checkpoint: null, signal: null });
-    return outcome('interrupted', folder, {});
+    // Stopped while images were decoded, or in the final evaluation.
+    const [newest] = await new CheckpointStore(folder.paths.checkpoints).list();
+    const checkpoint = newest?.path ?? null;
+    report({ type: 'interrupted', step: newest?.step ?? 0, checkpoint, signal: null });
+    return outcome('interrupted', folder, { checkpoint, steps: newest?.step ?? 0 });
   } finally {
     await folder.close();
   }

@@ -2,25 +2,36 @@
  * The schedule of one training: epochs of native steps, evaluation, checkpoints. `Trainer` (scripts) and
  * `trainJob` (command line) both run this. It owns the native session and loader while it runs.
  */
+import path from 'node:path';
+
 import type { Config } from '../config/schema.js';
-import { AbortedError, DataError, TrainError } from '../errors.js';
-import { evaluationSession, runEvaluation } from '../eval/run_evaluation.js';
+import { DataError, TrainError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
 import type { Model } from '../model.js';
 import type {
-  NativeInference,
+  EvaluationResult,
   NativeLoader,
   NativeTrain,
   StepsEvent as NativeSteps,
 } from '../native/contract.js';
 import { loadAddon } from '../native.js';
-import type { BestRecord, Checkpoint, CheckpointStore, EpochRecord } from './checkpoint.js';
+import {
+  MODEL_FILE,
+  type BestRecord,
+  type Checkpoint,
+  type CheckpointStore,
+  type EpochRecord,
+} from './checkpoint.js';
 import type { TrainData } from './data.js';
-import { chooseAmp, describeDevice, resolveDevice, type Amp, type ResolvedDevice } from './devices.js';
-import type { CheckpointEvent, EvaluationMetrics, Report } from './events.js';
-import { checkResumable, comparedConfig } from './resume.js';
-import { StepMeter } from './step_meter.js';
+import { Evaluator } from './evaluator.js';
+import type { CheckpointEvent, Report } from './events.js';
+import { checkResumable, comparedConfig, type ResumeIdentity } from './resume.js';
+import { chooseAndReportDevices, type RunDevices } from './run_devices.js';
+import { RunProgress } from './run_progress.js';
 import { trainOptions } from './train_options.js';
+
+/** How often the native session reports. */
+const EVENT_INTERVAL_MS = 200;
 
 export type RunConfig = Pick<Config, 'train' | 'device' | 'eval' | 'checkpoint'> & Partial<Config>;
 
@@ -51,30 +62,25 @@ export interface TrainingResult {
 }
 
 export class TrainingRun {
-  private epoch = 0;
-  private history: EpochRecord[] = [];
-  private best: BestRecord | null = null;
+  private readonly progress: RunProgress;
+  private readonly train: Config['train'];
   private stepsPerEpoch = 1;
-  private readonly meter = new StepMeter();
   private session!: NativeTrain;
   private loader!: NativeLoader;
-  private evaluator: NativeInference | null = null;
-  private trainDevice!: ResolvedDevice;
-  private evalDevice!: ResolvedDevice;
-  private amp: Amp = 'off';
+  private evaluator!: Evaluator;
+  private devices!: RunDevices;
   private failure: TrainError | null = null;
 
-  constructor(private readonly options: TrainingRunOptions) {}
-
-  private get train(): Config['train'] {
-    return this.options.config.train;
+  constructor(private readonly options: TrainingRunOptions) {
+    this.train = options.config.train;
+    this.progress = new RunProgress(options.config.checkpoint);
   }
 
   private get aborted(): boolean {
     return this.options.signal?.aborted ?? false;
   }
 
-  /** Learning rate after which a step is taken; for the log. */
+  /** Learning rate of a step (0-based): a function of the schedule alone. */
   learningRate(step: number): number {
     return this.session.learningRate(step);
   }
@@ -85,48 +91,25 @@ export class TrainingRun {
    * @param resumeFrom a verified checkpoint to go on from.
    */
   async run(resumeFrom: Checkpoint | null = null): Promise<TrainingResult> {
-    this.chooseDevices();
+    const { config, data, report } = this.options;
+    this.devices = chooseAndReportDevices(config, data.evalSamples !== null, report);
     try {
       this.open();
       if (resumeFrom) await this.restore(resumeFrom);
-      this.reportStart(resumeFrom !== null);
-      while (this.epoch < this.train.epochs) {
+      this.reportStart();
+      while (this.progress.epoch < this.train.epochs) {
         if (!(await this.trainEpoch()) || !(await this.finishEpoch())) return await this.interrupt();
       }
       return this.result(false, null);
     } finally {
-      this.close();
+      this.evaluator?.dispose();
+      this.session?.dispose();
+      this.loader?.dispose();
     }
   }
 
-  private chooseDevices(): void {
-    const { config, report } = this.options;
-    const info = loadAddon().systemInfo();
-    this.trainDevice = resolveDevice(config.device.train, info);
-    this.evalDevice = resolveDevice(config.device.eval, info);
-    const precision = chooseAmp(this.train.amp, this.trainDevice, info);
-    this.amp = precision.amp;
-    report({
-      type: 'device',
-      phase: 'train',
-      device: this.trainDevice.device,
-      deviceName: this.trainDevice.name,
-      amp: this.amp,
-      message: describeDevice('train', this.trainDevice, info, precision),
-    });
-    if (this.options.data.evalSamples === null) return;
-    report({
-      type: 'device',
-      phase: 'eval',
-      device: this.evalDevice.device,
-      deviceName: this.evalDevice.name,
-      amp: 'off',
-      message: describeDevice('eval', this.evalDevice, info),
-    });
-  }
-
   private open(): void {
-    const { model, data, loss, config } = this.options;
+    const { model, data, loss, config, report, signal } = this.options;
     const { Loader, TrainSession } = loadAddon();
     const workers = config.data?.workers;
     this.loader = new Loader(
@@ -143,40 +126,25 @@ export class TrainingRun {
     this.session = new TrainSession(
       model.native,
       trainOptions(model.graph, this.train, {
-        device: this.trainDevice.device,
-        amp: this.amp,
+        device: this.devices.train.device,
+        amp: this.devices.amp,
         loss,
         stepsPerEpoch: this.stepsPerEpoch,
         normalize: data.preprocessing.normalize,
       }),
     );
-  }
-
-  private async restore(checkpoint: Checkpoint): Promise<void> {
-    const { model, report, store } = this.options;
-    const { state } = checkpoint;
-    checkResumable(checkpoint, this.identity(), (message) => report({ type: 'warning', message }));
-    await model.loadWeights(`${checkpoint.path}/model.safetensors`);
-    const optimizer = await store!.optimizer(checkpoint);
-    try {
-      this.session.restore(optimizer, state.step);
-    } finally {
-      for (const tensor of Object.values(optimizer)) tensor.dispose();
-    }
-    this.epoch = state.epoch;
-    this.history = [...state.history];
-    this.best = state.best;
-    this.meter.beginEpoch(state.epoch_step, state.epoch_loss_sum);
-    report({
-      type: 'resumed',
-      path: checkpoint.path,
-      step: state.step,
-      epoch: state.epoch,
-      message: `Resumed at epoch ${state.epoch + 1}, step ${state.step}, from ${checkpoint.path}`,
+    this.evaluator = new Evaluator({
+      model,
+      data,
+      device: this.devices.eval.device,
+      batchSize: config.eval.batchSize,
+      threads: this.train.threads === 'auto' ? undefined : this.train.threads,
+      report,
+      signal,
     });
   }
 
-  private identity(): Parameters<typeof checkResumable>[1] {
+  private identity(): ResumeIdentity {
     const { config, data, model } = this.options;
     return {
       config: comparedConfig(config),
@@ -186,7 +154,28 @@ export class TrainingRun {
     };
   }
 
-  private reportStart(resumed: boolean): void {
+  private async restore(checkpoint: Checkpoint): Promise<void> {
+    const { model, report, store } = this.options;
+    const { state } = checkpoint;
+    checkResumable(checkpoint, this.identity(), (message) => report({ type: 'warning', message }));
+    await model.loadWeights(path.join(checkpoint.path, MODEL_FILE));
+    const optimizer = await store!.optimizer(checkpoint);
+    try {
+      this.session.restore(optimizer, state.step);
+    } finally {
+      for (const tensor of Object.values(optimizer)) tensor.dispose();
+    }
+    this.progress.restore(state);
+    report({
+      type: 'resumed',
+      path: checkpoint.path,
+      step: state.step,
+      epoch: state.epoch,
+      message: `Resumed at epoch ${state.epoch + 1}, step ${state.step}, from ${checkpoint.path}`,
+    });
+  }
+
+  private reportStart(): void {
     const { data, model, report, run } = this.options;
     report({
       type: 'start',
@@ -200,43 +189,47 @@ export class TrainingRun {
       epochs: this.train.epochs,
       stepsPerEpoch: this.stepsPerEpoch,
       totalSteps: this.train.epochs * this.stepsPerEpoch,
-      firstStep: resumed ? this.session.stepCount : 0,
+      firstStep: this.session.stepCount,
     });
   }
 
   /** Runs what is left of the epoch. False: the signal fired. */
   private async trainEpoch(): Promise<boolean> {
-    const { meter } = this;
+    const { meter } = this.progress;
     if (meter.epochStep >= this.stepsPerEpoch) return !this.aborted;
-    this.loader.startEpoch(this.epoch, meter.epochStep * this.train.gradAccum);
+    this.loader.startEpoch(this.progress.epoch, meter.epochStep * this.train.gradAccum);
     const minutes = this.options.config.checkpoint.everyMinutes;
-    while (meter.epochStep < this.stepsPerEpoch) {
+    for (;;) {
       if (this.aborted) return false;
       const before = meter.epochStep;
-      await this.runSteps(this.stepsPerEpoch - before, minutes === null ? null : minutes * 60_000);
+      const reason = await this.runSteps(
+        this.stepsPerEpoch - before,
+        minutes === null ? null : minutes * 60_000,
+      );
       if (this.failure) throw this.failure;
-      if (this.aborted) return false;
-      if (meter.epochStep < this.stepsPerEpoch) {
-        if (meter.epochStep === before && minutes === null) {
-          throw new TrainError('the loader ended before its epoch was complete');
-        }
-        await this.checkpoint('interval');
+      if (meter.epochStep >= this.stepsPerEpoch) return !this.aborted;
+      if (reason !== 'stopped') {
+        throw new TrainError({
+          what: `the loader ended after ${meter.epochStep} of ${this.stepsPerEpoch} steps`,
+          where: `epoch ${this.progress.epoch + 1}`,
+        });
       }
+      if (!this.aborted) await this.checkpoint('interval');
     }
-    return true;
   }
 
   /** Runs native steps until they are done, the signal fires, or `maxMs` have passed. */
-  private async runSteps(steps: number, maxMs: number | null): Promise<void> {
+  private async runSteps(steps: number, maxMs: number | null): Promise<string> {
     const stop = (): void => this.session.stop();
     this.options.signal?.addEventListener('abort', stop, { once: true });
     const timer = maxMs === null ? null : setTimeout(stop, maxMs);
     try {
-      await this.session.run(this.loader, {
+      const { reason } = await this.session.run(this.loader, {
         steps,
-        event_interval_ms: 200,
+        event_interval_ms: EVENT_INTERVAL_MS,
         onEvent: (raw) => this.onSteps(raw),
       });
+      return reason;
     } finally {
       this.options.signal?.removeEventListener('abort', stop);
       if (timer) clearTimeout(timer);
@@ -244,8 +237,9 @@ export class TrainingRun {
   }
 
   private onSteps(raw: NativeSteps): void {
-    const event = this.meter.take(raw, {
-      epoch: this.epoch + 1,
+    const { progress } = this;
+    const event = progress.meter.take(raw, {
+      epoch: progress.epoch + 1,
       epochs: this.train.epochs,
       stepsPerEpoch: this.stepsPerEpoch,
       totalSteps: this.train.epochs * this.stepsPerEpoch,
@@ -253,11 +247,11 @@ export class TrainingRun {
     this.options.report(event);
     // With a gradient scaler single infinite losses are skipped steps; otherwise the weights are lost already.
     const bad = raw.losses.findIndex((loss) => !Number.isFinite(loss));
-    if (bad < 0 || this.failure || (this.amp === 'fp16' && raw.losses.some((loss) => Number.isFinite(loss))))
-      return;
+    const scaled = this.devices.amp === 'fp16' && raw.losses.some((loss) => Number.isFinite(loss));
+    if (bad < 0 || this.failure || scaled) return;
     this.failure = new TrainError({
       what: `the loss became ${raw.losses[bad]} at step ${raw.step - raw.losses.length + bad + 1}`,
-      where: `epoch ${this.epoch + 1}, learning rate ${raw.lr}`,
+      where: `epoch ${progress.epoch + 1}, learning rate ${raw.lr}`,
       fix: 'lower train.lr, lengthen the warm-up, set train.clip_norm, or check the images; the last checkpoint is sound (--resume)',
     });
     this.session.stop();
@@ -265,48 +259,38 @@ export class TrainingRun {
 
   /** Evaluates, keeps the books, writes a checkpoint. False: the signal fired before all that was done. */
   private async finishEpoch(): Promise<boolean> {
-    const { meter } = this;
-    const { config, report } = this.options;
-    const number = this.epoch + 1;
-    const last = number === this.train.epochs;
-    const step = this.session.stepCount;
+    const { progress } = this;
+    const { config, data, report } = this.options;
     const started = performance.now();
-    const evaluate =
-      this.options.data.evalSamples !== null && (last || number % config.eval.everyEpochs === 0);
-    const metrics = evaluate ? await this.evaluate(number) : null;
-    if (evaluate && metrics === null) return false;
+    const epoch = progress.epoch + 1;
+    const last = epoch === this.train.epochs;
+    let metrics: EvaluationResult | null = null;
+    if (data.evalSamples !== null && (last || epoch % config.eval.everyEpochs === 0)) {
+      metrics = await this.evaluator.evaluate(epoch);
+      if (metrics === null) return false;
+    }
+    const step = this.session.stepCount;
     const lr = this.session.learningRate(step - 1);
+    const { epochLoss: loss, epochSamples: samples, epochSeconds: seconds } = progress.meter;
+    const samplesPerSecond = seconds > 0 ? samples / seconds : 0;
     report({
       type: 'epoch',
-      epoch: number,
+      epoch,
       epochs: this.train.epochs,
       step,
-      loss: meter.epochLoss,
+      loss,
       lr,
-      samples: meter.epochSamples,
-      seconds: meter.epochSeconds,
-      samplesPerSecond: meter.epochSeconds > 0 ? meter.epochSamples / meter.epochSeconds : 0,
+      samples,
+      seconds,
+      samplesPerSecond,
     });
-    this.history.push({
-      epoch: number,
-      step,
-      loss: meter.epochLoss,
-      lr,
-      evaluation: metrics && {
-        loss: metrics.loss,
-        top1: metrics.top1,
-        top5: metrics.top5,
-        samples: metrics.samples,
-      },
-    });
-    const isBest = metrics !== null && this.isBest(metrics);
-    if (isBest) this.best = { step, epoch: number, value: this.monitored(metrics)! };
+    const best = progress.completeEpoch(step, lr, metrics);
     if (metrics) {
       report({
         type: 'evaluation',
-        epoch: number,
+        epoch,
         step,
-        best: isBest,
+        best,
         weights: 'last',
         loss: metrics.loss,
         top1: metrics.top1,
@@ -315,81 +299,33 @@ export class TrainingRun {
         seconds: metrics.seconds,
       });
     }
-    this.epoch = number;
-    meter.beginEpoch(0, 0);
     // A checkpoint of the best epoch is needed even between the regular ones: its weights become the model.
-    if (last || isBest || number % config.checkpoint.everyEpochs === 0) {
+    if (last || best || epoch % config.checkpoint.everyEpochs === 0) {
       await this.checkpoint(last ? 'final' : 'epoch');
     }
-    meter.addOverhead((performance.now() - started) / 1000);
+    progress.meter.addOverhead((performance.now() - started) / 1000);
     return last || !this.aborted;
   }
 
-  private monitored(metrics: EvaluationMetrics): number | null {
-    return metrics[this.options.config.checkpoint.monitor];
-  }
-
-  private isBest(metrics: EvaluationMetrics): boolean {
-    const value = this.monitored(metrics);
-    if (value === null || Number.isNaN(value)) return false;
-    if (this.best === null) return true;
-    return this.options.config.checkpoint.mode === 'min' ? value < this.best.value : value > this.best.value;
-  }
-
-  /** Null if the signal fired. */
-  private async evaluate(epoch: number): Promise<(EvaluationMetrics & { seconds: number }) | null> {
-    const { data, model, config, report, signal } = this.options;
-    const threads = this.train.threads;
-    this.evaluator ??= evaluationSession(model.native, {
-      device: this.evalDevice.device,
-      normalize: data.preprocessing.normalize,
-      threads: threads === 'auto' ? undefined : threads,
-    });
-    this.evaluator.refresh();
-    try {
-      return await runEvaluation(
-        this.evaluator,
-        data.loaderOptions('eval', { batchSize: config.eval.batchSize, seed: 0 }),
-        {
-          classes: data.classes.length,
-          signal,
-          onProgress: (done, total) => report({ type: 'evaluation_progress', epoch, done, total }),
-        },
-      );
-    } catch (error) {
-      if (error instanceof AbortedError && this.aborted) return null;
-      throw error;
-    }
-  }
-
   private async checkpoint(reason: CheckpointEvent['reason']): Promise<string | null> {
-    const { store, model, data, report, config } = this.options;
+    const { store, model, report } = this.options;
     if (!store) return null;
     const started = performance.now();
     const step = this.session.stepCount;
-    const event: CheckpointEvent = {
-      type: 'checkpoint',
-      step,
-      epoch: this.epoch,
-      path: '',
-      reason,
-      seconds: 0,
-    };
+    const { epoch } = this.progress;
+    const event: CheckpointEvent = { type: 'checkpoint', step, epoch, path: '', reason, seconds: 0 };
     const log = this.options.logPosition?.(event) ?? { bytes: 0, state: null };
+    const { config, dataFingerprint, graphHash, stepsPerEpoch } = this.identity();
     const optimizer = this.session.snapshot();
     try {
       event.path = await store.save({
         state: {
           step,
-          epoch: this.epoch,
-          epoch_step: this.meter.epochStep,
-          steps_per_epoch: this.stepsPerEpoch,
-          epoch_loss_sum: this.meter.epochLossSum,
-          best: this.best,
-          history: this.history,
-          config: comparedConfig(config),
-          data_fingerprint: data.fingerprint,
-          graph_hash: model.graphHash(),
+          ...this.progress.state,
+          steps_per_epoch: stepsPerEpoch,
+          config,
+          data_fingerprint: dataFingerprint,
+          graph_hash: graphHash,
           log_bytes: log.bytes,
           log_state: log.state,
         },
@@ -407,26 +343,14 @@ export class TrainingRun {
   private async interrupt(): Promise<TrainingResult> {
     // An interruption right after a regular checkpoint needs no second one.
     const newest = (await this.options.store?.list())?.[0];
-    const covered = newest?.step === this.session.stepCount && this.meter.epochStep === 0;
+    const covered = newest?.step === this.session.stepCount && this.progress.meter.epochStep === 0;
     const checkpoint = covered ? newest.path : await this.checkpoint('interrupted');
     return this.result(true, checkpoint);
   }
 
   private result(interrupted: boolean, checkpoint: string | null): TrainingResult {
     this.options.model.changed();
-    return {
-      interrupted,
-      checkpoint,
-      history: this.history,
-      best: this.best,
-      step: this.session.stepCount,
-      epochs: this.epoch,
-    };
-  }
-
-  private close(): void {
-    this.evaluator?.dispose();
-    this.session?.dispose();
-    this.loader?.dispose();
+    const { history, best, epoch } = this.progress;
+    return { interrupted, checkpoint, history, best, step: this.session.stepCount, epochs: epoch };
   }
 }

@@ -1,0 +1,49 @@
+/** The devices and the precision of a run, chosen and reported once. */
+import type { Config } from '../config/schema.js';
+import { loadAddon } from '../native.js';
+import { chooseAmp, describeDevice, resolveDevice, type Amp, type ResolvedDevice } from './devices.js';
+import type { Report } from './events.js';
+
+export interface RunDevices {
+  train: ResolvedDevice;
+  eval: ResolvedDevice;
+  /** Of training; evaluation is in float32, so that its figures hold on any host. */
+  amp: Amp;
+}
+
+/** @throws DeviceError if a device that was asked for is not there, or cannot do the precision. */
+export function chooseDevices(config: Pick<Config, 'device' | 'train'>): RunDevices & { reason: string } {
+  const info = loadAddon().systemInfo();
+  const train = resolveDevice(config.device.train, info);
+  const { amp, reason } = chooseAmp(config.train.amp, train, info);
+  return { train, eval: resolveDevice(config.device.eval, info), amp, reason };
+}
+
+/** `chooseDevices`, with a line for each phase. */
+export function chooseAndReportDevices(
+  config: Pick<Config, 'device' | 'train'>,
+  evaluates: boolean,
+  report: Report,
+): RunDevices {
+  const info = loadAddon().systemInfo();
+  const chosen = chooseDevices(config);
+  report({
+    type: 'device',
+    phase: 'train',
+    device: chosen.train.device,
+    deviceName: chosen.train.name,
+    amp: chosen.amp,
+    message: describeDevice('train', chosen.train, info, chosen),
+  });
+  if (evaluates) {
+    report({
+      type: 'device',
+      phase: 'eval',
+      device: chosen.eval.device,
+      deviceName: chosen.eval.name,
+      amp: 'off',
+      message: describeDevice('eval', chosen.eval, info),
+    });
+  }
+  return chosen;
+}
