@@ -6,7 +6,7 @@ import path from 'node:path';
 import { looksLikeIdx } from './idx.js';
 import type { PackOptions, PackProgress } from './pack.js';
 import { openPack, packAddress, packsFolder } from './pack_cache.js';
-import { candidates, choose, type FreeBytes, type PackMode, type PackRequest } from './pack_plan.js';
+import { choose, freeBytes, type FreeBytes, type PackMode, type PackRequest } from './pack_plan.js';
 import type { DataSource, PixelSettings, SplitSource } from './source.js';
 import type { Split } from './split.js';
 
@@ -69,7 +69,7 @@ export function resolveChannels(config: Pick<DataConfig, 'channels'>, source: Da
   return source.kind === 'idx' ? 1 : 3;
 }
 
-/** How pixels are kept. `auto` keeps to a pack that exists, so that a disk filling up does not lead to packing again. */
+/** How pixels are kept. Originals that are packed already need no room, even if the disk has filled up since. */
 export async function resolveSettings(
   splits: readonly SplitSource[],
   config: DataConfig,
@@ -83,20 +83,18 @@ export async function resolveSettings(
     channels,
     resolution: config.resolution,
   };
-  const possible = candidates(request);
-  if (possible.length === 1) return possible[0]!;
-  for (const settings of possible) {
-    const found = await Promise.all(
+  return choose(splits, request, async (bytes, original) => {
+    const packs = await Promise.all(
       splits.map((split) => {
-        const { folder, key } = packAddress(cache, split, settings);
+        const { folder, key } = packAddress(cache, split, original);
         return openPack(folder, key);
       }),
     );
-    if (found.every((pack) => pack !== null)) return settings;
-  }
-  const folder = packsFolder(cache);
-  await fs.mkdir(folder, { recursive: true });
-  return choose(splits, request, folder, options.freeBytes);
+    if (packs.every((pack) => pack !== null)) return true;
+    const folder = packsFolder(cache);
+    await fs.mkdir(folder, { recursive: true });
+    return bytes <= 0.5 * (await (options.freeBytes ?? freeBytes)(folder));
+  });
 }
 
 export function packOptions(config: DataConfig, cache: string, options: PrepareOptions): PackOptions {

@@ -78,20 +78,24 @@ export async function estimate(split: SplitSource, settings: PixelSettings): Pro
   };
 }
 
-/** Decides between the candidates of `auto` for all splits together. */
+/**
+ * Decides between the candidates of `auto` for all splits together. Apart from the disk, data and config alone
+ * decide, so that a run is the same whatever the cache holds.
+ *
+ * @param hasRoom whether there is room for originals of so many bytes.
+ */
 export async function choose(
   splits: readonly SplitSource[],
   request: PackRequest,
-  folder: string,
-  free: FreeBytes = freeBytes,
+  hasRoom: (bytes: number, settings: PixelSettings) => Promise<boolean>,
 ): Promise<PixelSettings> {
   const [original, resized] = candidates(request);
   if (!resized) return original!;
   const estimates = await Promise.all(splits.map((split) => estimate(split, original!)));
   const bytes = estimates.reduce((sum, each) => sum + each.bytes, 0);
   const small = estimates.every((each) => each.shorterSide90 <= 1.5 * resized.shorterSide!);
-  const fits = bytes <= (request.autoLimitBytes ?? 4 * 2 ** 30) && bytes <= 0.5 * (await free(folder));
-  return small && fits ? original! : resized;
+  if (!small || bytes > (request.autoLimitBytes ?? 4 * 2 ** 30)) return resized;
+  return (await hasRoom(bytes, original!)) ? original! : resized;
 }
 
 /** Throws DataError if the pack would not fit beside 64 MiB of reserve. */
