@@ -6,6 +6,7 @@ import { ExecutionError, GuardError } from '#fornax/errors.js';
 import type { Graph } from '#fornax/graph/format.js';
 import { trace } from '#fornax/graph/trace.js';
 import { validateGraph } from '#fornax/graph/validate.js';
+import { crossEntropy } from '#fornax/losses/index.js';
 import { loadAddon } from '#fornax/native.js';
 import type { NativeTensor } from '#fornax/native/contract.js';
 import * as nn from '#fornax/nn/index.js';
@@ -23,7 +24,14 @@ interface Case {
 
 const golden = JSON.parse(
   readFileSync(new URL('../../../test/fixtures/nn_torch.json', import.meta.url), 'utf8'),
-) as { cases: Record<string, Case> };
+) as {
+  cases: Record<string, Case>;
+  labels: number[];
+  losses: Record<
+    string,
+    { options: { weight?: number[]; ignore_index?: number; label_smoothing?: number }; loss: number }
+  >;
+};
 
 function fn(forward: (x: Tensor) => unknown): nn.Module {
   return new (class extends nn.Module {
@@ -224,4 +232,27 @@ describe('a graph traced at one size', () => {
       (e) => e instanceof GuardError || e instanceof ExecutionError,
     );
   });
+});
+
+describe('cross entropy is that of PyTorch', () => {
+  for (const [name, { options, loss: expected }] of Object.entries(golden.losses)) {
+    it(name, async () => {
+      const graph = crossEntropy({
+        classWeights: options.weight,
+        ignoreIndex: options.ignore_index,
+        labelSmoothing: options.label_smoothing,
+      });
+      const native = new addon.Graph(graph, { trusted: false });
+      const session = new addon.InferenceSession(native, { threads: 1 });
+      const label = addon.Tensor.fromTypedArray(BigInt64Array.from(golden.labels, BigInt), [6]);
+      const { loss } = await session.forward({ output: fill([6, 4], 0), label });
+      session.dispose();
+      native.dispose();
+      assert.deepEqual(loss!.shape, []);
+      assert.ok(
+        Math.abs(loss!.item() - expected) <= 1e-6 * Math.abs(expected),
+        `${loss!.item()}, not ${expected}`,
+      );
+    });
+  }
 });

@@ -227,7 +227,6 @@ describe('sizes', () => {
   it('pin the size where JavaScript needs a number', () => {
     const graph = trace(
       fn((x) => {
-        // eslint-disable-next-line @typescript-eslint/no-unsafe-argument -- what plain JavaScript would do
         const half = (x.size(2) as unknown as number) / 2;
         return x.narrow(2, 0, half);
       }),

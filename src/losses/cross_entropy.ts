@@ -1,7 +1,7 @@
 /** Cross entropy over class scores, the loss of classification. */
 import { ArgumentError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
-import { functional as F, Module, type Tensor } from '../nn/index.js';
+import { call, functional as F, Module, stack, type Tensor } from '../nn/index.js';
 import { traceLoss } from './trace_loss.js';
 
 export interface CrossEntropyLossOptions {
@@ -9,6 +9,13 @@ export interface CrossEntropyLossOptions {
   labelSmoothing?: number;
   /** Samples with this label do not count. Default −100. */
   ignoreIndex?: number;
+  /** One factor per class, from 0 on; the mean is weighted too. Default: all 1. */
+  classWeights?: readonly number[];
+}
+
+/** A float32 tensor of constants. Filled on the device, so that a CUDA graph can capture it. */
+function constants(values: readonly number[]): Tensor {
+  return stack(values.map((value) => call('aten::scalar_tensor', [value, { dtype: 'float32' }])));
 }
 
 export class CrossEntropyLoss extends Module {
@@ -22,12 +29,17 @@ export class CrossEntropyLoss extends Module {
         what: `label smoothing must be between 0 and 1, not ${String(labelSmoothing)}`,
       });
     }
+    if (options.classWeights?.some((w) => !(w >= 0 && Number.isFinite(w)))) {
+      throw new ArgumentError({ what: 'class weights must be finite and not negative' });
+    }
     this.options = options;
   }
 
   /** `output` logits [N, C, ...], `label` class indices int64 [N, ...] → the mean over samples. */
   forward(output: Tensor, label: Tensor): Tensor {
-    return F.crossEntropy(output, label, this.options);
+    const { classWeights, ...options } = this.options;
+    const weight = classWeights === undefined ? null : constants(classWeights);
+    return F.crossEntropy(output, label, { ...options, weight });
   }
 }
 

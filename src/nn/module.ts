@@ -178,18 +178,8 @@ export abstract class Module {
 
   /** The module at a path such as `layer1.0`; throws GraphError if there is none. */
   getSubmodule(path: string): Module {
-    let module: Module = this;
-    for (const name of path === '' ? [] : path.split('.')) {
-      const child = registryOf(module).modules.get(name);
-      if (child == null) {
-        throw new GraphError({
-          what: `there is no module '${path}' in ${this.constructor.name}`,
-          where: name,
-        });
-      }
-      module = child;
-    }
-    return module;
+    for (const [name, module] of this.namedModules()) if (name === path) return module;
+    throw new GraphError({ what: `there is no module '${path}' in ${this.constructor.name}` });
   }
 
   /** Calls `visit` with every module below this one and then this one itself (used to initialise). */
