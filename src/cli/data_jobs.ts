@@ -4,28 +4,12 @@ import { gib } from '../data/pack_plan.js';
 import { prepareShapes, type ShapesSettings } from '../data/shapes.js';
 import type { SplitSource } from '../data/source.js';
 import { countClasses } from '../data/stratified.js';
-import { createReporter, type Reporter } from './progress.js';
-import { listenForSignals } from './signals.js';
+import { runLongJob } from './long_job.js';
 import { count, table } from './terminal.js';
 
 const BROKEN_SHOWN = 20;
 
-/** Runs a job with a progress reporter and Ctrl-C; both are put away whatever happens. */
-async function withProgress<T>(
-  json: boolean,
-  whatNow: string,
-  job: (report: Reporter['report'], signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const reporter = createReporter({ json });
-  const interruption = listenForSignals(whatNow);
-  try {
-    return await job(reporter.report, interruption.signal);
-  } finally {
-    reporter.close();
-    interruption[Symbol.dispose]();
-    process.exitCode = interruption.exitCode() ?? process.exitCode;
-  }
-}
+const WHAT_NOW = 'stopping; nothing incomplete is kept';
 
 function printJson(record: Record<string, unknown>): void {
   process.stdout.write(JSON.stringify(record) + '\n');
@@ -34,7 +18,7 @@ function printJson(record: Record<string, unknown>): void {
 export async function runPrepareShapes(
   flags: ShapesSettings & { out?: string; json?: boolean },
 ): Promise<void> {
-  const result = await withProgress(flags.json ?? false, 'nothing incomplete is kept', (report, signal) =>
+  const result = await runLongJob({ json: flags.json ?? false, whatNow: WHAT_NOW }, ({ report, signal }) =>
     prepareShapes({
       out: flags.out,
       count: flags.count,
@@ -56,7 +40,7 @@ export async function runPrepareShapes(
 }
 
 export async function runPack(config: DataConfig, json: boolean): Promise<void> {
-  const dataset = await withProgress(json, 'nothing incomplete is kept', (report, signal) =>
+  const dataset = await runLongJob({ json, whatNow: WHAT_NOW }, ({ report, signal }) =>
     prepareDataset(config, {
       signal,
       onProgress: ({ split, done, total }) =>
