@@ -397,3 +397,47 @@ test('waiting for another process can be stopped', async () => {
   child.kill('SIGKILL');
   await once(child, 'exit');
 });
+
+test('a process with a larger pool makes the same pack', async () => {
+  const root = temporaryFolder();
+  await classFolder(root, { a: 6, b: 5 });
+  put(root, 'b/bad.jpg', 'text');
+  const split = await scanFolder(root);
+  const seen: PackProgress[] = [];
+  const [here, there] = [temporaryFolder(), temporaryFolder()];
+  const own = await packSplit(split, rgb, options(here));
+  const other = await packSplit(
+    split,
+    rgb,
+    options(there, { decodeThreads: 6, onProgress: (progress) => seen.push(progress) }),
+  );
+  assert.equal(other.manifest.key, own.manifest.key);
+  assert.deepEqual(other.manifest, own.manifest);
+  assert.deepEqual(await contents(other), await contents(own));
+  assert.equal(seen.at(-1)!.done, 12);
+  assert.deepEqual(readdirSync(packsFolder(there)), [path.basename(other.folder)]);
+});
+
+test('errors and cancelling pass between the processes', async () => {
+  const root = temporaryFolder();
+  await classFolder(root, { a: 400 });
+  const stop = new AbortController();
+  const cache = temporaryFolder();
+  const cancelled = packSplit(
+    await scanFolder(root),
+    rgb,
+    options(cache, { decodeThreads: 6, signal: stop.signal, onProgress: () => stop.abort() }),
+  );
+  await assert.rejects(cancelled, AbortedError);
+  assert.deepEqual(readdirSync(packsFolder(cache)), []);
+  const bad = put(root, 'a/bad.jpg', 'text');
+  await assert.rejects(
+    packSplit(await scanFolder(root), rgb, options(cache, { decodeThreads: 6, onBroken: 'fail' })),
+    (error: unknown) => {
+      assert.ok(error instanceof DataError);
+      assert.equal(error.where, bad);
+      assert.match(error.what, /it is text/);
+      return true;
+    },
+  );
+});

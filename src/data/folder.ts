@@ -110,6 +110,7 @@ export async function scanFolder(folder: string, options: ScanOptions = {}): Pro
 class FolderSplit implements SplitSource {
   readonly identity: string;
   readonly contentId: string;
+  readonly folder: string;
 
   constructor(
     readonly name: string,
@@ -118,6 +119,7 @@ class FolderSplit implements SplitSource {
     private readonly files: FoundFile[],
     readonly labels: Int32Array,
   ) {
+    this.folder = location;
     const identity = createHash('sha256').update(`folder\n${realpathSync(location)}\n`);
     const content = createHash('sha256').update('folder\n');
     for (const { id, bytes, mtimeMs } of files) {

@@ -18,6 +18,7 @@ import {
 } from './pack_cache.js';
 import { PACK_FORMAT_VERSION, ShardWriter } from './pack_format.js';
 import { freeBytes, noSpace, requireSpace, type FreeBytes } from './pack_plan.js';
+import { packInProcess, poolSize, threadsForProcess } from './pack_process.js';
 import type { PixelSettings, SplitSource } from './source.js';
 
 export interface PackProgress {
@@ -40,6 +41,8 @@ export interface PackOptions {
   /** Called if another process is building the same pack. */
   onWait?: ((owner: string) => void) | undefined;
   signal?: AbortSignal | undefined;
+  /** Images decoded at once. Default: one per core. More than libuv's pool takes another process. */
+  decodeThreads?: number;
   /** For tests. */
   freeBytes?: FreeBytes;
   /** A new shard is begun beyond this many bytes. Default 1 GiB. */
@@ -55,6 +58,13 @@ export async function packSplit(
   const address = packAddress(options.cache, split, settings);
   const existing = await openPack(address.folder, address.key);
   if (existing) return checkBroken(existing, split, options);
+  const threads = threadsForProcess(split, options);
+  if (threads !== null) {
+    await packInProcess(split as SplitSource & { folder: string }, settings, options, threads);
+    const packed = await openPack(address.folder, address.key);
+    if (packed) return packed;
+    // The folder has changed since it was listed: what was listed is packed here, and what is gone reported.
+  }
   await fs.mkdir(address.root, { recursive: true });
   return withLock(
     `${address.folder}.lock`,
@@ -194,15 +204,14 @@ async function writeShards(
 
 /**
  * Decodes ahead: enough images are under way to keep every thread of libuv's pool busy (sharp's work runs there;
- * UV_THREADPOOL_SIZE sets its size, 4 unless set), few enough to bound the memory. Results come in order.
+ * see pack_process.ts), few enough to bound the memory. Results come in order.
  */
 async function* decodeInOrder(
   split: SplitSource,
   settings: PixelSettings,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<DecodedImage | { error: unknown }> {
-  const pool = Number(process.env.UV_THREADPOOL_SIZE) || 4;
-  const window = 2 * Math.max(2, Math.min(pool, availableParallelism() + 1));
+  const window = 2 * Math.max(2, Math.min(poolSize(), availableParallelism() + 1));
   const underWay: (DecodedImage | Promise<DecodedImage | { error: unknown }>)[] = [];
   const total = split.labels.length;
   let next = 0;

@@ -15,6 +15,8 @@ export interface SplitSource {
   /** Absolute path, for keys and messages. */
   location: string;
   classes: readonly string[];
+  /** Set if it is a folder of classes, which another process can list as well. */
+  folder?: string;
   /** Class index of each sample. */
   labels: Int32Array;
   /** A name for sample i: its path below `location`. */
