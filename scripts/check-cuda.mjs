@@ -22,7 +22,7 @@ function crtHeaders(python, folder, cuda) {
 
 async function main() {
   if (!libtorch) throw new BootstrapError('name a CUDA build of torch: npm run check:cuda -- --libtorch PATH');
-  await bootstrap({ addon: false, keepGoing: true });
+  if (!existsSync(join(root, 'dist/native.js'))) await bootstrap({ addon: false });
   const { inspectLibtorch } = await import('../dist/libtorch/inspect.js');
   const { cudaFolders } = await import('../dist/libtorch/cuda_headers.js');
   const { buildAddon, builtAddon } = await import('../dist/native/build.js');

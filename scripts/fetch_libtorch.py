@@ -28,7 +28,7 @@ PIP_PINNED = "pip>=26,<27"  # the first whose `--report` does not download the w
 WHEEL_PYTHON = "3.12"  # any CPython's wheel holds the same libraries
 CHUNK = 1 << 20
 GAP = 1 << 18  # unwanted bytes worth reading rather than asking again
-ATTEMPTS = 6
+ATTEMPTS = 1 + int(os.environ.get("PIP_RETRIES") or 5)
 PARENT = os.getppid()
 
 
@@ -60,30 +60,33 @@ def pip_environment(pip_folder=None):
 
 
 def run_pip(arguments, pip_folder=None, quiet=True):
-    command = [sys.executable, "-m", "pip", *arguments]
+    """Quietly, pip's words are kept (all of them: why an index was skipped it says only with -vv)."""
+    command = [sys.executable, "-m", "pip", *(["-vv"] if quiet else []), *arguments]
     result = subprocess.run(
         command,
         env=pip_environment(pip_folder),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if quiet else sys.stderr,
-        stderr=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
         text=True,
     )
     if result.returncode == 0:
         return
-    words = (result.stderr or "").strip() if quiet else "its own message stands above"
+    words = result.stdout.strip() if quiet else "its own message stands above"
     if "No module named pip" in words:
         raise FetchError("no-pip", f"{sys.executable} has no pip")
     if re.search(r"No space left|Errno 28", words):
         raise FetchError("no-space", "the disk is full")
-    lines = [line for line in words.splitlines() if line.startswith("ERROR")] or words.splitlines()[-3:]
-    detail = " ".join(line.replace("ERROR: ", "") for line in lines)
-    # pip says "no matching distribution" for an index that it cannot reach, too; its warnings tell them apart.
-    if re.search(r"Retrying|NewConnectionError|Connection|SSLError|ProxyError|timed out|Name or service", words):
-        raise FetchError("network", detail)
+    lines = [line.strip() for line in words.splitlines()]
+    # pip says "no matching distribution" of an index that it could not reach, too.
+    unreachable = [line for line in lines if re.match(r"Could not fetch URL .*(error|problem|refused|timed out)", line)]
+    unreachable = [line for line in unreachable if not re.search(r"HTTP error: 404|\b404 Client Error", line)]
+    if unreachable:
+        raise FetchError("network", unreachable[0].replace(" - skipping", ""))
+    detail = " ".join(line.replace("ERROR: ", "") for line in lines if line.startswith("ERROR: "))
     if "No matching distribution" in words:
         raise FetchError("no-version", detail)
-    raise FetchError("pip", detail or f"pip ended with code {result.returncode}")
+    raise FetchError("pip", detail or " ".join(lines[-3:]) or f"pip ended with code {result.returncode}")
 
 
 def pip_version(pip_folder=None):
@@ -99,15 +102,15 @@ def pip_version(pip_folder=None):
 
 def recent_pip(tools):
     """A folder with a pip that is new enough, for PYTHONPATH; None if the user's own is."""
-    if pip_version() == 26:
-        return None
     folder = os.path.join(tools, "pip-26")
     if not os.path.isdir(folder):
+        if pip_version() == 26:
+            return None
         tell(log="getting a recent pip (the installed one would download the whole wheel)")
         beside = f"{folder}.{os.getpid()}"
         os.makedirs(beside)
         try:
-            run_pip(["install", "--quiet", "--no-deps", "--only-binary=:all:", "--target", beside, PIP_PINNED])
+            run_pip(["install", "--no-deps", "--only-binary=:all:", "--target", beside, PIP_PINNED])
             os.replace(beside, folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)

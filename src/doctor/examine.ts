@@ -27,6 +27,8 @@ export interface Probes {
   python(): string | null;
   env: NodeJS.ProcessEnv;
   free(path: string): number;
+  /** Whether files can be made there, or in its nearest existing parent. */
+  writable(path: string): boolean;
   quota(): number | null;
 }
 
@@ -48,6 +50,7 @@ export const realProbes: Probes = {
   },
   env: process.env,
   free: freeSpace,
+  writable: canWrite,
   quota: cpuQuota,
 };
 
@@ -200,7 +203,7 @@ function examineTools(probes: Probes, needed: boolean, advice: Advise): DoctorRe
 
 function examineCache(probes: Probes, advice: Advise): DoctorReport['cache'] {
   const path = cacheDir(probes.env.FORNAX_CACHE);
-  const writable = canWrite(path);
+  const writable = probes.writable(path);
   if (!writable)
     advice(`the cache folder cannot be written: ${path}`, 'set FORNAX_CACHE to a folder of yours');
   let free: number | null = null;

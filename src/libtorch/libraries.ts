@@ -18,29 +18,33 @@ export function nvidiaFolders(root: string, kind: 'lib' | 'include'): string[] {
     .filter((dir) => existsSync(dir));
 }
 
-/**
- * Absolute paths, dependencies first. Only libraries found in libtorch's own folders are listed: those of the
- * system (libc, libstdc++) are left to the dynamic linker.
- */
-export function loadOrder(libtorch: Libtorch, cuda: boolean): string[] {
+export interface LoadOrder {
+  /**
+   * Absolute paths, dependencies first. Only libraries found in libtorch's own folders are listed: those of the
+   * system (libc, libstdc++) are left to the dynamic linker.
+   */
+  dependencies: string[];
+  /** The libraries that must load in the end. */
+  roots: string[];
+}
+
+export function loadOrder(libtorch: Libtorch, cuda: boolean): LoadOrder {
   const folders = [libtorch.lib, ...nvidiaFolders(libtorch.root, 'lib')];
-  const order: string[] = [];
-  const seen = new Set<string>();
+  const names = ['libc10.so', 'libtorch_cpu.so', ...(cuda ? ['libc10_cuda.so', 'libtorch_cuda.so'] : [])];
+  const roots = names.map((name) => join(libtorch.lib, name)).filter((path) => existsSync(path));
+  const dependencies: string[] = [];
+  const seen = new Set<string>(roots);
   const visit = (path: string): void => {
-    if (seen.has(path)) return;
-    seen.add(path);
     const facts = readElf(path);
     const own = facts.runpath.map((entry) => entry.replace(/\$\{?ORIGIN\}?/, dirname(path)));
     for (const name of facts.needed) {
       const found = [...folders, ...own].map((dir) => join(dir, name)).find((file) => existsSync(file));
-      if (found) visit(found);
+      if (!found || seen.has(found)) continue;
+      seen.add(found);
+      visit(found);
+      dependencies.push(found);
     }
-    order.push(path);
   };
-  const roots = ['libtorch_cpu.so', ...(cuda ? ['libc10_cuda.so', 'libtorch_cuda.so'] : [])];
-  for (const name of roots) {
-    const path = join(libtorch.lib, name);
-    if (existsSync(path)) visit(path);
-  }
-  return order;
+  roots.forEach(visit);
+  return { dependencies, roots };
 }

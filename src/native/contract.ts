@@ -43,7 +43,11 @@ export interface TensorClass {
    * Without a copy where the typed array's memory can be borrowed (it is referenced until the tensor is gone);
    * Uint8Array → uint8, Uint16Array needs dtype float16/bfloat16/int16. `copy` forces a copy (default false).
    */
-  fromTypedArray(data: TypedArray, shape: number[], options?: { dtype?: DType; copy?: boolean }): NativeTensor;
+  fromTypedArray(
+    data: TypedArray,
+    shape: number[],
+    options?: { dtype?: DType; copy?: boolean },
+  ): NativeTensor;
   /** Calls any operator by the boxed path of the executor. Results in schema order. Unrestricted (user's own script). */
   call(op: string, args: (GraphArg | NativeTensor | (NativeTensor | null)[])[]): NativeTensor[];
 }

@@ -1,5 +1,6 @@
 /** Opens libtorch's libraries and then the addon. Used by the process itself and by the child that tries it first. */
 import { createRequire } from 'node:module';
+import type { LoadOrder } from '../libtorch/libraries.js';
 import type { NativeAddon } from './contract.js';
 
 /** What the loader addon (native/loader) offers. */
@@ -13,8 +14,7 @@ interface LoaderAddon {
 
 export interface OpenRequest {
   loader: string;
-  /** Absolute paths, dependencies first. */
-  libraries: string[];
+  libraries: LoadOrder;
   addon: string;
 }
 
@@ -32,9 +32,19 @@ export function openAddon(request: OpenRequest): NativeAddon {
   if (!process.env.OMP_WAIT_POLICY) {
     for (const [name, value] of Object.entries(OPENMP_DEFAULTS)) loader.setDefault(name, value);
   }
-  for (const path of request.libraries) {
+  // Some dependencies use symbols of the library that needs them (libtorch_nvshmem those of libc10_cuda), so they
+  // load only together with it: a failure counts when a root fails in the end, and then it is the cause.
+  const failures = new Map<string, string>();
+  const open = (path: string): boolean => {
     const reason = loader.open(path);
-    if (reason !== null) throw new Error(`${path} cannot be loaded: ${reason}`);
+    if (reason !== null) failures.set(path, reason.replace(`${path}: `, ''));
+    return reason === null;
+  };
+  request.libraries.dependencies.forEach(open);
+  for (const root of request.libraries.roots) {
+    if (open(root)) continue;
+    const reasons = [...failures].map(([path, reason]) => `${path} cannot be loaded: ${reason}`);
+    throw new Error(reasons.reverse().join('; '));
   }
   return require(request.addon) as NativeAddon;
 }

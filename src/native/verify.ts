@@ -16,7 +16,12 @@ const TIMEOUT_MS = 120_000;
 
 /** Where the verdict on this combination is kept. */
 function verdictFile(request: OpenRequest, env: NodeJS.ProcessEnv): string {
-  const identity = [request.loader, request.addon, ...request.libraries].map(fileIdentity);
+  const identity = [
+    request.loader,
+    request.addon,
+    ...request.libraries.dependencies,
+    ...request.libraries.roots,
+  ].map(fileIdentity);
   const key = createHash('sha256')
     .update(JSON.stringify([identity, process.arch]))
     .digest('hex')
