@@ -46,7 +46,7 @@ export async function benchLoader(options: LoaderBenchOptions): Promise<Row[]> {
     : 'no peer: set FORNAX_PEER_PYTHON to a Python with torch and torchvision';
   const first: Record<'fornax' | 'peer', number[]> = { fornax: [], peer: [] };
   const later: typeof first = { fornax: [], peer: [] };
-  let notes = '';
+  let notes: string;
   try {
     for (let round = 0; round < Math.min(rounds, 3); round++) {
       first.fornax.push(await firstEpoch(folder, batchSize, workers));

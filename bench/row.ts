@@ -11,8 +11,12 @@ export interface Row {
   peerName: string;
   /** fornax / peer where higher is better, else peer / fornax: above 1 is faster than the peer. */
   speedup: number | null;
-  /** What the issue asks for, as a factor on the peer. */
+  /** The target, as a factor on the peer. */
   target?: number;
+  /** The target, as a figure in `unit`. */
+  limit?: number;
+  /** What no implementation on the same kernels can go below, in `unit`. */
+  floor?: number;
   notes?: string;
 }
 

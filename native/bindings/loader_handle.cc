@@ -210,7 +210,8 @@ struct Lease {
 
 std::shared_ptr<BatchSource> unwrapLoader(Napi::Value value, const std::string& what) {
   bool tagged = false;
-  if (!value.IsObject() || napi_check_object_type_tag(value.Env(), value, &kLoaderTag, &tagged) != napi_ok || !tagged) {
+  if (!value.IsObject() || napi_check_object_type_tag(value.Env(), value, &kLoaderTag, &tagged) != napi_ok ||
+      !tagged) {
     throw Error(ErrorKind::Argument, what + " must be a Loader");
   }
   std::shared_ptr<SharedLoader> shared = LoaderHandle::Unwrap(value.As<Napi::Object>())->shared();
@@ -220,7 +221,9 @@ std::shared_ptr<BatchSource> unwrapLoader(Napi::Value value, const std::string& 
 }
 
 namespace {
-void init(Napi::Env env, Napi::Object exports) { LoaderHandle::init(env, exports); }
+void init(Napi::Env env, Napi::Object exports) {
+  LoaderHandle::init(env, exports);
+}
 }  // namespace
 
 FORNAX_BINDING(init);

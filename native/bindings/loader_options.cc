@@ -7,7 +7,9 @@ namespace fornax::bindings {
 
 namespace {
 
-[[noreturn]] void invalid(const std::string& what) { throw Error(ErrorKind::Argument, what, "loader options"); }
+[[noreturn]] void invalid(const std::string& what) {
+  throw Error(ErrorKind::Argument, what, "loader options");
+}
 
 PackField readField(const Options& options) {
   PackField field;
@@ -88,7 +90,8 @@ LoaderOptions readLoaderOptions(Napi::Value value) {
   LoaderOptions result;
   result.shards = readShards(options);
   const int64_t channels = options.integer("channels");
-  if (channels != 1 && channels != 3) invalid("options.channels must be 1 or 3, got " + std::to_string(channels));
+  if (channels != 1 && channels != 3)
+    invalid("options.channels must be 1 or 3, got " + std::to_string(channels));
   result.channels = static_cast<int>(channels);
   if (options.has("indices")) result.indices = readIndices(options.get("indices"), options.name("indices"));
   result.batch_size = options.integer("batch_size");

@@ -23,7 +23,9 @@ std::string sizeText(int64_t height, int64_t width) {
 }
 
 // Python's round(): halves go to the even neighbour, which is what torchvision's formulas were written with.
-int64_t roundEven(double x) { return static_cast<int64_t>(std::nearbyint(x)); }
+int64_t roundEven(double x) {
+  return static_cast<int64_t>(std::nearbyint(x));
+}
 
 struct Box {
   int64_t top, left, height, width;
@@ -54,7 +56,8 @@ Box drawResizedCrop(const AugmentOptions& options, int64_t height, int64_t width
   return {(height - h) / 2, (width - w) / 2, h, w};
 }
 
-// Where a window of `size` from `begin` (perhaps negative) meets [0, extent): first index, count, place in window.
+// Where a window of `size` from `begin` (perhaps negative) meets [0, extent): first index, count, place in
+// window.
 struct Overlap {
   int64_t first, count, to;
 };
@@ -65,8 +68,8 @@ Overlap overlap(int64_t begin, int64_t size, int64_t extent) {
   return {first, count, first - begin};
 }
 
-// torchvision's center_crop: an image that is too small is padded first, and the rest of an odd difference goes
-// to the bottom and right; otherwise int(round((image − crop) / 2)).
+// torchvision's center_crop: an image that is too small is padded first, and the rest of an odd difference
+// goes to the bottom and right; otherwise int(round((image − crop) / 2)).
 int64_t centreBegin(int64_t extent, int64_t size) {
   if (extent < size) return -((size - extent) / 2);
   return roundEven(static_cast<double>(extent - size) / 2.0);
@@ -101,8 +104,8 @@ std::string misfit(const AugmentOptions& options, int64_t height, int64_t width)
     return "the image is " + sizeText(height, width) + ", and crop 'none' needs exactly " +
            sizeText(options.height, options.width);
   }
-  if (options.crop == CropKind::RandomCrop && (height + 2 * options.padding < options.height ||
-                                               width + 2 * options.padding < options.width)) {
+  if (options.crop == CropKind::RandomCrop &&
+      (height + 2 * options.padding < options.height || width + 2 * options.padding < options.width)) {
     return "the image is " + sizeText(height, width) + ", which with a padding of " +
            std::to_string(options.padding) + " is smaller than the crop of " +
            sizeText(options.height, options.width);
@@ -110,8 +113,8 @@ std::string misfit(const AugmentOptions& options, int64_t height, int64_t width)
   return "";
 }
 
-Geometry drawGeometry(const AugmentOptions& options, int64_t height, int64_t width, uint64_t seed, uint64_t epoch,
-                      uint64_t sample) {
+Geometry drawGeometry(const AugmentOptions& options, int64_t height, int64_t width, uint64_t seed,
+                      uint64_t epoch, uint64_t sample) {
   RandomStream random(seed, epoch, sample, RandomOperation::Crop);
   const int64_t rows = options.height, columns = options.width;
   Geometry g{0, 0, height, width, height, width, 0, 0, rows, columns, 0, 0, false};
@@ -135,7 +138,8 @@ Geometry drawGeometry(const AugmentOptions& options, int64_t height, int64_t wid
       break;
     }
     case CropKind::RandomCrop: {
-      const int64_t room_y = height + 2 * options.padding - rows, room_x = width + 2 * options.padding - columns;
+      const int64_t room_y = height + 2 * options.padding - rows,
+                    room_x = width + 2 * options.padding - columns;
       begin_y = static_cast<int64_t>(random.below(static_cast<uint32_t>(room_y + 1))) - options.padding;
       begin_x = static_cast<int64_t>(random.below(static_cast<uint32_t>(room_x + 1))) - options.padding;
       break;
@@ -152,7 +156,8 @@ Geometry drawGeometry(const AugmentOptions& options, int64_t height, int64_t wid
   return g;
 }
 
-NormalizeTable::NormalizeTable(const std::vector<double>& mean, const std::vector<double>& std, int channels) {
+NormalizeTable::NormalizeTable(const std::vector<double>& mean, const std::vector<double>& std,
+                               int channels) {
   if (mean.size() != static_cast<size_t>(channels) || std.size() != static_cast<size_t>(channels)) {
     outOfRange("normalize.mean and normalize.std", "one number for each of the " + std::to_string(channels) +
                                                        (channels == 1 ? " channel" : " channels"));
@@ -196,13 +201,14 @@ void ImageAssembler::assemble(const uint8_t* pixels, int64_t source_width, const
   const bool resample = g.resized_height != g.height || g.resized_width != g.width;
   const int64_t to_left = g.flip ? width_ - g.to_left - g.columns : g.to_left;
   const bool empty = g.rows == 0 || g.columns == 0;
-  // What lies outside the placed columns stays zero for the whole image; row_ is overwritten up to its padding.
+  // What lies outside the placed columns stays zero for the whole image; row_ is overwritten up to its
+  // padding.
   uint8_t* const to = row_.data() + to_left * channels_;
   const int64_t before = to_left * channels_, after = (width_ - to_left - g.columns) * channels_;
 
   if (!empty && resample) {
-    resizer_.start({box, stride, g.height, g.width, channels_, g.resized_height, g.resized_width, g.window_top,
-                    g.window_left, g.rows, g.columns, g.flip});
+    resizer_.start({box, stride, g.height, g.width, channels_, g.resized_height, g.resized_width,
+                    g.window_top, g.window_left, g.rows, g.columns, g.flip});
   }
   for (int64_t y = 0; y < height_; ++y) {
     const int64_t i = y - g.to_top;

@@ -19,18 +19,18 @@ enum class CropKind { ResizeCrop, RandomResizedCrop, RandomCrop, None };
 struct AugmentOptions {
   int64_t height = 0, width = 0;
   CropKind crop = CropKind::None;
-  int64_t resize = 0;                   // ResizeCrop: length of the shorter side
-  std::array<double, 2> scale{1, 1};    // RandomResizedCrop: share of the area
-  std::array<double, 2> ratio{1, 1};    // RandomResizedCrop: width / height
-  int64_t padding = 0;                  // RandomCrop: zeros on every side
-  double hflip = 0;                     // probability
+  int64_t resize = 0;                 // ResizeCrop: length of the shorter side
+  std::array<double, 2> scale{1, 1};  // RandomResizedCrop: share of the area
+  std::array<double, 2> ratio{1, 1};  // RandomResizedCrop: width / height
+  int64_t padding = 0;                // RandomCrop: zeros on every side
+  double hflip = 0;                   // probability
 
   // ArgumentError naming what is out of range.
   void validate() const;
 };
 
-// The box (top, left, height, width) of the source is resized to (resized_height, resized_width); of that, the
-// window of rows × columns from (window_top, window_left) lands at (to_top, to_left) of the output, whose
+// The box (top, left, height, width) of the source is resized to (resized_height, resized_width); of that,
+// the window of rows × columns from (window_top, window_left) lands at (to_top, to_left) of the output, whose
 // remainder is zero. Then the whole output is mirrored if `flip`.
 struct Geometry {
   int64_t top, left, height, width;
@@ -44,8 +44,8 @@ struct Geometry {
 std::string misfit(const AugmentOptions& options, int64_t height, int64_t width);
 
 // A pure function of its arguments. The image must fit (see misfit()).
-Geometry drawGeometry(const AugmentOptions& options, int64_t height, int64_t width, uint64_t seed, uint64_t epoch,
-                      uint64_t sample);
+Geometry drawGeometry(const AugmentOptions& options, int64_t height, int64_t width, uint64_t seed,
+                      uint64_t epoch, uint64_t sample);
 
 // (x / 255 − mean) / std as x · scale + bias, repeated over kNormalizePeriod elements.
 struct NormalizeTable {

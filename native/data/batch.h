@@ -26,8 +26,8 @@ struct Batch {
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
-  // Blocks until a batch is ready. False at the end of the epoch, or as soon as `stop` becomes true (checked at
-  // least every 50 ms). Throws fornax::Error. Called from one consumer thread at a time.
+  // Blocks until a batch is ready. False at the end of the epoch, or as soon as `stop` becomes true (checked
+  // at least every 50 ms). Throws fornax::Error. Called from one consumer thread at a time.
   virtual bool next(Batch& batch, const std::atomic<bool>& stop) = 0;
   virtual int64_t batchesPerEpoch() const = 0;
   virtual int64_t samplesPerEpoch() const = 0;

@@ -6,7 +6,9 @@ namespace fornax {
 
 namespace {
 // Views share the storage, so its count covers every tensor that still shows this memory.
-bool unused(const at::Tensor& tensor) { return tensor.storage().use_count() == 1 && tensor.use_count() == 1; }
+bool unused(const at::Tensor& tensor) {
+  return tensor.storage().use_count() == 1 && tensor.use_count() == 1;
+}
 }  // namespace
 
 BatchBuffers BatchPool::allocate() const {

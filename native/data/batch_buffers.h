@@ -1,5 +1,6 @@
 // Memory of batches, handed out again once nobody else refers to it: fresh pages are zeroed by the kernel one
-// fault at a time, which for float images costs more than filling them. Not thread-safe: the loader's lock guards it.
+// fault at a time, which for float images costs more than filling them. Not thread-safe: the loader's lock
+// guards it.
 #pragma once
 
 #include <ATen/core/Tensor.h>

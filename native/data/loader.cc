@@ -14,11 +14,13 @@ namespace fornax {
 
 namespace {
 
-// Batches larger than this leave the caches before anyone reads them; written around the cache they cost half the
-// memory traffic.
+// Batches larger than this leave the caches before anyone reads them; written around the cache they cost half
+// the memory traffic.
 constexpr int64_t kStreamBytes = 8 << 20;
 
-int defaultThreads() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1); }
+int defaultThreads() {
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1);
+}
 
 [[noreturn]] void argument(const std::string& what, const std::string& fix = "") {
   throw Error(ErrorKind::Argument, what, "loader options", fix);
@@ -47,13 +49,15 @@ Loader::Loader(LoaderOptions options)
   }
   checkSamples();
   const int64_t n = static_cast<int64_t>(samples_.size());
-  batches_ = options_.drop_last ? n / options_.batch_size : (n + options_.batch_size - 1) / options_.batch_size;
+  batches_ =
+      options_.drop_last ? n / options_.batch_size : (n + options_.batch_size - 1) / options_.batch_size;
   if (batches_ == 0) {
     argument("batch_size " + std::to_string(options_.batch_size) + " with drop_last leaves no batch of " +
                  std::to_string(n) + " samples",
              "a smaller batch_size, or drop_last: false");
   }
-  if (options_.normalize) normalize_.emplace(options_.normalize->mean, options_.normalize->std, options_.channels);
+  if (options_.normalize)
+    normalize_.emplace(options_.normalize->mean, options_.normalize->std, options_.channels);
   const int64_t elements = options_.augment.height * options_.augment.width * options_.channels;
   image_bytes_ = elements * (normalize_ ? 4 : 1);
   // Around 100 µs of work each: little enough to share a batch evenly, much enough to make the lock cheap.
@@ -61,7 +65,9 @@ Loader::Loader(LoaderOptions options)
   startThreads();
 }
 
-Loader::~Loader() { close(); }
+Loader::~Loader() {
+  close();
+}
 
 void Loader::checkOptions() {
   if (options_.channels != 1 && options_.channels != 3) argument("channels must be 1 or 3");
@@ -69,7 +75,8 @@ void Loader::checkOptions() {
     argument("batch_size must be an integer from 1 to 1048576");
   }
   if (options_.threads < 1 || options_.threads > 256) argument("threads must be an integer from 1 to 256");
-  if (options_.prefetch < 1 || options_.prefetch > 1024) argument("prefetch must be an integer from 1 to 1024");
+  if (options_.prefetch < 1 || options_.prefetch > 1024)
+    argument("prefetch must be an integer from 1 to 1024");
   options_.augment.validate();
   if (options_.pin && !at::globalContext().hasCUDA()) {
     throw Error(ErrorKind::Device, "page-locked batches need CUDA, and there is none", "loader options, pin",
@@ -114,15 +121,19 @@ int64_t Loader::samplesPerEpoch() const {
   return options_.drop_last ? batches_ * options_.batch_size : n;
 }
 
-int64_t Loader::memory() const { return options_.prefetch * options_.batch_size * (image_bytes_ + 16); }
+int64_t Loader::memory() const {
+  return options_.prefetch * options_.batch_size * (image_bytes_ + 16);
+}
 
 void Loader::startEpoch(int64_t epoch, int64_t skip) {
   // Random numbers are keyed by 32 bits of the epoch.
-  if (epoch < 0 || epoch > UINT32_MAX) throw Error(ErrorKind::Argument, "epoch must be 0 or more", "startEpoch");
+  if (epoch < 0 || epoch > UINT32_MAX)
+    throw Error(ErrorKind::Argument, "epoch must be 0 or more", "startEpoch");
   if (skip < 0 || skip > batches_) {
-    throw Error(ErrorKind::Argument,
-                "skip is " + std::to_string(skip) + ", and an epoch has " + std::to_string(batches_) + " batches",
-                "startEpoch");
+    throw Error(
+        ErrorKind::Argument,
+        "skip is " + std::to_string(skip) + ", and an epoch has " + std::to_string(batches_) + " batches",
+        "startEpoch");
   }
   std::unique_lock lock(mutex_);
   cancel(lock);
@@ -186,7 +197,8 @@ void Loader::runThread() {
       if (work.end < work.slot->count || work.opened) work_.notify_one();
       if (!assembler) {
         assembler.emplace(options_.augment.height, options_.augment.width, options_.channels,
-                          normalize_ ? &*normalize_ : nullptr, options_.batch_size * image_bytes_ > kStreamBytes);
+                          normalize_ ? &*normalize_ : nullptr,
+                          options_.batch_size * image_bytes_ > kStreamBytes);
       }
       assemble(work, *assembler);
       lock.lock();

@@ -1,7 +1,7 @@
-// Delivers the batches of an epoch from a pack: shuffled, augmented, assembled ahead of the consumer by threads
-// of its own, in a fixed order. What is delivered is a pure function of (pack, options, epoch): threads and
-// prefetch change only when. The threads sleep while the ring is full and call no parallel ATen operator (each
-// would start an OpenMP pool).
+// Delivers the batches of an epoch from a pack: shuffled, augmented, assembled ahead of the consumer by
+// threads of its own, in a fixed order. What is delivered is a pure function of (pack, options, epoch):
+// threads and prefetch change only when. The threads sleep while the ring is full and call no parallel ATen
+// operator (each would start an OpenMP pool).
 #pragma once
 
 #include <atomic>
@@ -45,8 +45,8 @@ class Loader : public BatchSource {
   explicit Loader(LoaderOptions options);
   ~Loader() override;
 
-  // Starts or restarts an epoch at batch `skip` (what was passed over is not assembled). Drops what was prepared
-  // before. Not while another thread is in next(). ArgumentError, DataError.
+  // Starts or restarts an epoch at batch `skip` (what was passed over is not assembled). Drops what was
+  // prepared before. Not while another thread is in next(). ArgumentError, DataError.
   void startEpoch(int64_t epoch, int64_t skip = 0);
 
   // See BatchSource. `image` uint8 [B, H, W, C], or normalised float32 [B, C, H, W] in channels-last memory;

@@ -97,7 +97,8 @@ const uint8_t* Pack::open(const PackField& field, const char* name, const char* 
          where);
   }
   if (field.offset % element != 0) {
-    fail("offset " + std::to_string(field.offset) + " is not a multiple of " + std::to_string(element), where);
+    fail("offset " + std::to_string(field.offset) + " is not a multiple of " + std::to_string(element),
+         where);
   }
   return file->data() + field.offset;
 }
@@ -110,7 +111,8 @@ Pack::Pack(const std::vector<PackShard>& shards, int channels) {
     const int64_t n = told.labels.shape.size() == 1 ? told.labels.shape[0] : -1;
     const auto* labels = reinterpret_cast<const int64_t*>(open(told.labels, "labels", "int64", 8, {-1}));
     const auto* sizes = reinterpret_cast<const int32_t*>(open(told.sizes, "sizes", "int32", 4, {n, 2}));
-    const auto* offsets = reinterpret_cast<const int64_t*>(open(told.offsets, "offsets", "int64", 8, {n + 1}));
+    const auto* offsets =
+        reinterpret_cast<const int64_t*>(open(told.offsets, "offsets", "int64", 8, {n + 1}));
     shard.labels.assign(labels, labels + n);
     shard.sizes.assign(sizes, sizes + 2 * n);
     shard.offsets.assign(offsets, offsets + n + 1);
@@ -125,8 +127,8 @@ Pack::Pack(const std::vector<PackShard>& shards, int channels) {
              told.sizes.path + ", field 'sizes', image " + std::to_string(i));
       }
       if (begin < 0 || end < begin || end > extent) {
-        fail("bytes " + std::to_string(begin) + " to " + std::to_string(end) + " do not lie in order inside the " +
-                 std::to_string(extent) + " bytes of pixels",
+        fail("bytes " + std::to_string(begin) + " to " + std::to_string(end) +
+                 " do not lie in order inside the " + std::to_string(extent) + " bytes of pixels",
              told.offsets.path + ", field 'offsets', image " + std::to_string(i));
       }
       // Both factors fit into 31 bits; times three that is below 2^64.
@@ -142,7 +144,8 @@ Pack::Pack(const std::vector<PackShard>& shards, int channels) {
   }
   if (size() == 0) fail("the pack holds no samples", shards.front().labels.path);
   // Random numbers are keyed by 32 bits of the index.
-  if (size() > std::numeric_limits<int32_t>::max()) fail("a pack holds at most 2^31 − 1 samples", "shards", "split it");
+  if (size() > std::numeric_limits<int32_t>::max())
+    fail("a pack holds at most 2^31 − 1 samples", "shards", "split it");
   readAhead();
 }
 
@@ -153,7 +156,8 @@ void Pack::readAhead() {
   resident_ = total < memory / 4;
   if (!resident_) return;
   // Hints only: a file system that does not take them reads on demand.
-  for (const auto& file : files_) (void)::madvise(const_cast<uint8_t*>(file->data()), file->size(), MADV_WILLNEED);
+  for (const auto& file : files_)
+    (void)::madvise(const_cast<uint8_t*>(file->data()), file->size(), MADV_WILLNEED);
 }
 
 void Pack::willNeed(int64_t sample) const {

@@ -1,11 +1,12 @@
-// A pack: decoded samples in shard files that are mapped into memory, read-only. Where each field lies is told
-// by the caller (src/data writes the files and reads their headers); everything told is checked against the
-// files before a byte is used. Offsets, sizes and labels are copied and checked once, so that reads need no checks.
+// A pack: decoded samples in shard files that are mapped into memory, read-only. Where each field lies is
+// told by the caller (src/data writes the files and reads their headers); everything told is checked against
+// the files before a byte is used. Offsets, sizes and labels are copied and checked once, so that reads need
+// no checks.
 //
-// A mapped file that is truncated by someone else would raise SIGBUS on access, and no check can rule that out
-// between check and access. checkUnchanged() compares the files' sizes with those at mapping time; the loader
-// calls it at the start of every epoch and of every batch, so that a shrunken pack is a DataError in practice.
-// Replacing a pack by rename is always safe: the open descriptor keeps the old file alive.
+// A mapped file that is truncated by someone else would raise SIGBUS on access, and no check can rule that
+// out between check and access. checkUnchanged() compares the files' sizes with those at mapping time; the
+// loader calls it at the start of every epoch and of every batch, so that a shrunken pack is a DataError in
+// practice. Replacing a pack by rename is always safe: the open descriptor keeps the old file alive.
 #pragma once
 
 #include <cstdint>

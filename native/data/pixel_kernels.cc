@@ -54,7 +54,8 @@ void normalizePortable(const uint8_t* row, const float* scale, const float* bias
 
 void fencePortable() {}
 
-const PixelKernels kPortable{"portable", verticalPortable, horizontal3Portable, normalizePortable, fencePortable};
+const PixelKernels kPortable{"portable", verticalPortable, horizontal3Portable, normalizePortable,
+                             fencePortable};
 
 }  // namespace
 

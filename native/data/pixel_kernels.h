@@ -12,8 +12,8 @@ constexpr int64_t kRowPadding = 64;
 struct PixelKernels {
   const char* name;
 
-  // out[i] = round(Σ_k weights[k] · rows[k][i] / 2^shift) for i < n. `taps` is even; weights are not negative and
-  // sum to 2^shift. Touches nothing outside [0, n).
+  // out[i] = round(Σ_k weights[k] · rows[k][i] / 2^shift) for i < n. `taps` is even; weights are not negative
+  // and sum to 2^shift. Touches nothing outside [0, n).
   void (*vertical)(const uint8_t* const* rows, const int16_t* weights, int taps, int shift, int64_t n,
                    uint8_t* out);
 
@@ -23,9 +23,10 @@ struct PixelKernels {
   void (*horizontal3)(const uint8_t* row, const int32_t* starts, const int16_t* quads, int taps, int shift,
                       int64_t n, uint8_t* out);
 
-  // out[i] = row[i] · scale[i mod 48] + bias[i mod 48]: 48 is a multiple of 1 and 3 channels and of every vector
-  // width. `stream`: write around the cache (out must then be aligned to 64 bytes).
-  void (*normalize)(const uint8_t* row, const float* scale, const float* bias, int64_t n, bool stream, float* out);
+  // out[i] = row[i] · scale[i mod 48] + bias[i mod 48]: 48 is a multiple of 1 and 3 channels and of every
+  // vector width. `stream`: write around the cache (out must then be aligned to 64 bytes).
+  void (*normalize)(const uint8_t* row, const float* scale, const float* bias, int64_t n, bool stream,
+                    float* out);
 
   // Orders streamed writes before whatever another thread is told next.
   void (*fence)();

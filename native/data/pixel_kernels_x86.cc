@@ -1,5 +1,5 @@
-// The vector variants for x86-64. Each function carries its own target attribute, so that the binary as a whole
-// runs on any x86-64 and the choice is made at run time.
+// The vector variants for x86-64. Each function carries its own target attribute, so that the binary as a
+// whole runs on any x86-64 and the choice is made at run time.
 #include "data/pixel_kernels.h"
 
 #if defined(__x86_64__)
@@ -8,7 +8,8 @@
 
 #include <cstring>
 
-// GCC 12 takes the deliberately undefined operands inside its own AVX-512 intrinsics for a mistake (PR105593).
+// GCC 12 takes the deliberately undefined operands inside its own AVX-512 intrinsics for a mistake
+// (PR105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 
@@ -26,8 +27,8 @@ int32_t weightPair(const int16_t* weights) {
 }
 
 // Columns [first, first + 32): pairs of rows are interleaved so that one multiply-add does two taps.
-FORNAX_AVX2 inline void verticalBlockAvx2(const uint8_t* const* rows, const int16_t* weights, int taps, int shift,
-                                          int64_t first, uint8_t* out) {
+FORNAX_AVX2 inline void verticalBlockAvx2(const uint8_t* const* rows, const int16_t* weights, int taps,
+                                          int shift, int64_t first, uint8_t* out) {
   const __m256i half = _mm256_set1_epi32(1 << (shift - 1));
   const __m128i count = _mm_cvtsi32_si128(shift);
   __m256i s0 = half, s1 = half, s2 = half, s3 = half;
@@ -58,8 +59,8 @@ void verticalTail(const uint8_t* const* rows, const int16_t* weights, int taps, 
   }
 }
 
-FORNAX_AVX2 void verticalAvx2(const uint8_t* const* rows, const int16_t* weights, int taps, int shift, int64_t n,
-                              uint8_t* out) {
+FORNAX_AVX2 void verticalAvx2(const uint8_t* const* rows, const int16_t* weights, int taps, int shift,
+                              int64_t n, uint8_t* out) {
   if (n < 32) return verticalTail(rows, weights, taps, shift, n, out);
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) verticalBlockAvx2(rows, weights, taps, shift, i, out);
@@ -111,7 +112,8 @@ FORNAX_AVX2 inline __m256i pixelSums(const uint8_t* p, const int16_t* quads, int
   return sum;
 }
 
-// Bytes r0 r1 | g0 g1 | b0 b1 | - of taps 0, 1 (lower lane) and of taps 2, 3 (upper lane), widened to 16 bits.
+// Bytes r0 r1 | g0 g1 | b0 b1 | - of taps 0, 1 (lower lane) and of taps 2, 3 (upper lane), widened to 16
+// bits.
 FORNAX_AVX2 inline __m256i spreadMask() {
   return _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,  //
                           6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
@@ -130,10 +132,10 @@ FORNAX_AVX2 void horizontal3Avx2(const uint8_t* row, const int32_t* starts, cons
     const __m256i b = pixelSums(row + starts[x + 1], quads + step, taps, spread);
     const __m256i c = pixelSums(row + starts[x + 2], quads + 2 * step, taps, spread);
     const __m256i d = pixelSums(row + starts[x + 3], quads + 3 * step, taps, spread);
-    const __m256i ac = _mm256_add_epi32(_mm256_permute2x128_si256(a, c, 0x20),
-                                        _mm256_permute2x128_si256(a, c, 0x31));
-    const __m256i bd = _mm256_add_epi32(_mm256_permute2x128_si256(b, d, 0x20),
-                                        _mm256_permute2x128_si256(b, d, 0x31));
+    const __m256i ac =
+        _mm256_add_epi32(_mm256_permute2x128_si256(a, c, 0x20), _mm256_permute2x128_si256(a, c, 0x31));
+    const __m256i bd =
+        _mm256_add_epi32(_mm256_permute2x128_si256(b, d, 0x20), _mm256_permute2x128_si256(b, d, 0x31));
     const __m256i words = _mm256_packs_epi32(_mm256_sra_epi32(_mm256_add_epi32(ac, half), count),
                                              _mm256_sra_epi32(_mm256_add_epi32(bd, half), count));
     const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
@@ -141,8 +143,9 @@ FORNAX_AVX2 void horizontal3Avx2(const uint8_t* row, const int32_t* starts, cons
   }
   for (; x < n; ++x, quads += step, out += 3) {
     const __m256i a = pixelSums(row + starts[x], quads, taps, spread);
-    const __m128i sum = _mm_add_epi32(_mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)),
-                                      _mm256_castsi256_si128(half));
+    const __m128i sum =
+        _mm_add_epi32(_mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)),
+                      _mm256_castsi256_si128(half));
     const __m128i rgb = _mm_sra_epi32(sum, count);
     out[0] = static_cast<uint8_t>(_mm_extract_epi32(rgb, 0));
     out[1] = static_cast<uint8_t>(_mm_extract_epi32(rgb, 1));
@@ -154,8 +157,8 @@ void normalizeTail(const uint8_t* row, const float* scale, const float* bias, in
   for (int64_t i = 0; i < n; ++i) out[i] = row[i] * scale[i] + bias[i];
 }
 
-FORNAX_AVX2 void normalizeAvx2(const uint8_t* row, const float* scale, const float* bias, int64_t n, bool stream,
-                               float* out) {
+FORNAX_AVX2 void normalizeAvx2(const uint8_t* row, const float* scale, const float* bias, int64_t n,
+                               bool stream, float* out) {
   __m256 scales[3], biases[3];  // 24 floats are a whole period
   for (int j = 0; j < 3; ++j) {
     scales[j] = _mm256_loadu_ps(scale + 8 * j);
@@ -200,7 +203,9 @@ FORNAX_AVX512 void normalizeAvx512(const uint8_t* row, const float* scale, const
   normalizeTail(row + i, scale, bias, n - i, out + i);
 }
 
-void fenceX86() { _mm_sfence(); }
+void fenceX86() {
+  _mm_sfence();
+}
 
 const PixelKernels kAvx2{"avx2", verticalAvx2, horizontal3Avx2, normalizeAvx2, fenceX86};
 const PixelKernels kAvx512{"avx512", verticalAvx512, horizontal3Avx2, normalizeAvx512, fenceX86};
@@ -224,8 +229,12 @@ const PixelKernels* kernels::avx512() {
 #else
 
 namespace fornax {
-const PixelKernels* kernels::avx2() { return nullptr; }
-const PixelKernels* kernels::avx512() { return nullptr; }
+const PixelKernels* kernels::avx2() {
+  return nullptr;
+}
+const PixelKernels* kernels::avx512() {
+  return nullptr;
+}
 }  // namespace fornax
 
 #endif

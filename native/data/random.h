@@ -1,6 +1,7 @@
-// Counter-based random numbers: Philox 4x32-10 (Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy
-// as 1, 2, 3", SC'11, section 3.3). A draw is a pure function of (seed, epoch, sample, operation, position), so
-// that what a loader delivers depends neither on the number of threads nor on the order in which they run.
+// Counter-based random numbers: Philox 4x32-10 (Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as
+// easy as 1, 2, 3", SC'11, section 3.3). A draw is a pure function of (seed, epoch, sample, operation,
+// position), so that what a loader delivers depends neither on the number of threads nor on the order in
+// which they run.
 #pragma once
 
 #include <array>

@@ -113,8 +113,8 @@ void RowResizer::row(int64_t i, uint8_t* out) {
   kernels_.vertical(taps_.data(), vertical_.weights.data() + i * vertical_.taps, taps, vertical_.shift,
                     window_.width * window_.channels, line_.data());
   if (window_.channels == 3) {
-    kernels_.horizontal3(line_.data(), byte_starts_.data(), quads_.data(), horizontal_.taps, horizontal_.shift,
-                         window_.columns, out);
+    kernels_.horizontal3(line_.data(), byte_starts_.data(), quads_.data(), horizontal_.taps,
+                         horizontal_.shift, window_.columns, out);
     return;
   }
   const int16_t* weights = horizontal_.weights.data();

@@ -1,7 +1,8 @@
-// Bilinear resizing with antialiasing, as Pillow does it for 8-bit images (and so torchvision for PIL images):
-// a triangle filter as wide as the reduction, separable, each pass rounded to 8 bits. Pillow goes horizontally
-// first; here the vertical pass comes first, because it runs over contiguous bytes and leaves only the rows of
-// the output to the costlier horizontal one. Both round twice, so that results differ by at most one level.
+// Bilinear resizing with antialiasing, as Pillow does it for 8-bit images (and so torchvision for PIL
+// images): a triangle filter as wide as the reduction, separable, each pass rounded to 8 bits. Pillow goes
+// horizontally first; here the vertical pass comes first, because it runs over contiguous bytes and leaves
+// only the rows of the output to the costlier horizontal one. Both round twice, so that results differ by at
+// most one level.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +12,8 @@
 
 namespace fornax {
 
-// The weights along one axis: output i of `count` is Σ_k weights[i · taps + k] · input[starts[i] + k] / 2^shift.
-// Weights are not negative and sum to exactly 2^shift; taps is even, unused ones are zero.
+// The weights along one axis: output i of `count` is Σ_k weights[i · taps + k] · input[starts[i] + k] /
+// 2^shift. Weights are not negative and sum to exactly 2^shift; taps is even, unused ones are zero.
 struct ResizeAxis {
   int taps = 0;
   int shift = 0;

@@ -51,7 +51,7 @@ async function digest(shard: PackShard): Promise<string> {
 
 async function main(mode: string, shard: PackShard): Promise<void> {
   if (mode === 'digest') {
-    console.log(await digest(shard));
+    process.stdout.write(`${await digest(shard)}\n`);
     return;
   }
   if (mode === 'worker') {
@@ -60,7 +60,7 @@ async function main(mode: string, shard: PackShard): Promise<void> {
       await new Promise((resolve) => worker.once('message', resolve));
       await worker.terminate();
     }
-    console.log('terminated');
+    process.stdout.write(`${'terminated'}\n`);
     return;
   }
   const loader = start(shard);
@@ -88,7 +88,7 @@ async function main(mode: string, shard: PackShard): Promise<void> {
         globalThis.gc!();
         await pause(20);
       }
-      console.log(JSON.stringify({ started: during - before, left: threads() - before }));
+      process.stdout.write(`${JSON.stringify({ started: during - before, left: threads() - before })}\n`);
       break;
     }
     default:
