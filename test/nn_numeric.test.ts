@@ -221,6 +221,14 @@ describe('a graph traced at one size', () => {
     assert.equal(graph.guards.length, 3);
   });
 
+  it('refuses an input with another number of dimensions, naming the input', async () => {
+    const graph = traced(new nn.Conv2d(3, 4, 1), [1, 3, 8, 8]);
+    await assert.rejects(
+      run(graph, fill([3, 8, 8], 0)),
+      (e) => e instanceof GuardError && /'image' must have 4 dimensions, got .*\[3, 8, 8\]/.test(e.message),
+    );
+  });
+
   it('refuses a number of pieces that differs from the traced one', async () => {
     const graph = traced(
       fn((x) => x.chunk(4, 1)[0]!),

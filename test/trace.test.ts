@@ -38,7 +38,7 @@ describe('trace', () => {
     const graph = trace(new Sequential(new Linear(4, 2)), { inputs: [[1, 4]] });
     assert.deepEqual(graph, {
       format_version: 1,
-      inputs: [{ name: 'image', slot: 0 }],
+      inputs: [{ name: 'image', slot: 0, rank: 2 }],
       outputs: [{ name: 'output', slot: 3 }],
       parameters: graph.parameters,
       nodes: [
@@ -84,8 +84,8 @@ describe('trace', () => {
       { inputs },
     );
     assert.deepEqual(pair.inputs, [
-      { name: 'left', slot: 0 },
-      { name: 'right', slot: 1 },
+      { name: 'left', slot: 0, rank: 2 },
+      { name: 'right', slot: 1, rank: 2 },
     ]);
     assert.deepEqual(pair.outputs, [
       { name: 'output_0', slot: 2 },
@@ -417,6 +417,7 @@ describe('losses', () => {
       ['output', 'target'],
     );
     assert.throws(() => crossEntropy({ labelSmoothing: 1.5 }), ArgumentError);
+    assert.throws(() => crossEntropy({ classWeights: [1, -1] }), ArgumentError);
   });
 
   it('may be any module', () => {

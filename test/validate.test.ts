@@ -108,6 +108,13 @@ describe('validateGraph', () => {
     assert.throws(() => validateGraph({}), GraphError);
   });
 
+  it('accepts the rank of an input and refuses nonsense for it', () => {
+    const graph = broken((g) => (g.inputs[0].rank = 4));
+    assert.deepEqual(validateGraph(graph), graph);
+    refuses((g) => (g.inputs[0].rank = -1), /input 0, rank/);
+    refuses((g) => (g.inputs[0].rank = null), /input 0, rank/);
+  });
+
   it('refuses keys that do not belong, and misses those that do', () => {
     refuses((g) => (g.extra = 1), /'extra' does not belong here/);
     refuses((g) => (g.nodes[0].attributes = {}), /'attributes' does not belong here[^]*node 0/);

@@ -164,6 +164,7 @@ std::vector<PortSpec> readPorts(const Options& graph, const char* key) {
   for (uint32_t i = 0; i < array.Length(); ++i) {
     Options port(array.Get(i), std::string("graph.") + key);
     ports.push_back({port.string("name"), readSlot(port.require("slot"), port.name("slot"))});
+    if (port.has("rank")) ports.back().rank = port.integer("rank");
   }
   return ports;
 }

@@ -134,7 +134,10 @@ class Run {
       throw Error(ErrorKind::Argument, "the model takes " + std::to_string(ports.size()) + " inputs, got " +
                                            std::to_string(inputs.size()));
     }
-    for (size_t i = 0; i < ports.size(); ++i) slots_[ports[i].slot] = std::move(inputs[i]);
+    for (size_t i = 0; i < ports.size(); ++i) {
+      checkRank(ports[i], inputs[i]);
+      slots_[ports[i].slot] = std::move(inputs[i]);
+    }
     const auto& parameters = graph_.parameters();
     if (parameters.empty()) return;
     if (context_.parameters == nullptr || context_.parameters->size() != parameters.size()) {
@@ -152,6 +155,15 @@ class Run {
     } catch (const c10::Error& error) {
       failed(index, error.what_without_backtrace());
     }
+  }
+
+  // Tracing relied on the number of dimensions: a slice of dimension 1 of an unbatched image is another thing.
+  static void checkRank(const PortSpec& port, const at::Tensor& input) {
+    if (port.rank < 0 || !input.defined() || input.dim() == port.rank) return;
+    std::ostringstream text;
+    text << "the input '" << port.name << "' must have " << port.rank << " dimensions, got a tensor of shape "
+         << input.sizes();
+    throw Error(ErrorKind::Guard, text.str(), "", "a batch of one is a batch: add the missing dimension");
   }
 
   void runNode(size_t index, const Node& node) {

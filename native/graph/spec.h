@@ -74,6 +74,7 @@ struct GuardSpec {
 struct PortSpec {
   std::string name;
   int slot = -1;
+  int64_t rank = -1;  // of an input: required number of dimensions, or -1
 };
 
 struct GraphSpec {

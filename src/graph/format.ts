@@ -86,6 +86,8 @@ export interface GraphGuard {
 export interface GraphPort {
   name: string;
   slot: number;
+  /** Of an input: the number of dimensions it was traced with; another is refused. Absent: not checked. */
+  rank?: number;
 }
 
 export interface Graph {

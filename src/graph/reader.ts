@@ -41,8 +41,13 @@ export class Reader {
     });
   }
 
-  /** An object with exactly these keys. */
-  object(value: unknown, where: string, keys: readonly string[]): Record<string, unknown> {
+  /** An object with exactly these keys, and perhaps the optional ones. */
+  object(
+    value: unknown,
+    where: string,
+    keys: readonly string[],
+    optional: readonly string[] = [],
+  ): Record<string, unknown> {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       throw this.error('this must be an object', where);
     }
@@ -50,7 +55,8 @@ export class Reader {
       if (!Object.hasOwn(value, key)) throw this.error(`'${key}' is missing`, where);
     }
     for (const key of Object.keys(value)) {
-      if (!keys.includes(key)) throw this.error(`'${key.slice(0, 80)}' does not belong here`, where);
+      if (!keys.includes(key) && !optional.includes(key))
+        throw this.error(`'${key.slice(0, 80)}' does not belong here`, where);
     }
     return value as Record<string, unknown>;
   }

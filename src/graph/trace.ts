@@ -67,8 +67,9 @@ class Tracer implements Recorder {
   run(inputs: readonly Required<InputSpec>[], outputName: string): Graph {
     const ports: GraphPort[] = inputs.map(({ name, shape, dtype }) => {
       const slot = this.slots++;
-      if (shape !== null) this.shapes.set(slot, shape, dtype);
-      return { name, slot };
+      if (shape === null) return { name, slot };
+      this.shapes.set(slot, shape, dtype);
+      return { name, slot, rank: shape.length };
     });
     for (const [path, module] of this.root.namedModules()) this.paths.set(module, path);
     for (const { name, tensor } of this.root.namedState()) this.addState(name, tensor);
