@@ -119,6 +119,12 @@ async function compileTypeScript() {
     removeOrphans(join(root, out), join(root, source));
   }
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
+  if (!existsSync(tsc)) {
+    throw new BootstrapError(
+      'the TypeScript compiler is not installed (npm was told to omit development packages).\n' +
+        '  fix: npm install --include=dev',
+    );
+  }
   const code = await run(process.execPath, [tsc, '-b', 'tsconfig.json', 'tsconfig.dev.json']);
   if (code !== 0) return new BootstrapError('the TypeScript sources have errors; they stand above.');
   return undefined;

@@ -3,8 +3,7 @@
  * nvcc, and loads it here. Needs a CUDA build of torch with its NVIDIA packages; a GPU is not needed: then the
  * addon must load, say so, and count none.
  */
-import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bootstrap, BootstrapError, report, root, run } from './bootstrap.mjs';
@@ -12,19 +11,11 @@ import { bootstrap, BootstrapError, report, root, run } from './bootstrap.mjs';
 const at = process.argv.indexOf('--libtorch');
 const libtorch = at > 0 ? process.argv[at + 1] : (process.env.FORNAX_LIBTORCH ?? process.env.LIBTORCH);
 
-/** The headers of nvidia-cuda-crt, which torch's own requirements leave out. */
-function crtHeaders(python, folder, cuda) {
-  const pip = ['-m', 'pip', 'install', '--quiet', '--no-deps', '--target', folder, `nvidia-cuda-crt==${cuda}.*`];
-  if (spawnSync(python, pip, { stdio: 'inherit' }).status !== 0) throw new BootstrapError('nvidia-cuda-crt: pip failed');
-  const found = ['cu13', 'cuda_crt', 'cuda_nvcc'].map((name) => join(folder, 'nvidia', name, 'include'));
-  return found.filter((dir) => existsSync(dir)).join(':');
-}
-
 async function main() {
-  if (!libtorch) throw new BootstrapError('name a CUDA build of torch: npm run check:cuda -- --libtorch PATH');
+  if (!libtorch)
+    throw new BootstrapError('name a CUDA build of torch: npm run check:cuda -- --libtorch PATH');
   if (!existsSync(join(root, 'dist/native.js'))) await bootstrap({ addon: false });
   const { inspectLibtorch } = await import('../dist/libtorch/inspect.js');
-  const { cudaFolders } = await import('../dist/libtorch/cuda_headers.js');
   const { buildAddon, builtAddon } = await import('../dist/native/build.js');
   const found = inspectLibtorch(libtorch, { headers: true });
   if (!found.hasCuda) throw new BootstrapError(`${libtorch} has no CUDA libraries`);
@@ -36,13 +27,6 @@ async function main() {
       cpSync(join(root, name), join(copy, name), { recursive: true });
     }
     symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
-    try {
-      cudaFolders(found);
-    } catch {
-      const headers = join(copy, 'crt');
-      mkdirSync(headers);
-      process.env.FORNAX_CUDA_INCLUDE = crtHeaders(process.env.FORNAX_PYTHON ?? 'python3', headers, found.cuda);
-    }
     await buildAddon({ libtorch: found, cuda: true, root: copy, log: (line) => console.error(line) });
     if (!existsSync(builtAddon(copy))) throw new BootstrapError('no addon was built');
     const program = `import { loadAddon } from ${JSON.stringify(join(copy, 'dist/native.js'))};

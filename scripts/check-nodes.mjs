@@ -31,21 +31,28 @@ if (isMainThread) {
 
 function check(release, folder) {
   const name = `node-linux-${process.arch}@${release}`;
-  const install = spawnSync('npm', ['install', '--no-audit', '--no-fund', '--ignore-scripts', '--prefix', folder, name], {
-    encoding: 'utf8',
-  });
+  const install = spawnSync(
+    'npm',
+    ['install', '--no-audit', '--no-fund', '--ignore-scripts', '--prefix', folder, name],
+    {
+      encoding: 'utf8',
+    },
+  );
   if (install.status !== 0) throw new BootstrapError(`${name} could not be installed: ${install.stderr}`);
   const node = join(folder, 'node_modules', `node-linux-${process.arch}`, 'bin', 'node');
   const program = join(folder, 'program.mjs');
   writeFileSync(program, PROGRAM);
   const result = spawnSync(node, [program], { encoding: 'utf8' });
-  process.stdout.write(result.status === 0 ? `passed: ${result.stdout}` : `FAILED: ${name}\n${result.stderr}\n`);
+  process.stdout.write(
+    result.status === 0 ? `passed: ${result.stdout}` : `FAILED: ${name}\n${result.stderr}\n`,
+  );
   return result.status === 0;
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'fornax-nodes-'));
 try {
-  if (!existsSync(join(root, 'build/Release/fornax.node'))) throw new BootstrapError('build first: npm run build');
+  if (!existsSync(join(root, 'build/Release/fornax.node')))
+    throw new BootstrapError('build first: npm run build');
   const results = RELEASES.map((release) => check(release, join(folder, release)));
   process.exitCode = results.every(Boolean) ? 0 : 1;
 } catch (error) {

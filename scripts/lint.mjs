@@ -20,13 +20,22 @@ function files(...patterns) {
   return list.stdout.split('\0').filter((file) => file && !deleted.includes(file));
 }
 
-function check(name, command, args) {
+/** Runs one checker; `summarise` turns its output into what is worth reading. */
+function check(name, command, args, summarise) {
   const started = performance.now();
-  const result = spawnSync(command, args, { cwd: root, stdio: 'inherit' });
+  const stdio = summarise ? ['ignore', 'pipe', 'pipe'] : 'inherit';
+  const result = spawnSync(command, args, { cwd: root, stdio, encoding: 'utf8', maxBuffer: 2 ** 28 });
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const passed = result.status === 0;
+  if (!passed && summarise) process.stdout.write(summarise(`${result.stdout}${result.stderr}`));
   process.stdout.write(`${passed ? 'passed' : 'FAILED'}: ${name} (${seconds} s)\n`);
   return passed;
+}
+
+/** clang-format complains about every token; the files are what one needs to know. */
+function unformatted(output) {
+  const names = [...new Set([...output.matchAll(/^(\S+?):\d+:\d+: /gm)].map((match) => match[1]))];
+  return names.length > 0 ? names.map((name) => `not formatted: ${name}\n`).join('') : output;
 }
 
 const bin = (name) => join(root, 'node_modules', '.bin', name);
@@ -36,11 +45,12 @@ try {
   const results = [
     check('eslint', bin('eslint'), ['--max-warnings=0', ...(fix ? ['--fix'] : []), '.']),
     check('prettier', bin('prettier'), [fix ? '--write' : '--check', '--log-level=warn', '.']),
-    check('clang-format', await clangFormat(), [
-      ...(fix ? ['-i'] : ['--dry-run', '--Werror']),
-      '--style=file',
-      ...files('native/*.cc', 'native/*.h'),
-    ]),
+    check(
+      'clang-format',
+      await clangFormat(),
+      [...(fix ? ['-i'] : ['--dry-run', '--Werror']), '--style=file', ...files('native/*.cc', 'native/*.h')],
+      unformatted,
+    ),
   ];
   if (results.includes(false)) {
     process.stdout.write('fix: npm run lint -- --fix repairs formatting; the rest is by hand\n');

@@ -163,7 +163,7 @@ describe('inspecting a libtorch', () => {
   it('names the pip package of a missing CUDA header', () => {
     const root = fakeLibtorch({ cuda: true });
     const found = inspectLibtorch(root, { host });
-    const env = { CUDA_HOME: '/nonexistent' };
+    const env = { CUDA_HOME: '/nonexistent', FORNAX_CACHE: temporaryFolder() };
     const headers = ['cuda_runtime_api.h', 'cublas_v2.h', 'cusparse.h', 'cusolverDn.h'];
     writeTree(join(root, '../nvidia/cu13/include'), Object.fromEntries(headers.map((name) => [name, ''])));
     assert.throws(

@@ -27,7 +27,9 @@ constexpr uint64_t kYmm = 0x6;       // SSE, AVX
 constexpr uint64_t kZmm = 0xe6;      // and opmask, upper halves, upper registers
 constexpr uint64_t kTile = 0x60000;  // TILECFG, TILEDATA
 
-bool bit(uint32_t word, int index) { return (word >> index) & 1U; }
+bool bit(uint32_t word, int index) {
+  return (word >> index) & 1U;
+}
 #endif
 
 }  // namespace

@@ -58,8 +58,8 @@ CudaInfo cudaInfo() {
   if (at::detail::getCUDAHooks().hasCuDNN()) {
     const long version = at::detail::getCUDAHooks().versionCuDNN();  // 92400 is 9.24.0, 8907 was 8.9.7
     const long major_unit = version >= 10000 ? 10000 : 1000;
-    info.cudnn = std::to_string(version / major_unit) + "." + std::to_string(version % major_unit / 100) + "." +
-                 std::to_string(version % 100);
+    info.cudnn = std::to_string(version / major_unit) + "." + std::to_string(version % major_unit / 100) +
+                 "." + std::to_string(version % 100);
   }
   for (int index = 0; index < count; ++index) {
     cudaDeviceProp properties;

@@ -1,8 +1,8 @@
 // The loader addon: opens libtorch's libraries by absolute path, in the order given, before the real addon is
-// loaded; the real addon's dependencies are then found by soname, wherever libtorch lies. It links no libtorch
-// and speaks plain Node-API (C), so that it loads on every Node and can report why something else does not.
-// It keeps no state: libraries stay open for the life of the process, dlopen counts references, and each
-// worker thread may load it again.
+// loaded; the real addon's dependencies are then found by soname, wherever libtorch lies. It links no
+// libtorch and speaks plain Node-API (C), so that it loads on every Node and can report why something else
+// does not. It keeps no state: libraries stay open for the life of the process, dlopen counts references, and
+// each worker thread may load it again.
 #include <dlfcn.h>
 #include <node_api.h>
 
@@ -42,7 +42,8 @@ napi_value open(napi_env env, napi_callback_info info) {
     return result;
   }
   const char* reason = dlerror();
-  if (napi_create_string_utf8(env, reason ? reason : "unknown reason", NAPI_AUTO_LENGTH, &result) != napi_ok) {
+  if (napi_create_string_utf8(env, reason ? reason : "unknown reason", NAPI_AUTO_LENGTH, &result) !=
+      napi_ok) {
     return nullptr;
   }
   return result;

@@ -71,17 +71,17 @@ export async function fetchLibtorch(options: FetchOptions): Promise<Libtorch> {
 }
 
 /** Python is needed to fetch, and only for that. */
-function findPython(env: NodeJS.ProcessEnv): string {
+export function findPython(env: NodeJS.ProcessEnv): string {
   const python = env.FORNAX_PYTHON ?? 'python3';
-  const code = 'import sys; sys.exit(sys.version_info < (3, 8))';
+  const code = 'import sys; sys.exit(sys.version_info < (3, 10))';
   const answer = spawnSync(python, ['-c', code], { env, stdio: 'ignore', timeout: 20_000 });
   if (answer.status === 0) return python;
   throw new InstallError({
     what:
       answer.status === 1
-        ? `${python} is older than 3.8, and libtorch is fetched with Python and pip`
+        ? `${python} is older than 3.10, and libtorch is fetched with pip 26, which needs that`
         : `libtorch is not installed, and to fetch it Python 3 with pip is needed: ${python} does not run`,
-    fix: `sudo apt-get install -y python3 python3-pip (or set FORNAX_PYTHON), ${ELSEWHERE}`,
+    fix: `sudo apt-get install -y python3 python3-pip (or set FORNAX_PYTHON to another), ${ELSEWHERE}`,
   });
 }
 

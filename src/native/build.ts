@@ -15,7 +15,7 @@ import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { InstallError } from '../errors.js';
 import { withLock } from '../io/lock.js';
-import { cudaFolders } from '../libtorch/cuda_headers.js';
+import { completeCudaHeaders, cudaFolders } from '../libtorch/cuda_headers.js';
 import { checkHost, currentHost } from '../libtorch/host.js';
 import type { Libtorch } from '../libtorch/inspect.js';
 import { packageRoot } from './package_root.js';
@@ -109,6 +109,7 @@ export async function buildAddon(options: BuildOptions): Promise<Sidecar> {
     async () => {
       const require = createRequire(import.meta.url);
       const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js');
+      if (cuda) completeCudaHeaders(libtorch, log);
       const cudaPaths = cuda ? cudaFolders(libtorch) : { include: [], lib: [] };
       const settings: Record<string, string> = {
         FORNAX_LIBTORCH: libtorch.root,

@@ -322,6 +322,8 @@ export interface LoaderOptions {
   prefetch?: number;
   /** If set, `image` is delivered as normalised float32 instead of uint8 (benchmark, comparison with other loaders). */
   normalize?: Normalize;
+  /** Page-locked batches, whose copies to a GPU need not wait. DeviceError without CUDA. Default: false. */
+  pin?: boolean;
 }
 
 /** Fields of a batch: `image` uint8 [B, H, W, C], `label` int64 [B], `index` int64 [B] (global sample index). */
