@@ -77,6 +77,7 @@ export function writeError(error: unknown, file: string): FornaxError {
     EACCES: ['writing is not permitted', 'check the permissions of the folder'],
     EPERM: ['writing is not permitted', 'check the permissions of the folder'],
     ENOTDIR: ['a part of the path is a file', 'choose another folder'],
+    EEXIST: ['a part of the path is a file', 'choose another folder'],
   };
   const [what, fix] = known[code ?? ''] ?? [
     `the file could not be written (${(error as Error).message})`,

@@ -1,0 +1,399 @@
+/** The public Model: made, run, saved, loaded, differentiated. */
+import assert from 'node:assert/strict';
+import { promises as fs } from 'node:fs';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+
+import {
+  ArgumentError,
+  ConfigError,
+  DisposedError,
+  ExecutionError,
+  GraphError,
+  GuardError,
+  WeightsError,
+} from '#fornax/errors.js';
+import type { Graph } from '#fornax/graph/format.js';
+import { readSafetensors, writeSafetensors } from '#fornax/io/safetensors.js';
+import { readHeader } from '#fornax/io/safetensors_header.js';
+import { Model } from '#fornax/model.js';
+import { Conv2d, functional as F, Linear, Module, type Tensor as Symbolic } from '#fornax/nn/index.js';
+import { Tensor } from '#fornax/tensor.js';
+
+import { temporaryFolder } from './support/image_folder.js';
+
+let root: Awaited<ReturnType<typeof temporaryFolder>>;
+before(async () => {
+  root = await temporaryFolder();
+});
+after(() => root[Symbol.asyncDispose]());
+
+/** Numbers in −1…1, the same every time. */
+function numbers(count: number, seed = 1): Float32Array {
+  let state = seed;
+  return Float32Array.from({ length: count }, () => {
+    state = (state * 48271) % 2147483647;
+    return (2 * state) / 2147483647 - 1;
+  });
+}
+
+function image(n: number, side = 32, channels = 3): Tensor {
+  return Tensor.from(numbers(n * channels * side * side), [n, channels, side, side]);
+}
+
+/** Pads to a multiple of four, as Swin pads to its window: which way is taken depends on the size. */
+class Padded extends Module {
+  readonly conv = new Conv2d(3, 4, 4, { stride: 4 });
+
+  forward(x: Symbolic): Symbolic {
+    const rest = x.size(2).mod(4);
+    return this.conv.forward(rest.eq(0) ? x : F.pad(x, [0, 0, 0, rest.neg().add(4)]));
+  }
+}
+
+test('a zoo model has the names of PyTorch and runs at any batch size and resolution', async () => {
+  using model = Model.create('resnet18', { seed: 3, numClasses: 7, inputs: [[2, 3, 32, 32]] });
+  const names = model.state().map(({ name }) => name);
+  assert.deepEqual(names.slice(0, 6), [
+    'conv1.weight',
+    'bn1.weight',
+    'bn1.bias',
+    'bn1.running_mean',
+    'bn1.running_var',
+    'bn1.num_batches_tracked',
+  ]);
+  assert.equal(names.at(-1), 'fc.bias');
+  for (const [n, side] of [
+    [1, 32],
+    [5, 64],
+    [3, 47],
+  ] as const) {
+    const { output } = await model.forward(image(n, side));
+    assert.deepEqual(output!.shape, [n, 7]);
+  }
+  assert.equal(model.parameterCount, 11_180_103);
+  assert.match(model.summary(), /conv2 +conv2d +\[2, 512, 1, 1\] +2,359,296/);
+});
+
+test('equal seeds give equal weights, other seeds others', async () => {
+  const [a, b, c] = [1, 1, 2].map((seed) => Model.create('tiny_cnn', { seed }));
+  const x = image(2);
+  const outputs = await Promise.all(
+    [a!, b!, c!].map(async (model) => (await model.forward(x)).output!.toArray()),
+  );
+  assert.deepEqual(outputs[0], outputs[1]);
+  assert.notDeepEqual(outputs[0], outputs[2]);
+  for (const model of [a!, b!, c!]) model.dispose();
+});
+
+test('train mode moves running statistics, eval mode does not', async () => {
+  using model = Model.create('tiny_cnn');
+  const mean = (): number[] =>
+    model
+      .state()
+      .find(({ name }) => name === 'bn1.running_mean')!
+      .tensor.toArray() as number[];
+  const start = mean();
+  await model.forward(image(4));
+  assert.deepEqual(mean(), start);
+  await model.forward(image(4), { mode: 'train' });
+  assert.notDeepEqual(mean(), start);
+});
+
+test('modules can be tapped by their path', async () => {
+  using model = Model.create('resnet18', { numClasses: 4, inputs: [[1, 3, 64, 64]] });
+  const outputs = await model.forward(image(2, 64), { taps: ['layer1', 'layer4.1.conv2'] });
+  assert.deepEqual(Object.keys(outputs).sort(), ['layer1', 'layer4.1.conv2', 'output']);
+  assert.deepEqual(outputs.layer1!.shape, [2, 64, 16, 16]);
+  assert.deepEqual(outputs['layer4.1.conv2']!.shape, [2, 512, 2, 2]);
+});
+
+test('forwards may overlap', async () => {
+  using model = Model.create('tiny_cnn');
+  const inputs = Array.from({ length: 8 }, (_, i) =>
+    Tensor.from(numbers(3 * 32 * 32, i + 1), [1, 3, 32, 32]),
+  );
+  const single = [];
+  for (const x of inputs) single.push((await model.forward(x)).output!.toArray());
+  const together = await Promise.all(inputs.map(async (x) => (await model.forward(x)).output!.toArray()));
+  assert.deepEqual(together, single);
+});
+
+test('a saved model comes back from its file alone and computes the same', async () => {
+  const file = path.join(root.path, 'saved.safetensors');
+  const preprocessing = {
+    channels: 3 as const,
+    pack_size: 64,
+    resize: 36,
+    size: [32, 32] as [number, number],
+    normalize: { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] },
+  };
+  using model = Model.create('resnet20', { numClasses: 3, labels: ['a', 'b', 'ç'], preprocessing });
+  await model.save(file, { metrics: { top1: 0.5 }, provenance: { run: 'test' } });
+  using loaded = await Model.load(file);
+  assert.deepEqual(loaded.info, { ...model.info, metrics: { top1: 0.5 }, provenance: { run: 'test' } });
+  const x = image(2);
+  assert.deepEqual((await loaded.forward(x)).output!.toArray(), (await model.forward(x)).output!.toArray());
+  assert.equal(loaded.summary(), model.summary());
+
+  const { metadata } = await readHeader(file);
+  assert.equal(metadata.format_version, '1');
+  assert.match(metadata.torch_version!, /^2\.\d+\.\d+/);
+  assert.deepEqual(
+    (JSON.parse(metadata.operators!) as Record<string, { arguments: string[] }>)['aten::relu'],
+    {
+      arguments: ['Tensor self'],
+      returns: ['Tensor'],
+    },
+  );
+});
+
+test('uint8 images are normalised as the preprocessing says', async () => {
+  const normalize = { mean: [0.2, 0.4, 0.6], std: [0.5, 0.25, 0.2] };
+  using model = Model.create('tiny_cnn', {
+    preprocessing: { channels: 3, pack_size: null, resize: 8, size: [8, 8], normalize },
+  });
+  const pixels = Uint8Array.from({ length: 2 * 8 * 8 * 3 }, (_, i) => (i * 37) % 256);
+  const planes = new Float32Array(pixels.length);
+  for (let n = 0; n < 2; n++) {
+    for (let p = 0; p < 64; p++) {
+      for (let c = 0; c < 3; c++) {
+        const value = pixels[(n * 64 + p) * 3 + c]! / 255;
+        planes[(n * 3 + c) * 64 + p] = (value - normalize.mean[c]!) / normalize.std[c]!;
+      }
+    }
+  }
+  const fromBytes = (await model.forward(Tensor.from(pixels, [2, 8, 8, 3]))).output!.toArray() as number[][];
+  const fromFloats = (await model.forward(Tensor.from(planes, [2, 3, 8, 8]))).output!.toArray() as number[][];
+  for (const [i, row] of fromBytes.entries()) {
+    for (const [j, value] of row.entries()) assert.ok(Math.abs(value - fromFloats[i]![j]!) < 1e-5);
+  }
+});
+
+test('a size that the trace was not made for: the source is traced again, a file says what it cannot do', async () => {
+  using model = Model.create(new Padded(), { inputs: [[1, 3, 8, 8]] });
+  const file = path.join(root.path, 'padded.safetensors');
+  await model.save(file);
+  assert.deepEqual((await model.forward(image(2, 8))).output!.shape, [2, 4, 2, 2]);
+  assert.deepEqual((await model.forward(image(1, 12))).output!.shape, [1, 4, 3, 3]);
+  const tall = Tensor.from(numbers(3 * 10 * 8), [1, 3, 10, 8]);
+  assert.deepEqual((await model.forward(tall)).output!.shape, [1, 4, 3, 2]);
+  // Both sizes at once, again and again: each is answered with a trace that fits it.
+  const shapes = await Promise.all(
+    [image(1, 8), tall, image(1, 8), tall].map(async (x) => (await model.forward(x)).output!.shape),
+  );
+  assert.deepEqual(shapes, [
+    [1, 4, 2, 2],
+    [1, 4, 3, 2],
+    [1, 4, 2, 2],
+    [1, 4, 3, 2],
+  ]);
+
+  using loaded = await Model.load(file);
+  assert.deepEqual((await loaded.forward(image(1, 12))).output!.shape, [1, 4, 3, 3]);
+  await assert.rejects(loaded.forward(tall), (error) => {
+    assert.ok(error instanceof GuardError);
+    assert.match(error.message, /% 4|%4|mod/);
+    assert.match(error.message, /image \[1, 3, 8, 8\]/);
+    return true;
+  });
+});
+
+test('gradients agree with finite differences', async () => {
+  class Net extends Module {
+    readonly fc1 = new Linear(5, 6);
+    readonly fc2 = new Linear(6, 3);
+    forward(x: Symbolic): Symbolic {
+      return this.fc2.forward(F.gelu(this.fc1.forward(x)));
+    }
+  }
+  using model = Model.create(new Net(), { inputs: [{ name: 'x', shape: [4, 5] }], seed: 2 });
+  const batch = {
+    x: Tensor.from(numbers(20), [4, 5]),
+    label: Tensor.from([0, 2, 1, 2], [4], { dtype: 'int64' }),
+  };
+  const { loss, gradients, outputs } = await model.lossAndGradients(batch);
+  assert.deepEqual(Object.keys(gradients).sort(), ['fc1.bias', 'fc1.weight', 'fc2.bias', 'fc2.weight']);
+  assert.deepEqual(outputs.output!.shape, [4, 3]);
+  for (const name of ['fc1.weight', 'fc2.bias']) {
+    const entry = model.state().find((candidate) => candidate.name === name)!;
+    const values = entry.tensor.toTypedArray() as Float32Array;
+    const gradient = gradients[name]!.toTypedArray() as Float32Array;
+    for (const i of [0, 1, values.length - 1]) {
+      const losses = [];
+      for (const step of [1e-2, -1e-2]) {
+        const moved = values.slice();
+        moved[i]! += step;
+        model.loadState({ [name]: Tensor.from(moved, entry.tensor.shape) }, { strict: false });
+        losses.push((await model.lossAndGradients(batch)).loss);
+      }
+      model.loadState({ [name]: Tensor.from(values, entry.tensor.shape) }, { strict: false });
+      const numeric = (losses[0]! - losses[1]!) / 2e-2;
+      assert.ok(Math.abs(numeric - gradient[i]!) < 2e-4, `${name}[${i}]: ${gradient[i]} against ${numeric}`);
+    }
+  }
+  assert.equal((await model.lossAndGradients(batch)).loss, loss);
+});
+
+test('weights are loaded strictly, or what fits', async () => {
+  using model = Model.create('tiny_cnn', { numClasses: 4 });
+  using other = Model.create('tiny_cnn', { numClasses: 9, seed: 8 });
+  const file = path.join(root.path, 'other.safetensors');
+  await other.save(file);
+  await assert.rejects(model.loadWeights(file), (error) => {
+    assert.ok(error instanceof WeightsError);
+    assert.match(error.message, /fc\.weight/);
+    return true;
+  });
+  const report = await model.loadWeights(file, { strict: false });
+  assert.deepEqual(report.mismatched.sort(), [
+    'fc.bias: model [4], given [9]',
+    'fc.weight: model [4, 32], given [9, 32]',
+  ]);
+  const value = (from: Model): unknown =>
+    from
+      .state()
+      .find(({ name }) => name === 'conv1.weight')!
+      .tensor.toArray();
+  assert.deepEqual(value(model), value(other));
+  const foreign = path.join(root.path, 'foreign.safetensors');
+  await writeSafetensors(foreign, [['unrelated', Tensor.zeros([1]).native]]);
+  await assert.rejects(model.loadWeights(foreign, { strict: false }), /none of the tensors/);
+  await assert.rejects(Model.load(foreign), /holds weights, but no model/);
+});
+
+test('the new weights are used at once', async () => {
+  using model = Model.create('tiny_cnn');
+  using other = Model.create('tiny_cnn', { seed: 4 });
+  const x = image(1);
+  await model.forward(x);
+  model.loadState(Object.fromEntries(other.state().map(({ name, tensor }) => [name, tensor])));
+  assert.deepEqual((await model.forward(x)).output!.toArray(), (await other.forward(x)).output!.toArray());
+});
+
+test('wrong use is refused with a reason', async () => {
+  assert.throws(
+    () => Model.create('resnet81'),
+    (error) => error instanceof ConfigError && /resnet18/.test(error.message),
+  );
+  assert.throws(() => Model.create(new Padded()), ArgumentError);
+  const model = Model.create('tiny_cnn');
+  await assert.rejects(model.forward([image(1), image(1)]), ArgumentError);
+  await assert.rejects(model.forward(image(1, 32, 5)), ExecutionError);
+  model.dispose();
+  model.dispose();
+  await assert.rejects(model.forward(image(1)), DisposedError);
+});
+
+/** Rewrites the metadata of a model file. */
+async function rewritten(file: string, change: (metadata: Record<string, string>) => void): Promise<string> {
+  const { tensors, metadata } = await readSafetensors(file);
+  change(metadata);
+  const target = path.join(root.path, 'rewritten.safetensors');
+  await writeSafetensors(target, tensors, metadata);
+  return target;
+}
+
+test('a model file that contradicts itself, is newer or asks for too much is refused', async () => {
+  using model = Model.create('tiny_cnn');
+  const file = path.join(root.path, 'good.safetensors');
+  await model.save(file);
+  const refuse = async (
+    change: (metadata: Record<string, string>) => void,
+    kind: new (...args: never[]) => Error,
+    reason: RegExp,
+  ): Promise<void> => {
+    const changed = await rewritten(file, change);
+    await assert.rejects(Model.load(changed), (error) => {
+      assert.ok(error instanceof kind, String(error));
+      assert.match(error.message, reason);
+      return true;
+    });
+  };
+  const editGraph =
+    (edit: (graph: Graph) => void) =>
+    (metadata: Record<string, string>): void => {
+      const graph = JSON.parse(metadata.graph!) as Graph;
+      edit(graph);
+      metadata.graph = JSON.stringify(graph);
+    };
+  await refuse(
+    (m) => (m.format_version = '7'),
+    WeightsError,
+    /version 7; this Fornax reads versions up to 1/,
+  );
+  await refuse((m) => (m.format_version = 'x'), WeightsError, /'x' is no version/);
+  await refuse((m) => delete m.graph, WeightsError, /lacks its 'graph'/);
+  await refuse((m) => (m.graph = '{'), WeightsError, /'graph' of the model file is not sound JSON/);
+  await refuse((m) => (m.labels = '[1]'), WeightsError, /'labels\.0'/);
+  await refuse((m) => (m.graph = '['.repeat(100_000) + ']'.repeat(100_000)), WeightsError, /nested deeper/);
+  await refuse(
+    editGraph((g) => (g.format_version = 99)),
+    GraphError,
+    /99/,
+  );
+  await refuse(
+    editGraph((g) => (g.nodes[0]!.args[0] = { slot: 10_000 })),
+    GraphError,
+    /slot 10000/,
+  );
+  await refuse(
+    editGraph((g) => (g.parameters[0]!.shape[0] = 17)),
+    WeightsError,
+    /conv1\.weight.*\[17, 3, 3, 3\] in its graph/,
+  );
+  await refuse(
+    editGraph((g) => (g.parameters[0]!.name = 'other')),
+    WeightsError,
+    /lacks the tensor 'other'/,
+  );
+  await refuse((m) => (m.operators = '{}'), WeightsError, /lacks the schema of the operator/);
+  await refuse(
+    (m) => (m.operators = m.operators!.replace('"Tensor self"', '"Tensor it"')),
+    GraphError,
+    /is not what it was when the model was written with libtorch 2.*'Tensor it'/s,
+  );
+  // An operator that reads files, with its true schema, is still not for model files.
+  await refuse(
+    (m) => {
+      editGraph((g) => {
+        const node = g.nodes.find(({ op }) => op === 'aten::relu')!;
+        node.op = 'aten::from_file';
+        node.args = ['/etc/passwd'];
+      })(m);
+      const operators = JSON.parse(m.operators!) as Record<string, unknown>;
+      operators['aten::from_file'] = {
+        arguments: [
+          'str filename',
+          'bool? shared=None',
+          'int? size=0',
+          'ScalarType? dtype=None',
+          'Layout? layout=None',
+          'Device? device=None',
+          'bool? pin_memory=None',
+        ],
+        returns: ['Tensor'],
+      };
+      m.operators = JSON.stringify(operators);
+    },
+    GraphError,
+    /from_file/,
+  );
+});
+
+test('a model file of every format version can be read and computes what it did', async () => {
+  const folder = new URL('../../../test/fixtures/', import.meta.url);
+  const expected = JSON.parse(await fs.readFile(new URL('models.json', folder), 'utf8')) as Record<
+    string,
+    { output: number[][] }
+  >;
+  assert.ok(Object.keys(expected).length >= 1);
+  for (const [name, { output }] of Object.entries(expected)) {
+    using model = await Model.load(new URL(name, folder).pathname);
+    assert.deepEqual(model.info.labels, ['cat', 'dog', 'owl']);
+    const result = (await model.forward(image(2, 16))).output!.toArray() as number[][];
+    for (const [i, row] of output.entries()) {
+      for (const [j, value] of row.entries()) assert.ok(Math.abs(value - result[i]![j]!) < 1e-5, name);
+    }
+  }
+});
