@@ -183,9 +183,9 @@ test('the same linear classifier learns a bar whose length tells the class', () 
   // Guards the test above against a classifier that learns nothing.
   const accuracy = accuracyOfLinear((label, i, held) => {
     const random = generator(5, label, i, held ? 1 : 0);
-    return Uint8Array.from({ length: 64 * 64 * 3 }, (_, p) =>
-      Math.floor(p / 3) % 64 < 10 * (label + 1) ? 128 + 100 * random() : 100 * random(),
+    return Uint8Array.from({ length: 32 * 32 * 3 }, (_, p) =>
+      Math.floor(p / 3) % 32 < 5 * (label + 1) ? 128 + 100 * random() : 100 * random(),
     );
-  }, 64);
+  }, 32);
   assert.ok(accuracy > 0.9, `it reaches only ${accuracy}`);
 });

@@ -257,7 +257,20 @@ test('geometry of training and evaluation', () => {
     crop: { kind: 'random_crop', padding: 4 },
     hflip: 0.5,
   });
-  assert.equal(trainingGeometry([32, 32], {}, null).crop.kind, 'random_resized_crop');
+  const ratio = [3 / 4, 4 / 3];
+  const config = { scale: [0.08, 1] as [number, number] };
+  assert.deepEqual(
+    [trainingGeometry([32, 32], config, [28, 28]).crop, trainingGeometry([96, 96], config, [96, 96]).crop],
+    [
+      { kind: 'random_resized_crop', scale: [0.5, 1], ratio },
+      { kind: 'random_resized_crop', scale: [0.08, 1], ratio },
+    ],
+  );
+  assert.deepEqual(trainingGeometry([32, 32], { ...config, crop: 'random_resized_crop' }, [28, 28]).crop, {
+    kind: 'random_resized_crop',
+    scale: [0.08, 1],
+    ratio,
+  });
   assert.deepEqual(trainingGeometry([224, 224], { scale: [0.3, 1], hflip: 0 }), {
     size: [224, 224],
     crop: { kind: 'random_resized_crop', scale: [0.3, 1], ratio: [3 / 4, 4 / 3] },

@@ -4,7 +4,10 @@ import type { Split } from './split.js';
 
 /** Geometry of training; the keys of `data.augment` in a config. */
 export interface AugmentConfig {
-  /** `auto` (default): `random_crop` up to 64 pixels, `random_resized_crop` above. */
+  /**
+   * `auto` (default): `random_crop` for images of up to 64 pixels that have the network's size, otherwise
+   * `random_resized_crop` (up to 64 pixels of at least half of the area).
+   */
   crop?: 'auto' | 'random_resized_crop' | 'random_crop' | 'resize_crop' | 'none';
   /** `random_resized_crop`: smallest and largest share of the area. Default [0.08, 1]. */
   scale?: [number, number];
@@ -37,7 +40,7 @@ export interface SplitLoaderOptions {
  */
 export function evaluationResize(resolution: readonly [number, number]): number {
   const side = Math.max(...resolution);
-  return side <= 64 ? side : Math.round(side / 0.875);
+  return isSmall(resolution) ? side : Math.round(side / 0.875);
 }
 
 /** Geometry of evaluation. Images that have the size already are taken as they are. */
@@ -58,7 +61,8 @@ export function trainingGeometry(
 ): AugmentOptions {
   const size: [number, number] = [resolution[0], resolution[1]];
   const hflip = augment.hflip ?? 0.5;
-  switch (chooseCrop(size, augment.crop ?? 'auto', uniformSize)) {
+  const crop = augment.crop ?? 'auto';
+  switch (crop === 'auto' ? automaticCrop(size, uniformSize) : crop) {
     case 'none':
       return { size, crop: { kind: 'none' }, hflip };
     case 'resize_crop':
@@ -67,23 +71,27 @@ export function trainingGeometry(
       return { size, crop: { kind: 'random_crop', padding: augment.padding ?? 4 }, hflip };
     case 'random_resized_crop': {
       const { scale = [0.08, 1], ratio = [3 / 4, 4 / 3] } = augment;
-      return { size, crop: { kind: 'random_resized_crop', scale, ratio }, hflip };
+      const gentle = crop === 'auto' && isSmall(size) && scale[1] >= SMALL_SHARE;
+      const least = gentle ? Math.max(scale[0], SMALL_SHARE) : scale[0];
+      return { size, crop: { kind: 'random_resized_crop', scale: [least, scale[1]], ratio }, hflip };
     }
   }
 }
 
-/**
- * `auto` crops small images at random only if all have the size of the network, as a window of a larger photo
- * would show a corner of it.
- */
-function chooseCrop(
+/** A twelfth of the area of a thumbnail shows nothing: `auto` takes at least half. */
+const SMALL_SHARE = 0.5;
+
+function isSmall(size: readonly [number, number]): boolean {
+  return Math.max(...size) <= 64;
+}
+
+/** A window of a larger photo shows a corner of it, so images are only shifted if all have the network's size. */
+function automaticCrop(
   size: [number, number],
-  crop: NonNullable<AugmentConfig['crop']>,
   uniform: readonly [number, number] | null,
-): Exclude<AugmentConfig['crop'], 'auto' | undefined> {
-  if (crop !== 'auto') return crop;
+): 'random_crop' | 'random_resized_crop' {
   const same = uniform?.[0] === size[0] && uniform[1] === size[1];
-  return same && Math.max(...size) <= 64 ? 'random_crop' : 'random_resized_crop';
+  return same && isSmall(size) ? 'random_crop' : 'random_resized_crop';
 }
 
 /** Options of a native Loader over a split. */
