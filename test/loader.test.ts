@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, describe, it } from 'node:test';
-import { ArgumentError, DataError, DisposedError } from '#fornax/errors.js';
+import { ArgumentError, DataError, DeviceError, DisposedError } from '#fornax/errors.js';
+import { loadAddon } from '#fornax/native.js';
 import type { LoaderOptions } from '#fornax/native/contract.js';
 import { loadOnce, nextBatch, openLoader, runEpoch } from './support/loading.js';
 import { makeImage, writeShard } from './support/pack_files.js';
@@ -215,6 +216,23 @@ describe('a loader', () => {
       for (const tensor of Object.values(batch)) tensor.dispose();
     }
     loader.dispose();
+  });
+
+  it('sleeps while its ring is full', async () => {
+    const loader = openLoader({ ...augmented, threads: 4, prefetch: 2 });
+    loader.startEpoch(0);
+    await sleep(100);
+    const before = process.cpuUsage();
+    await sleep(400);
+    const { user, system } = process.cpuUsage(before);
+    loader.dispose();
+    // Four spinning threads would take at least 400 ms.
+    assert.ok(user + system < 200_000, `${(user + system) / 1000} ms of work in 400 ms`);
+  });
+
+  it('refuses page-locked memory where there is no CUDA', (t) => {
+    if (loadAddon().systemInfo().cuda.available) return t.skip('there is a CUDA device');
+    assert.throws(() => openLoader({ ...plain, pin: true }), DeviceError);
   });
 
   it('refuses next() before the first epoch', async () => {

@@ -150,10 +150,12 @@ Pack::Pack(const std::vector<PackShard>& shards, int channels) {
 }
 
 void Pack::readAhead() {
+  // Asking for more than this at once would keep the caller waiting for the disk.
+  constexpr int64_t kMost = int64_t{1} << 30;
   int64_t total = 0;
   for (const auto& file : files_) total += file->size();
   const int64_t memory = static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE);
-  resident_ = total < memory / 4;
+  resident_ = total <= std::min(kMost, memory / 4);
   if (!resident_) return;
   // Hints only: a file system that does not take them reads on demand.
   for (const auto& file : files_)
