@@ -100,7 +100,7 @@ describe('on a terminal', () => {
     const shown = screen(stream.text);
     assert.equal(
       shown[0],
-      'epoch  2/10  loss 1.100  lr 0.05  98 img/s  1:05  top-1 71.2 %  top-5 98.0 %  val loss 0.900  best',
+      'epoch  2/10  loss 1.100  lr 0.05        98 img/s   1:05  top-1  71.2 %  top-5  98.0 %  val loss  0.900  best',
     );
     assert.match(shown[1]!, /^epoch {2}3\/10 {2}░+ {3}0 %/);
     reporter.close();
@@ -120,7 +120,7 @@ describe('elsewhere', () => {
     let time = 0;
     const stream = new FakeStream();
     const reporter = createReporter({ stream, now: () => time });
-    for (; time < 12_000; time += 100) reporter.report(steps());
+    for (; time < 25_000; time += 100) reporter.report(steps());
     assert.equal(stream.lines.length, 3);
     assert.match(stream.lines[0]!, /^epoch {2}2\/10 step 50\/100 {2}1,235 img\/s/);
     assert.ok(!stream.text.includes('\u001b'));
@@ -132,7 +132,7 @@ describe('elsewhere', () => {
     reporter.report(epoch);
     assert.equal(stream.text, '');
     reporter.close();
-    assert.deepEqual(stream.lines, ['epoch  2/10  loss 1.100  lr 0.05  98 img/s  1:05']);
+    assert.deepEqual(stream.lines, ['epoch  2/10  loss 1.100  lr 0.05        98 img/s   1:05']);
   });
 
   it('every event but routine ones is told', () => {

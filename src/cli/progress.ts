@@ -8,7 +8,7 @@ import { bar, StatusLine, type TerminalStream } from './progress_bar.js';
 import { bytes, clock, count, paint, percent, rate } from './terminal.js';
 
 /** Plain logs get a line about steps at most this often. */
-const PLAIN_INTERVAL_MS = 5000;
+const PLAIN_INTERVAL_MS = 10_000;
 const BAR_WIDTH = 24;
 
 export interface Reporter {
@@ -50,9 +50,13 @@ function stepFigures(event: StepsEvent): string[] {
   return figures;
 }
 
-function metricFigures(event: Pick<EvaluationEvent, 'top1' | 'top5' | 'loss'>): string[] {
-  const figures = [`top-1 ${percent(event.top1)}`, `top-5 ${percent(event.top5)}`];
-  if (event.loss !== null) figures.push(`val loss ${event.loss.toFixed(3)}`);
+/** @param width of the figures, for lines that stand in columns */
+function metricFigures(event: Pick<EvaluationEvent, 'top1' | 'top5' | 'loss'>, width = 0): string[] {
+  const figures = [
+    `top-1 ${percent(event.top1).padStart(width)}`,
+    `top-5 ${percent(event.top5).padStart(width)}`,
+  ];
+  if (event.loss !== null) figures.push(`val loss ${event.loss.toFixed(3).padStart(Math.max(0, width - 1))}`);
   return figures;
 }
 
@@ -87,7 +91,7 @@ abstract class TextReporter implements Reporter {
     const star = event.best ? paint('  best', 'green') : '';
     if (epoch && event.epoch === epoch.epoch) {
       this.epoch = null;
-      this.line([...epochFigures(epoch), ...metricFigures(event)].join('  ') + star);
+      this.line([...epochFigures(epoch), ...metricFigures(event, 7)].join('  ') + star);
       return;
     }
     this.flushEpoch();
@@ -108,9 +112,10 @@ function epochFigures(epoch: EpochEvent): string[] {
   return [
     epochTitle(epoch.epoch, epoch.epochs),
     `loss ${epoch.loss.toFixed(3)}`,
-    `lr ${rate(epoch.lr)}`,
-    `${count(epoch.samplesPerSecond)} img/s`,
-    clock(epoch.seconds),
+    // Padded, so that the epochs stand in columns.
+    `lr ${rate(epoch.lr).padEnd(7)}`,
+    `${count(epoch.samplesPerSecond).padStart(5)} img/s`,
+    clock(epoch.seconds).padStart(5),
   ];
 }
 

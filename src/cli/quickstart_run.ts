@@ -111,9 +111,9 @@ function textSummary({ model, folder, metrics, image }: Outcome): string {
   ]);
   return `
 ${paint(`Everything works: top-1 ${percent(metrics.top1)}.`, ['bold', 'green'])} What was made:
-${made}
+${made.replace(/^/gm, '  ')}
 Next:
-fornax predict --model ${near(model)} ${image}
-fornax train --data DIR    # your own images, one folder per class
+  fornax predict --model ${near(model)} ${image}
+  fornax train --data DIR    # your own images, one folder per class
 `;
 }
