@@ -242,6 +242,86 @@ describe('a graph traced at one size', () => {
   });
 });
 
+describe('methods and functions reach operators that model files may use, with arguments that fit', () => {
+  const groups: Record<string, (x: Tensor) => Tensor[]> = {
+    arithmetic: (x) => [
+      x.add(x).sub(x).rsub(x).mul(x).div(x).pow(x),
+      x.mul(x.size(2)).add(x.numel()).reciprocal().square().sqrt().sigmoid().tanh().relu(),
+      x.clamp({ min: 0 }).clamp({ max: 3 }).clamp({ min: -1, max: 1 }),
+    ],
+    comparison: (x) => [
+      nn.where(x.eq(0), x, 2),
+      nn.where(x.ne(x), x, x).maskedFill(x.gt(1), -5),
+      x.lt(x).to('float32').add(x.le(2)).add(x.ge(1)),
+    ],
+    products: (x) => [
+      x.matmul(x.transpose(2, 3)),
+      x
+        .flatten(0, 1)
+        .bmm(x.flatten(0, 1).permute(0, 2, 1))
+        .unflatten(0, [2, -1]),
+    ],
+    reductions: (x) => [
+      x.mean(),
+      x.mean([2, 3], { keepdim: true }),
+      x.sum(),
+      x.var(),
+      x.std([2], { correction: 0 }),
+      x.amax(),
+      x.amin([1, 2]),
+      x.argmax(),
+      x.argmax(1),
+      x.argmin(-1, { keepdim: true }),
+      x.logSoftmax(1),
+    ],
+    shapes: (x) => [
+      x.squeeze(),
+      x.squeeze(0).unsqueeze(1),
+      x.unsqueeze(0).expand(3, -1, -1, -1, -1),
+      x.repeat(1, 2, 1, 1).flip(2, 3).contiguous().detach(),
+      x.select(1, -1),
+      ...x.unbind(1),
+      ...x.split([1, 3], 1),
+      nn.stack([x, x], -1),
+      x.gather(1, x.argmax(1, { keepdim: true })),
+      x.indexSelect(1, x.argmax(1).flatten().slice(0, 0, 2)),
+    ],
+    functions: (x) => [
+      F.interpolate(x, { scaleFactor: 2, mode: 'nearest-exact' }),
+      F.interpolate(x, { size: 3, mode: 'area' }),
+      F.interpolate(x, { size: 3, mode: 'bicubic', antialias: true }),
+      F.pixelShuffle(x, 2),
+      F.hardtanh(x, -2, 2),
+      F.dropout(F.dropout2d(F.stochasticDepth(F.stochasticDepth(x, 0.5, 'row'), 0.5, 'batch'), 0.5), 0.5),
+    ],
+    losses: (x) => [
+      F.mseLoss(x, x),
+      F.l1Loss(x, x),
+      F.smoothL1Loss(x, x, 0.5, 'sum'),
+      F.binaryCrossEntropyWithLogits(x, x.sigmoid()),
+      F.crossEntropy(x, x.softmax(1), { labelSmoothing: 0.1, reduction: 'none' }),
+      F.nllLoss(x.logSoftmax(1), x.argmax(1)),
+    ],
+  };
+  for (const [name, group] of Object.entries(groups)) {
+    it(name, async () => {
+      const shape = [2, 4, 6, 6];
+      const graph = traced(fn(group), shape);
+      const native = new addon.Graph(graph, { trusted: false });
+      const infos = native.inferShapes([{ shape, dtype: 'float32' }]);
+      native.dispose();
+      // What the meta device says is what running gives.
+      const inferred = new Map(
+        graph.nodes.flatMap((n, i) => n.outs.map((slot, j) => [slot, infos[i]!.outputs[j]])),
+      );
+      const outputs = await run(graph, fill(shape, 0));
+      for (const { name: output, slot } of graph.outputs) {
+        assert.deepEqual(outputs[output]!.shape, inferred.get(slot), output);
+      }
+    });
+  }
+});
+
 describe('cross entropy is that of PyTorch', () => {
   for (const [name, { options, loss: expected }] of Object.entries(golden.losses)) {
     it(name, async () => {
