@@ -297,7 +297,10 @@ describe('failures of a fetch', () => {
   });
 
   it('are all known to the script that fetches', () => {
-    const script = readFileSync(new URL('../../../scripts/fetch_libtorch.py', import.meta.url), 'utf8');
+    const scripts = ['fetch_libtorch.py', 'remote_wheel.py', 'user_pip.py'];
+    const script = scripts
+      .map((name) => readFileSync(new URL(`../../../scripts/${name}`, import.meta.url), 'utf8'))
+      .join();
     const kinds = new Set(
       [...script.matchAll(/(?:FetchError\(|error=)"([a-z-]+)"/g)].map((match) => match[1]!),
     );

@@ -267,7 +267,10 @@ describe('fetching libtorch for a CPU', { skip: !hasPython && 'needs python3 wit
 
     const bare = join(temporaryFolder(), 'venv');
     assert.equal(spawnSync('python3', ['-m', 'venv', '--without-pip', bare]).status, 0);
-    const noPip = { ...site, env: { ...site.env, FORNAX_PYTHON: join(bare, 'bin/python3') } };
+    const noPip = {
+      ...site,
+      env: { ...site.env, FORNAX_PYTHON: join(bare, 'bin/python3'), FORNAX_CACHE: temporaryFolder() },
+    };
     await assert.rejects(fetch(noPip), /pip, which is missing[^]*python3-pip/);
 
     const noPython = { ...site, env: { ...site.env, FORNAX_PYTHON: '/nonexistent/python3' } };

@@ -107,7 +107,7 @@ async function runFetch(
     tools: join(cacheDir(options.env.FORNAX_CACHE), 'tools'),
   };
   const script = join(packageRoot, 'scripts', 'fetch_libtorch.py');
-  const child = spawn(python, ['-u', script, JSON.stringify(job)], {
+  const child = spawn(python, ['-B', '-u', script, JSON.stringify(job)], {
     env: options.env,
     stdio: ['ignore', 'pipe', 'inherit'],
   });
