@@ -153,6 +153,50 @@ FORNAX_AVX2 void horizontal3Avx2(const uint8_t* row, const int32_t* starts, cons
   }
 }
 
+// Sixteen bytes from each of two places, each in two lanes.
+FORNAX_AVX512 inline __m512i loadPair(const uint8_t* a, const uint8_t* b) {
+  return _mm512_inserti64x4(_mm512_castsi256_si512(loadTwice(a)), loadTwice(b), 1);
+}
+
+// Products of the bytes at a and b with 32 weights, added in pairs.
+FORNAX_AVX512 inline __m512i products(const uint8_t* a, const uint8_t* b, __m512i spread,
+                                      const int16_t* quads) {
+  return _mm512_madd_epi16(_mm512_shuffle_epi8(loadPair(a, b), spread), _mm512_loadu_si512(quads));
+}
+
+// [x0 + x1, x2 + x3, y0 + y1, y2 + y3] of the lanes of x and y.
+FORNAX_AVX512 inline __m512i addLanes(__m512i x, __m512i y) {
+  return _mm512_add_epi32(_mm512_shuffle_i64x2(x, y, 0x88), _mm512_shuffle_i64x2(x, y, 0xDD));
+}
+
+// Up to eight taps, which cover reductions to a third: one register holds two pixels of four taps, or one of
+// eight.
+FORNAX_AVX512 void horizontal3Avx512(const uint8_t* row, const int32_t* starts, const int16_t* quads,
+                                     int taps, int shift, int64_t n, uint8_t* out) {
+  if (taps > 8) return horizontal3Avx2(row, starts, quads, taps, shift, n, out);
+  const __m512i spread = _mm512_broadcast_i64x4(spreadMask());
+  const __m512i half = _mm512_set1_epi32(1 << (shift - 1));
+  const __m128i count = _mm_cvtsi32_si128(shift);
+  const __m128i drop = _mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
+  const int64_t step = taps * 4;  // int16s of one pixel
+  int64_t x = 0;
+  for (; x + 4 <= n; x += 4, quads += 4 * step, out += 12) {
+    const uint8_t* p[4] = {row + starts[x], row + starts[x + 1], row + starts[x + 2], row + starts[x + 3]};
+    __m512i sums;
+    if (taps == 4) {
+      sums = addLanes(products(p[0], p[1], spread, quads), products(p[2], p[3], spread, quads + 32));
+    } else {
+      sums = addLanes(
+          addLanes(products(p[0], p[0] + 12, spread, quads), products(p[1], p[1] + 12, spread, quads + 32)),
+          addLanes(products(p[2], p[2] + 12, spread, quads + 64),
+                   products(p[3], p[3] + 12, spread, quads + 96)));
+    }
+    const __m128i bytes = _mm512_cvtusepi32_epi8(_mm512_sra_epi32(_mm512_add_epi32(sums, half), count));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_shuffle_epi8(bytes, drop));
+  }
+  horizontal3Avx2(row, starts + x, quads, taps, shift, n - x, out);
+}
+
 void normalizeTail(const uint8_t* row, const float* scale, const float* bias, int64_t n, float* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = row[i] * scale[i] + bias[i];
 }
@@ -208,7 +252,7 @@ void fenceX86() {
 }
 
 const PixelKernels kAvx2{"avx2", verticalAvx2, horizontal3Avx2, normalizeAvx2, fenceX86};
-const PixelKernels kAvx512{"avx512", verticalAvx512, horizontal3Avx2, normalizeAvx512, fenceX86};
+const PixelKernels kAvx512{"avx512", verticalAvx512, horizontal3Avx512, normalizeAvx512, fenceX86};
 
 }  // namespace
 
