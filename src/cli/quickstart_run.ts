@@ -9,7 +9,7 @@ import { trainJob } from '../train/job.js';
 import type { EvaluationMetrics } from '../train/events.js';
 import { runLongJob, type JobContext } from './long_job.js';
 import type { QuickstartFlags } from './quickstart.js';
-import { paint, percent, table } from './terminal.js';
+import { count, paint, percent, table } from './terminal.js';
 
 /** Far above chance (1/6) and what a linear classifier reaches; below it something is broken. */
 const EXPECTED_TOP1 = 0.95;
@@ -51,8 +51,8 @@ async function everything(context: JobContext, flags: QuickstartFlags): Promise<
     onProgress: (done, total) =>
       report({ type: 'data_progress', stage: 'Drawing shapes', split: 'all', done, total }),
   });
-  const classes = shapes.classes.join(', ');
-  report({ type: 'info', message: `${shapes.count} images of ${classes}: ${shapes.folder}` });
+  const what = `${count(shapes.count)} images of ${shapes.classes.length} shapes`;
+  report({ type: 'info', message: `${what}: ${shapes.folder}` });
 
   step(2, 'Training');
   const config = quickstartConfig(shapes.folder, flags.device);
