@@ -22,7 +22,8 @@ class FakeStream {
 /** What a terminal shows: the lines above, and the one the cursor is in. */
 function screen(text: string): string[] {
   return text
-    .replace(/\u001b\[\?25[lh]/g, '')
+    .replaceAll('\u001b[?25l', '')
+    .replaceAll('\u001b[?25h', '')
     .split('\n')
     .map((line) => line.split('\r\u001b[2K').at(-1)!);
 }

@@ -1,7 +1,7 @@
 /** Reads YAML into values that know their lines. Everything the parser dislikes becomes a Problem. */
 import { readFileSync } from 'node:fs';
 import {
-  Alias,
+  type Alias,
   isAlias,
   isMap,
   isPair,
