@@ -37,10 +37,11 @@ LoaderOptions withDefaults(LoaderOptions options) {
 Loader::Loader(LoaderOptions options)
     : options_(withDefaults(std::move(options))),
       pack_((checkOptions(), options_.shards), options_.channels),
-      // Page-locked memory is not kept here: the last reference may go while a copy to the GPU still reads it. The
-      // allocator of CUDA knows that, and keeps such blocks itself.
+      // Page-locked memory is not kept here: the last reference may go while a copy to the GPU still reads
+      // it. The allocator of CUDA knows that, and keeps such blocks itself.
       pool_({options_.batch_size, options_.augment.height, options_.augment.width, options_.channels},
-            options_.normalize ? at::kFloat : at::kByte, options_.pin ? 0 : options_.prefetch + 4, options_.pin),
+            options_.normalize ? at::kFloat : at::kByte, options_.pin ? 0 : options_.prefetch + 4,
+            options_.pin),
       ring_(options_.prefetch) {
   if (options_.indices) {
     samples_ = std::move(*options_.indices);
