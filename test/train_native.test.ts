@@ -11,8 +11,12 @@ import {
   TrainError,
   WeightsError,
 } from '#fornax/errors.js';
+import { trace } from '#fornax/graph/trace.js';
+import { mse } from '#fornax/losses/index.js';
 import { loadAddon } from '#fornax/native.js';
 import type { NativeTensor, NativeTrain, ScheduleOptions, TrainOptions } from '#fornax/native/contract.js';
+import { Linear } from '#fornax/nn/index.js';
+import { fillInput } from './conformance/fill.js';
 import {
   caseOptions,
   golden,
@@ -248,6 +252,42 @@ test('a group scales the rate for its parameters', async () => {
     return stateValues(model)['fc.bias']![0]! - before;
   };
   assertClose((await update(3)) / (await update(1)), 3, 1e-3, 'ratio of the updates');
+});
+
+test('a large linear layer has the gradients that its formula says', async () => {
+  // Large enough for the product that goes through oneDNN. loss = mean((x·Wᵀ + b − t)²)
+  const [rows, inputs, outputs] = [128, 64, 300] as const;
+  const { Graph, Tensor } = loadAddon();
+  const model = new Graph(trace(new Linear(inputs, outputs), { inputs: [[rows, inputs]] }), {
+    trusted: true,
+  });
+  model.initialize(3);
+  const session = openSession(model, { loss: mse() });
+  const x = fillInput(rows * inputs, 1);
+  const target = fillInput(rows * outputs, 2);
+  await session.step(
+    { x: Tensor.fromTypedArray(x, [rows, inputs]), target: Tensor.fromTypedArray(target, [rows, outputs]) },
+    { update: false },
+  );
+  const { weight, bias } = session.gradients();
+  const W = stateValues(model)['weight']!;
+  const b = stateValues(model)['bias']!;
+  const ofWeight = new Float64Array(outputs * inputs);
+  const ofBias = new Float64Array(outputs);
+  for (let i = 0; i < rows; i++) {
+    for (let k = 0; k < outputs; k++) {
+      let y = b[k]!;
+      for (let j = 0; j < inputs; j++) y += x[i * inputs + j]! * W[k * inputs + j]!;
+      const slope = (2 * (y - target[i * outputs + k]!)) / (rows * outputs);
+      ofBias[k]! += slope;
+      for (let j = 0; j < inputs; j++) ofWeight[k * inputs + j]! += slope * x[i * inputs + j]!;
+    }
+  }
+  const largestError = (actual: ArrayLike<number | bigint>, expected: Float64Array): number =>
+    Math.max(...expected.map((value, i) => Math.abs(Number(actual[i]) - value)));
+  assert.ok(largestError(weight!.toTypedArray(), ofWeight) < 1e-7);
+  assert.ok(largestError(bias!.toTypedArray(), ofBias) < 1e-7);
+  session.dispose();
 });
 
 test('channels-last training gives the same losses', async () => {

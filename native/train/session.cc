@@ -191,6 +191,7 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
       break;
     }
     step_->unscaleGradients();
+    step_->clipGradients();
     const double lr = finishStep();
     ++result.steps;
     result.samples += group.samples;
@@ -235,7 +236,8 @@ StepResult TrainSession::stepOnce(const Batch& batch, bool update) {
   }
   step_->unscaleGradients();
   StepResult result;
-  const at::Tensor norm = step_->gradientNorm();
+  // Without an update the gradients are what the caller is after: they stay as they are, and have a norm.
+  const at::Tensor norm = update ? step_->clipGradients() : step_->gradientNorm();
   result.lr = update ? finishStep() : schedule_->learningRate(step_count_);
   for (size_t k = 0; k < outputs.size(); ++k) {
     result.outputs.emplace_back(step_->graph().outputs()[k].name, parts == 1 ? outputs[k][0] : at::cat(outputs[k]));

@@ -40,7 +40,7 @@ struct RunResult {
 struct StepResult {
   double loss = 0;
   double lr = 0;
-  std::optional<double> grad_norm;  // before clipping
+  std::optional<double> grad_norm;  // before clipping; where clip_norm is set, or without an update
   NamedTensors outputs;
 };
 

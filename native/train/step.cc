@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/generator.h"
 #include "train/autocast.h"
+#include "train/cpu_linear.h"
 #include "train/gradient_clip.h"
 #include "train/torch_errors.h"
 
@@ -51,8 +52,10 @@ TrainStep::~TrainStep() {
 }
 
 void TrainStep::useGraph(std::shared_ptr<const Graph> graph) {
-  if (graph_ == graph) return;
-  graph_ = std::move(graph);
+  if (source_graph_ == graph) return;
+  source_graph_ = std::move(graph);
+  const bool cpu_float32 = options_.device.is_cpu() && options_.precision == Precision::Float32;
+  graph_ = cpu_float32 ? withFastLinear(source_graph_) : source_graph_;
   modes_ = resolveModes(*graph_, options_.modes);
 }
 
@@ -175,14 +178,23 @@ at::Tensor TrainStep::gradientNorm() const {
   return gradients.empty() ? at::Tensor() : totalNorm(gradients);
 }
 
+at::Tensor TrainStep::clipGradients() {
+  if (!options_.clip_norm && !options_.clip_value) return {};
+  const c10::NoGradGuard no_grad;
+  const std::vector<at::Tensor> gradients = definedGradients();
+  if (gradients.empty()) return {};
+  at::Tensor norm;
+  if (options_.clip_norm) {
+    norm = totalNorm(gradients);
+    clipByNorm(gradients, norm, *options_.clip_norm);
+  }
+  if (options_.clip_value) clipByValue(gradients, *options_.clip_value);
+  return norm;
+}
+
 void TrainStep::update(double lr) {
   const c10::NoGradGuard no_grad;
   inPhase("the optimizer's update", [&] {
-    if (options_.clip_norm || options_.clip_value) {
-      const std::vector<at::Tensor> gradients = definedGradients();
-      if (options_.clip_norm && !gradients.empty()) clipByNorm(gradients, totalNorm(gradients), *options_.clip_norm);
-      if (options_.clip_value && !gradients.empty()) clipByValue(gradients, *options_.clip_value);
-    }
     optimizer_->step(lr, scaler_ ? &scaler_->foundInf() : nullptr);
     if (scaler_) scaler_->update();
   });

@@ -47,9 +47,12 @@ class TrainStep {
   void rescaleGradients(double factor);
   // Undoes the loss scale and notes whether a gradient is not finite. Once per step, before the others.
   void unscaleGradients();
-  // Scalar on the device; undefined if there is no gradient. Before clipping.
+  // Clips as the options say. Returns the norm before clipping, a scalar on the device, if clipping by norm had to
+  // compute it; undefined otherwise.
+  at::Tensor clipGradients();
+  // Scalar on the device; undefined if there is no gradient.
   at::Tensor gradientNorm() const;
-  // Clips as the options say and updates the parameters.
+  // Optimizer and scaler.
   void update(double lr);
   // Frees the gradients.
   void clearGradients();
@@ -68,7 +71,8 @@ class TrainStep {
   std::vector<at::Tensor> forward(const Batch& batch);
   at::Tensor lossOf(const std::vector<at::Tensor>& outputs, const Batch& batch);
 
-  std::shared_ptr<const Graph> graph_;
+  std::shared_ptr<const Graph> source_graph_;  // as it was given
+  std::shared_ptr<const Graph> graph_;         // as it is run
   std::shared_ptr<State> state_;
   std::shared_ptr<const Graph> loss_;
   TrainOptions options_;

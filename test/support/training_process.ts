@@ -25,13 +25,13 @@ async function collected(): Promise<void> {
     gc!();
     await sleep(10);
   }
-  console.log('running until the end, then collected');
+  process.stdout.write('running until the end, then collected\n');
 }
 
 async function terminateWorker(): Promise<void> {
   const worker = new Worker(new URL(import.meta.url), { argv: ['inside'] });
   await new Promise((resolve) => worker.once('message', resolve));
-  console.log('running');
+  process.stdout.write('running\n');
   await worker.terminate();
 }
 
@@ -44,7 +44,7 @@ if (!isMainThread) {
   await collected();
 } else {
   await train(() => {
-    console.log('running');
+    process.stdout.write('running\n');
     if (how === 'exit') process.exit(7);
     throw new Error('thrown by a callback');
   });

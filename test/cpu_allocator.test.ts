@@ -1,0 +1,35 @@
+/** The caching CPU allocator: memory of one training step serves the next one. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+interface Outcome {
+  faults: number;
+  losses: number[];
+}
+
+function trainWith(environment: Record<string, string>): Outcome {
+  const script = fileURLToPath(new URL('./support/allocator_process.js', import.meta.url));
+  const { status, stdout, stderr } = spawnSync(process.execPath, [script], {
+    encoding: 'utf8',
+    env: { ...process.env, FORNAX_CPU_ALLOCATOR: '', FORNAX_CPU_CACHE_MIB: '', ...environment },
+  });
+  assert.equal(status, 0, stderr);
+  return JSON.parse(stdout) as Outcome;
+}
+
+test('a training step faults hardly any page in again, unlike with the system allocator', () => {
+  const caching = trainWith({});
+  const system = trainWith({ FORNAX_CPU_ALLOCATOR: 'system' });
+  assert.ok(system.faults > 1000, `system: ${system.faults} faults a step`);
+  assert.ok(caching.faults < system.faults / 5, `${caching.faults} against ${system.faults} faults a step`);
+  assert.deepEqual(caching.losses, system.losses);
+});
+
+test('a cache that is too small for a step costs time, not results', () => {
+  const small = trainWith({ FORNAX_CPU_CACHE_MIB: '4' });
+  const none = trainWith({ FORNAX_CPU_CACHE_MIB: '0' });
+  assert.ok(none.faults > 1000, `no cache: ${none.faults} faults a step`);
+  assert.deepEqual(small.losses, none.losses);
+});
