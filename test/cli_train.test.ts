@@ -1,11 +1,14 @@
 /** train, eval and predict as a user runs them, on a small folder of images. */
 import assert from 'node:assert/strict';
 import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { fornax, jsonLines, type CliOptions } from './support/cli.js';
+import { promisify } from 'node:util';
+import { cliPath, fornax, jsonLines, type CliOptions } from './support/cli.js';
 import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
 
+const run = promisify(execFile);
 let root: Awaited<ReturnType<typeof temporaryFolder>>;
 let options: CliOptions;
 before(async () => {
@@ -67,7 +70,10 @@ describe('fornax train --data DIR', () => {
   it('a wrong model or folder is an error with its reason', async () => {
     const model = await fornax(['train', '--data', 'images', '--model', 'resnet81'], options);
     assert.equal(model.code, 2);
-    assert.match(model.stderr, /no model called 'resnet81'[\s\S]*did you mean 'resnet18'/);
+    assert.match(
+      model.stderr,
+      /no model called "resnet81"\n {2}at: {2}--model resnet81\n {2}fix: did you mean "resnet18"/,
+    );
     const data = await fornax(['train', '--data', 'nowhere', '--json'], options);
     assert.equal(data.code, 1);
     const record = jsonLines(data.stderr)[0]!;
@@ -128,6 +134,37 @@ describe('an interrupted training', () => {
     const { code, stdout } = await interruptedBy('term', 'SIGTERM');
     assert.equal(code, 143);
     assert.ok(existsSync(String(jsonLines(stdout).at(-1)!['checkpoint'])));
+  });
+
+  it('by a second Ctrl-C stops at once', async () => {
+    let sent = 0;
+    const { code, signal, stderr } = await fornax(
+      [...long, '--name', 'twice', '--epochs', '2000', '--json'],
+      {
+        ...options,
+        onOutput: (text, send) => {
+          if (sent === 0 && text.includes('"type":"steps"')) {
+            sent = 1;
+            send('SIGINT');
+          } else if (sent === 1 && text.includes('Interrupted')) {
+            sent = 2;
+            send('SIGINT');
+          }
+        },
+      },
+    );
+    assert.equal(sent, 2, stderr);
+    assert.deepEqual({ code, signal }, { code: 130, signal: null }, stderr);
+  });
+
+  it('by a reader that goes away ends without a stack trace', async () => {
+    const script = `"${process.execPath}" "${cliPath}" train --data images ${small.join(' ')} --name gone --epochs 2000 --json | head -n 3; echo "code \${PIPESTATUS[0]}"`;
+    const { stdout, stderr } = await run('bash', ['-c', script], {
+      cwd: root.path,
+      env: { ...process.env, ...options.env },
+    });
+    assert.match(stdout, /code 1$/m);
+    assert.equal(stderr, '');
   });
 
   it('--resume needs a checkpoint, --resume=auto does not', async () => {

@@ -307,6 +307,12 @@ describe('rules between keys', () => {
     assert.equal(loadConfig({ files: [yaml('data: {source: shapes}\n')] }).name, 'resnet18-shapes');
   });
 
+  it('the model must be one of the zoo', () => {
+    assert.deepEqual(broken(`${good}model:\n  name: resnet81\n`), [
+      '3:9 model.name: there is no model called "resnet81" (did you mean "resnet18"?)',
+    ]);
+  });
+
   it('contradictions are refused', () => {
     assert.deepEqual(broken(`${good}train: {optimizer: {name: sgd, momentum: 0}}\n`), [
       '2:9 train.optimizer.nesterov: Nesterov momentum needs a momentum above 0 (set nesterov: false)',

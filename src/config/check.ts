@@ -1,5 +1,7 @@
 /** Rules between keys, which no single key can state. */
 import type { z } from 'zod';
+import { architectures } from '../models/registry.js';
+import { nearest } from '../nearest.js';
 import { locate, showPath, type Located, type Path } from './located.js';
 import type { Problem } from './problems.js';
 import type { configSchema } from './schema.js';
@@ -11,12 +13,24 @@ export function checkRules(config: Parsed, root: Located): Problem[] {
   const refuse = (path: Path, message: string, hint?: string): void => {
     problems.push({ where: locate(root, path), key: showPath(path), message, ...(hint ? { hint } : {}) });
   };
+  checkModel(config, refuse);
   checkData(config, refuse);
   checkTrain(config, refuse);
   return problems;
 }
 
 type Refuse = (path: Path, message: string, hint?: string) => void;
+
+function checkModel({ model }: Parsed, refuse: Refuse): void {
+  const names = architectures.map(({ name }) => name);
+  if (names.includes(model.name)) return;
+  const hint = nearest(model.name, names);
+  refuse(
+    ['model', 'name'],
+    `there is no model called "${model.name}"`,
+    hint ? `did you mean "${hint}"?` : `there are: ${names.join(', ')}`,
+  );
+}
 
 function checkData({ data }: Parsed, refuse: Refuse): void {
   if (data.path === null && (data.source === 'folder' || data.source === 'auto')) {
