@@ -7,6 +7,8 @@ const [command, ...args] = process.argv.slice(2);
 
 /** Test files are run two at a time: each starts native threads of its own. */
 const TEST_CONCURRENCY = 2;
+/** A test that hangs must not hang the run. */
+const TEST_TIMEOUT_MS = 900_000;
 
 function testCommand(args) {
   const folder = join(root, 'build/dev/test');
@@ -21,6 +23,7 @@ function testCommand(args) {
     '--test',
     '--test-reporter=spec',
     `--test-concurrency=${TEST_CONCURRENCY}`,
+    `--test-timeout=${TEST_TIMEOUT_MS}`,
     ...args.filter((arg) => arg.startsWith('-')),
     ...files.map((file) => join(folder, file)),
   ];
