@@ -6,7 +6,7 @@ import { promises as fs } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
-import { findImages } from '../cli/find_images.js';
+import { findImages } from '../data/find_images.js';
 import { decodeImage, type DecodedImage } from '../data/decode.js';
 import { readShard, ShardWriter } from '../data/pack_format.js';
 import { AbortedError, ArgumentError, DataError } from '../errors.js';
