@@ -304,4 +304,22 @@ describe('fornax models', () => {
     for (const name of ['resnet18', 'resnet34', 'resnet50', 'resnet20', 'tiny_cnn'])
       assert.ok(names.includes(name));
   });
+
+  it('show prints the layers of one', async () => {
+    const { code, stdout } = await fornax([
+      'models',
+      'show',
+      'resnet20',
+      '--classes',
+      '7',
+      '--resolution',
+      '64',
+    ]);
+    assert.equal(code, 0);
+    assert.match(stdout, /^ *conv1 +conv2d +\[1, 16, 64, 64\] +432 /m);
+    assert.match(stdout, /\[1, 7\]/);
+    const unknown = await fornax(['models', 'show', 'resnet21']);
+    assert.equal(unknown.code, 2);
+    assert.match(unknown.stderr, /did you mean/);
+  });
 });
