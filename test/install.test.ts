@@ -8,6 +8,7 @@ import {
   mkdirSync,
   readFileSync,
   readdirSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -18,13 +19,15 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { InstallError } from '#fornax/errors.js';
 import { addonPaths, describeFailure, loadAddon, loadedFrom } from '#fornax/native.js';
-import { sourcesHash } from '#fornax/native/build.js';
+import { sourcesHash, upToDate } from '#fornax/native/build.js';
+import { commit } from '#fornax/libtorch/fetch.js';
+import { cacheFolder } from '#fornax/libtorch/locate.js';
 import { loadOrder } from '#fornax/libtorch/libraries.js';
 import type { OpenRequest } from '#fornax/native/open_addon.js';
 import { readSidecar, sidecarPath } from '#fornax/native/sidecar.js';
 import { checkToolchain } from '#fornax/native/toolchain.js';
 import { remedyFor, verifyAddon } from '#fornax/native/verify.js';
-import { temporaryFolder, writeTree } from './support/fake_libtorch.js';
+import { fakeLibtorch, temporaryFolder, writeTree } from './support/fake_libtorch.js';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 
@@ -164,6 +167,35 @@ describe('the addon', () => {
 
   it('is named with the command that builds it where it is missing', () => {
     assert.throws(() => addonPaths(temporaryFolder()), install(/not built/, /build/));
+  });
+
+  it('is out of date when the libtorch that was fetched for it is damaged', () => {
+    const previous = process.env.FORNAX_CACHE;
+    process.env.FORNAX_CACHE = temporaryFolder();
+    try {
+      const folder = cacheFolder('cpu');
+      fakeLibtorch({}, `${folder}.new`);
+      commit(`${folder}.new`, folder, 'cpu');
+      const copy = temporaryFolder();
+      for (const name of ['native', 'CMakeLists.txt'])
+        cpSync(join(root, name), join(copy, name), { recursive: true });
+      const sidecar = {
+        ...readSidecar(addonPaths().addon),
+        libtorch: join(folder, 'torch'),
+        sources: sourcesHash(copy),
+      };
+      writeTree(copy, {
+        'build/Release/fornax.node': '',
+        'build/Release/fornax.json': JSON.stringify(sidecar),
+        'build/loader/build/Release/fornax_loader.node': '',
+      });
+      assert.ok(upToDate(undefined, undefined, copy));
+      truncateSync(join(folder, 'torch/lib/libgomp.so.1'), 10);
+      assert.equal(upToDate(undefined, undefined, copy), undefined);
+    } finally {
+      if (previous === undefined) delete process.env.FORNAX_CACHE;
+      else process.env.FORNAX_CACHE = previous;
+    }
   });
 
   it('is out of date when a native source changes, and only then', () => {

@@ -53,6 +53,11 @@ export function cacheFolder(
   return join(cacheDir(env.FORNAX_CACHE), 'libtorch', `${TORCH_PINNED}-${variant}-linux-${host.arch}`);
 }
 
+/** Whether a `torch/` folder is one that Fornax fetched into its cache. */
+export function isFetched(torch: string, env: NodeJS.ProcessEnv = process.env): boolean {
+  return dirname(dirname(torch)) === join(cacheDir(env.FORNAX_CACHE), 'libtorch');
+}
+
 /** Where the active Python would import torch from, without importing it. */
 export function pythonTorch(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const code =

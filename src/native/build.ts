@@ -18,6 +18,8 @@ import { withLock } from '../io/lock.js';
 import { completeCudaHeaders, cudaFolders } from '../libtorch/cuda_headers.js';
 import { checkHost, currentHost } from '../libtorch/host.js';
 import type { Libtorch } from '../libtorch/inspect.js';
+import { isFetched } from '../libtorch/locate.js';
+import { isComplete } from '../libtorch/manifest.js';
 import { packageRoot } from './package_root.js';
 import { readSidecar, sidecarPath, type Sidecar } from './sidecar.js';
 import { checkToolchain } from './toolchain.js';
@@ -72,6 +74,8 @@ export function upToDate(
     return undefined;
   }
   if (!sidecar.libtorch || !existsSync(join(sidecar.libtorch, 'lib', 'libtorch_cpu.so'))) return undefined;
+  // A fetched libtorch of which something is missing must be fetched again before anything else.
+  if (isFetched(sidecar.libtorch) && !isComplete(dirname(sidecar.libtorch))) return undefined;
   if (libtorch && (sidecar.libtorch !== libtorch.root || sidecar.torch !== libtorch.version))
     return undefined;
   if (cuda !== undefined && cuda !== (sidecar.cuda !== null)) return undefined;
