@@ -48,6 +48,12 @@ class Binder {
     return static_cast<int64_t>(spec.number);
   }
 
+  int64_t enumerator(const ArgumentSpec& spec, int64_t count) const {
+    const int64_t value = integer(spec);
+    if (value < 0 || value >= count) fail("an integer from 0 to " + std::to_string(count - 1));
+    return value;
+  }
+
   c10::Scalar scalar(const ArgumentSpec& spec) const {
     if (spec.kind == Kind::Bool) return c10::Scalar(spec.boolean);
     if (spec.kind != Kind::Number) fail("a number");
@@ -83,12 +89,14 @@ class Binder {
         }
         if (spec.kind == Kind::DType) return c10::IValue(static_cast<int64_t>(spec.dtype));
         return c10::IValue(integer(spec));
+      // libtorch reads past its tables where one of these is out of range.
       case Type::ScalarTypeType:
-        if (spec.kind == Kind::DType) return c10::IValue(static_cast<int64_t>(spec.dtype));
-        return c10::IValue(integer(spec));
+        if (spec.kind != Kind::DType) fail("a dtype");
+        return c10::IValue(static_cast<int64_t>(spec.dtype));
       case Type::LayoutType:
+        return c10::IValue(enumerator(spec, static_cast<int64_t>(c10::Layout::NumOptions)));
       case Type::MemoryFormatType:
-        return c10::IValue(integer(spec));
+        return c10::IValue(enumerator(spec, static_cast<int64_t>(c10::MemoryFormat::NumOptions)));
       case Type::FloatType:
         if (spec.kind != Kind::Number) fail("a number");
         return c10::IValue(spec.number);
@@ -153,7 +161,6 @@ class Binder {
     switch (kind) {
       case Type::IntType:
       case Type::SymIntType:
-      case Type::ScalarTypeType:
         return integers(spec);
       case Type::FloatType: {
         c10::List<double> values;
