@@ -21,9 +21,12 @@ namespace {
 
 const char* reasonName(RunResult::Reason reason) {
   switch (reason) {
-    case RunResult::Reason::Done: return "done";
-    case RunResult::Reason::EpochEnd: return "epoch_end";
-    case RunResult::Reason::Stopped: return "stopped";
+    case RunResult::Reason::Done:
+      return "done";
+    case RunResult::Reason::EpochEnd:
+      return "epoch_end";
+    case RunResult::Reason::Stopped:
+      return "stopped";
   }
   return "done";
 }
@@ -135,9 +138,10 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
     core_.reset();
   }
 
-  // A promise for one job of the session. `start` hands the job over; what the job captures may be dropped on the
-  // session's thread. Until the promise settles this object and `used` are referenced, so that they are not
-  // collected meanwhile; the reference to `used` stays here because it must be dropped on the JavaScript thread.
+  // A promise for one job of the session. `start` hands the job over; what the job captures may be dropped on
+  // the session's thread. Until the promise settles this object and `used` are referenced, so that they are
+  // not collected meanwhile; the reference to `used` stays here because it must be dropped on the JavaScript
+  // thread.
   template <typename Start>
   Napi::Value launch(Napi::Env env, Napi::Value used, Start&& start) {
     auto promise = Promise::create(env);
@@ -171,11 +175,13 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
   static std::shared_ptr<Napi::FunctionReference> readOnEvent(const Options& source) {
     if (!source.has("onEvent")) return nullptr;
     const Napi::Value function = source.get("onEvent");
-    if (!function.IsFunction()) throw Error(ErrorKind::Argument, source.name("onEvent") + " must be a function");
+    if (!function.IsFunction())
+      throw Error(ErrorKind::Argument, source.name("onEvent") + " must be a function");
     return std::make_shared<Napi::FunctionReference>(Napi::Persistent(function.As<Napi::Function>()));
   }
 
-  static std::function<void(StepsEvent)> eventPoster(Napi::Env env, std::weak_ptr<Napi::FunctionReference> callback) {
+  static std::function<void(StepsEvent)> eventPoster(Napi::Env env,
+                                                     std::weak_ptr<Napi::FunctionReference> callback) {
     return [queue = Environment::of(env).queue(), callback = std::move(callback)](StepsEvent event) {
       queue->post([callback, event = std::move(event)](Napi::Env env) {
         if (auto function = callback.lock()) function->Call({toObject(env, event)});
@@ -193,7 +199,8 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
       options.event_interval = source.number("event_interval_ms", options.event_interval * 1000) / 1000;
       const auto on_event = readOnEvent(source);
       std::shared_ptr<BatchSource> loader = unwrapLoader(info[0], "loader");
-      session.run(core().model->graph, std::move(loader), options, eventPoster(info.Env(), on_event), done, failed);
+      session.run(core().model->graph, std::move(loader), options, eventPoster(info.Env(), on_event), done,
+                  failed);
       on_event_ = on_event;  // only now: a run that was refused leaves the one in progress its function
     });
   }
@@ -208,17 +215,18 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
   }
 
   Napi::Value gradients(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value { return toObject(info.Env(), core().session.gradients()); });
+    return guarded(info.Env(),
+                   [&]() -> Napi::Value { return toObject(info.Env(), core().session.gradients()); });
   }
 
   Napi::Value snapshot(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(), [&]() -> Napi::Value { return toObject(info.Env(), core().session.snapshot()); });
+    return guarded(info.Env(),
+                   [&]() -> Napi::Value { return toObject(info.Env(), core().session.snapshot()); });
   }
 
   void restore(const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&] {
-      core().session.restore(readTensors(info[0], "entries"), readInteger(info[1], "step"));
-    });
+    guarded(info.Env(),
+            [&] { core().session.restore(readTensors(info[0], "entries"), readInteger(info[1], "step")); });
   }
 
   Napi::Value learningRate(const Napi::CallbackInfo& info) {
@@ -248,7 +256,9 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
   std::unordered_map<uint64_t, Napi::ObjectReference> in_use_;
 };
 
-void init(Napi::Env env, Napi::Object exports) { TrainHandle::init(env, exports); }
+void init(Napi::Env env, Napi::Object exports) {
+  TrainHandle::init(env, exports);
+}
 
 }  // namespace
 

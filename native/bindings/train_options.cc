@@ -66,7 +66,8 @@ std::vector<GroupOptions> readGroups(const Options& source) {
   const Napi::Array array = readArray(source.require("groups"), source.name("groups"));
   for (uint32_t i = 0; i < array.Length(); ++i) {
     const Options group(array.Get(i), source.name("groups") + "[" + std::to_string(i) + "]");
-    groups.push_back({group.strings("parameters"), group.number("weight_decay", 0), group.number("lr_scale", 1)});
+    groups.push_back(
+        {group.strings("parameters"), group.number("weight_decay", 0), group.number("lr_scale", 1)});
   }
   return groups;
 }

@@ -1,5 +1,5 @@
-// Settings of libtorch that belong to a thread. A thread that computes sets them once, before its first parallel
-// region: the OpenMP pool it then starts inherits the floating-point mode.
+// Settings of libtorch that belong to a thread. A thread that computes sets them once, before its first
+// parallel region: the OpenMP pool it then starts inherits the floating-point mode.
 #pragma once
 
 namespace fornax {

@@ -25,8 +25,9 @@ constexpr int kSteps = 8;          // above: this many classes per power of two,
 constexpr int kSmallClasses = static_cast<int>(kSmall / kAlignment) + 1;
 constexpr int kClasses = kSmallClasses + kSteps * 40;
 
-// Precedes the bytes handed out. While a block is cached it is a member of two lists: of its class (newest first,
-// so that what is reused is still warm) and of all cached blocks by age (so that the oldest is given up first).
+// Precedes the bytes handed out. While a block is cached it is a member of two lists: of its class (newest
+// first, so that what is reused is still warm) and of all cached blocks by age (so that the oldest is given
+// up first).
 struct alignas(kAlignment) Block {
   size_t bytes;  // all of it, this header included
   int size_class;
@@ -111,7 +112,8 @@ class CachingCpuAllocator final : public c10::Allocator {
   static void giveBack(void* data);
 
   Block* take(size_t bytes) {
-    TORCH_CHECK(bytes < (size_t{1} << 48), "CPU allocator: a tensor of ", bytes, " bytes cannot be allocated");
+    TORCH_CHECK(bytes < (size_t{1} << 48), "CPU allocator: a tensor of ", bytes,
+                " bytes cannot be allocated");
     const SizeClass wanted = classOf(bytes + sizeof(Block));
     std::unique_lock lock(mutex_);
     Block* block = classes_[wanted.index];
@@ -133,8 +135,8 @@ class CachingCpuAllocator final : public c10::Allocator {
       release();
       memory = std::aligned_alloc(kAlignment, wanted.bytes);
     }
-    TORCH_CHECK_WITH(OutOfMemoryError, memory, "CPU allocator: not enough memory for ", wanted.bytes, " bytes (",
-                     allocated_, " bytes in use)");
+    TORCH_CHECK_WITH(OutOfMemoryError, memory, "CPU allocator: not enough memory for ", wanted.bytes,
+                     " bytes (", allocated_, " bytes in use)");
     return new (memory) Block{wanted.bytes, wanted.index, nullptr, nullptr, nullptr, nullptr};
   }
 
@@ -207,9 +209,13 @@ void installCpuAllocator() {
   });
 }
 
-const char* cpuAllocatorName() { return wanted() ? "fornax-caching" : "system"; }
+const char* cpuAllocatorName() {
+  return wanted() ? "fornax-caching" : "system";
+}
 
-CpuMemory cpuMemory() { return wanted() ? allocator().memory() : CpuMemory{0, 0, 0, 0}; }
+CpuMemory cpuMemory() {
+  return wanted() ? allocator().memory() : CpuMemory{0, 0, 0, 0};
+}
 
 void resetCpuMemoryPeak() {
   if (wanted()) allocator().resetPeak();

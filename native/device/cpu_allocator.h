@@ -1,6 +1,7 @@
-// A caching CPU allocator for libtorch. glibc returns the big tensors of every training step to the kernel and
-// faults them in again, page by page, in the next one (tens of thousands of faults a step). This allocator keeps
-// freed blocks in size classes, up to a bound, and hands them out again. Process-wide and thread-safe.
+// A caching CPU allocator for libtorch. glibc returns the big tensors of every training step to the kernel
+// and faults them in again, page by page, in the next one (tens of thousands of faults a step). This
+// allocator keeps freed blocks in size classes, up to a bound, and hands them out again. Process-wide and
+// thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +9,8 @@
 
 namespace fornax {
 
-// Makes it libtorch's CPU allocator; later calls do nothing. FORNAX_CPU_ALLOCATOR=system leaves libtorch's own.
+// Makes it libtorch's CPU allocator; later calls do nothing. FORNAX_CPU_ALLOCATOR=system leaves libtorch's
+// own.
 void installCpuAllocator();
 
 // `fornax-caching` or `system`.

@@ -14,9 +14,10 @@ namespace {
 void refuse(const char* name, const std::optional<bool>& current, const std::optional<bool>& wanted) {
   if (!current || !wanted || *current == *wanted) return;
   const std::string state = *current ? "on" : "off";
-  throw Error(ErrorKind::Device,
-              std::string(name) + " is a setting of the whole process and another session has switched it " + state,
-              name, "use the same value in all sessions, or another process");
+  throw Error(
+      ErrorKind::Device,
+      std::string(name) + " is a setting of the whole process and another session has switched it " + state,
+      name, "use the same value in all sessions, or another process");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Settings of libtorch that belong to the whole process. The first session that asks for one sets it; a session
-// that asks for the opposite is refused, because it would change the results of the others.
+// Settings of libtorch that belong to the whole process. The first session that asks for one sets it; a
+// session that asks for the opposite is refused, because it would change the results of the others.
 #pragma once
 
 #include <optional>

@@ -16,7 +16,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double secondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // Which sample of the data set a row is, if the batch says so.
 std::string describeRow(const Batch& batch, int64_t row) {
@@ -25,7 +27,8 @@ std::string describeRow(const Batch& batch, int64_t row) {
   return "sample " + std::to_string((*index)[row].item<int64_t>());
 }
 
-// Labels come from the loader and still lie on the CPU here, so that looking at them does not wait for the device.
+// Labels come from the loader and still lie on the CPU here, so that looking at them does not wait for the
+// device.
 const at::Tensor& checkedLabels(const Batch& batch, int64_t classes) {
   const at::Tensor* label = batch.find("label");
   if (!label) throw Error(ErrorKind::Data, "the data has no labels", "batch", "evaluate on a labelled set");
@@ -117,9 +120,9 @@ void checkLogits(const std::vector<at::Tensor>& outputs, int64_t classes, int64_
 
 }  // namespace
 
-EvaluationResult evaluate(const InferenceSession& session, const Graph& graph, const Graph* loss, BatchSource& source,
-                          const EvaluationOptions& options, const std::atomic<bool>& stop,
-                          const ProgressFn& progress) {
+EvaluationResult evaluate(const InferenceSession& session, const Graph& graph, const Graph* loss,
+                          BatchSource& source, const EvaluationOptions& options,
+                          const std::atomic<bool>& stop, const ProgressFn& progress) {
   if (options.classes < 1) throw Error(ErrorKind::Argument, "classes must be at least 1", "evaluate.classes");
   const c10::InferenceMode inference_mode;
   const auto start = Clock::now();

@@ -1,5 +1,5 @@
-// Classification metrics over one epoch of a source. Everything is counted in tensors on the model's device and read
-// at the end, so that no batch waits for the one before. Runs on the caller's thread.
+// Classification metrics over one epoch of a source. Everything is counted in tensors on the model's device
+// and read at the end, so that no batch waits for the one before. Runs on the caller's thread.
 #pragma once
 
 #include <atomic>
@@ -20,9 +20,9 @@ struct EvaluationOptions {
 
 struct EvaluationResult {
   int64_t samples = 0;
-  std::optional<double> loss;  // mean over samples
-  double top1 = 0;             // shares of all samples
-  double top5 = 0;             // with fewer than five classes: among all of them
+  std::optional<double> loss;      // mean over samples
+  double top1 = 0;                 // shares of all samples
+  double top5 = 0;                 // with fewer than five classes: among all of them
   std::vector<int64_t> confusion;  // [classes × classes], row = target, column = prediction
   int64_t classes = 0;
   double seconds = 0;
@@ -31,11 +31,12 @@ struct EvaluationResult {
 // Samples done and samples in all.
 using ProgressFn = std::function<void(int64_t done, int64_t total)>;
 
-// The first output of `graph` is the logits [N, classes]; labels are the int64 field `label` [N]. `loss` (may be null)
-// is a graph over outputs and fields, as in training. Throws DataError for a missing label or one outside
-// [0, classes), ArgumentError if the logits do not have `classes` columns, AbortedError once `stop` is true.
-EvaluationResult evaluate(const InferenceSession& session, const Graph& graph, const Graph* loss, BatchSource& source,
-                          const EvaluationOptions& options, const std::atomic<bool>& stop,
-                          const ProgressFn& progress);
+// The first output of `graph` is the logits [N, classes]; labels are the int64 field `label` [N]. `loss` (may
+// be null) is a graph over outputs and fields, as in training. Throws DataError for a missing label or one
+// outside [0, classes), ArgumentError if the logits do not have `classes` columns, AbortedError once `stop`
+// is true.
+EvaluationResult evaluate(const InferenceSession& session, const Graph& graph, const Graph* loss,
+                          BatchSource& source, const EvaluationOptions& options,
+                          const std::atomic<bool>& stop, const ProgressFn& progress);
 
 }  // namespace fornax

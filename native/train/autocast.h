@@ -1,6 +1,6 @@
 // Mixed precision for the forward and the loss: switches libtorch's autocast on for one device on the calling
-// thread, and back at the end of the scope. The cache of cast weights lives as long as the scope, because the next
-// step's weights are different.
+// thread, and back at the end of the scope. The cache of cast weights lives as long as the scope, because the
+// next step's weights are different.
 #pragma once
 
 #include <c10/core/Device.h>

@@ -1,42 +1,32 @@
 #include "train/cpu_linear.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
 #include <optional>
-#include <string>
-#include <utility>
 
 namespace fornax {
 
 namespace {
 
-constexpr const char* kOperator = "fornax::cpu_linear";
 constexpr const char* kOneDnnOperator = "mkldnn::_linear_pointwise";
 
-// Below, oneDNN's preparation of a product costs more than it gains (measured: the two meet at about 0.7 million).
+// Below, oneDNN's preparation of a product costs more than it gains (measured: the two meet at about 0.7
+// million).
 constexpr int64_t kSmallestProduct = 1'000'000;
 
-bool gainsFromOneDnn() {
-#if defined(__x86_64__)
-  static const bool gains = __builtin_cpu_supports("avx512f") && !__builtin_cpu_is("intel") &&
-                            c10::Dispatcher::singleton().findSchema({kOneDnnOperator, ""}).has_value();
-  return gains;
-#else
-  return false;
-#endif
-}
-
 // input · weightᵀ + bias
-at::Tensor oneDnnLinear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow(kOneDnnOperator, "")
-                             .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
-                                               c10::string_view, c10::List<std::optional<at::Scalar>>,
-                                               std::optional<c10::string_view>)>();
+at::Tensor oneDnnLinear(const at::Tensor& input, const at::Tensor& weight,
+                        const std::optional<at::Tensor>& bias) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow(kOneDnnOperator, "")
+          .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                            c10::string_view, c10::List<std::optional<at::Scalar>>,
+                            std::optional<c10::string_view>)>();
   return op.call(input, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
 }
 
@@ -69,9 +59,11 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
   }
 };
 
-at::Tensor cpuLinear(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
-  const bool suits = input.is_cpu() && input.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat &&
-                     weight.dim() == 2 && input.numel() * weight.size(0) >= kSmallestProduct;
+at::Tensor cpuLinear(const at::Tensor& input, const at::Tensor& weight,
+                     const std::optional<at::Tensor>& bias) {
+  const bool suits = input.is_cpu() && input.scalar_type() == at::kFloat &&
+                     weight.scalar_type() == at::kFloat && weight.dim() == 2 &&
+                     input.numel() * weight.size(0) >= kSmallestProduct;
   return suits ? LinearFunction::apply(input, weight, bias) : at::linear(input, weight, bias);
 }
 
@@ -81,16 +73,14 @@ TORCH_LIBRARY_FRAGMENT(fornax, library) {
   library.def("cpu_linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor", cpuLinear);
 }
 
-std::shared_ptr<const Graph> withFastLinear(std::shared_ptr<const Graph> graph) {
-  if (!gainsFromOneDnn()) return graph;
-  GraphSpec spec = graph->spec();
-  bool changed = false;
-  for (NodeSpec& node : spec.nodes) {
-    if (node.op != "aten::linear") continue;
-    node.op = kOperator;
-    changed = true;
-  }
-  return changed ? std::make_shared<const Graph>(std::move(spec), /*trusted=*/true) : graph;
+bool cpuLinearGains() {
+#if defined(__x86_64__)
+  static const bool gains = __builtin_cpu_supports("avx512f") && !__builtin_cpu_is("intel") &&
+                            c10::Dispatcher::singleton().findSchema({kOneDnnOperator, ""}).has_value();
+  return gains;
+#else
+  return false;
+#endif
 }
 
 }  // namespace fornax

@@ -27,12 +27,13 @@ const at::Tensor& inputField(const Graph& graph, const std::string& name, const 
     const at::Tensor* image = batch.find("image");
     return image ? *image : batch.fields.front().second;
   }
-  throw Error(ErrorKind::Data, "the model's input `" + name + "` is in none of the batch's fields (" +
-                                   fieldNames(batch) + ")",
+  throw Error(ErrorKind::Data,
+              "the model's input `" + name + "` is in none of the batch's fields (" + fieldNames(batch) + ")",
               "batch", "name the model's inputs like the fields of the data");
 }
 
-const at::Tensor* outputNamed(const Graph& model, const std::vector<at::Tensor>& outputs, const std::string& name) {
+const at::Tensor* outputNamed(const Graph& model, const std::vector<at::Tensor>& outputs,
+                              const std::string& name) {
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (model.outputs()[i].name == name) return &outputs[i];
   }
@@ -49,25 +50,28 @@ int64_t batchSize(const Batch& batch) {
 }
 
 at::Tensor normalizePixels(const at::Tensor& pixels, const Normalize& normalize) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("fornax::normalize", "")
-                             .typed<at::Tensor(const at::Tensor&, at::ArrayRef<double>, at::ArrayRef<double>)>();
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("fornax::normalize", "")
+          .typed<at::Tensor(const at::Tensor&, at::ArrayRef<double>, at::ArrayRef<double>)>();
   return op.call(pixels, normalize.mean, normalize.std);
 }
 
-// From pageable memory a copy would wait for the device: pinned memory lets it run beside the previous step. The
-// host allocator keeps the pinned block until the copy has been made.
+// From pageable memory a copy would wait for the device: pinned memory lets it run beside the previous step.
+// The host allocator keeps the pinned block until the copy has been made.
 at::Tensor DeviceBatch::toDevice(const at::Tensor& tensor) const {
   if (tensor.device() == device_) return tensor;
   if (device_.is_cuda() && tensor.device().is_cpu()) {
-    return (tensor.is_pinned() ? tensor : tensor.pin_memory()).to(device_, tensor.scalar_type(), /*non_blocking=*/true);
+    return (tensor.is_pinned() ? tensor : tensor.pin_memory())
+        .to(device_, tensor.scalar_type(), /*non_blocking=*/true);
   }
   return tensor.to(device_);
 }
 
 at::Tensor DeviceBatch::asInput(const at::Tensor& field) const {
   at::Tensor input = toDevice(field);
-  if (normalize_ && input.dim() == 4 && input.scalar_type() == at::kByte) input = normalizePixels(input, *normalize_);
+  if (normalize_ && input.dim() == 4 && input.scalar_type() == at::kByte)
+    input = normalizePixels(input, *normalize_);
   if (input.dim() != 4 || !input.is_floating_point()) return input;
   return input.contiguous(channels_last_ ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
 }
@@ -80,7 +84,8 @@ std::vector<at::Tensor> DeviceBatch::modelInputs(const Graph& graph, const Batch
 }
 
 std::vector<at::Tensor> DeviceBatch::lossInputs(const Graph& loss, const Graph& model,
-                                                const std::vector<at::Tensor>& outputs, const Batch& batch) const {
+                                                const std::vector<at::Tensor>& outputs,
+                                                const Batch& batch) const {
   std::vector<at::Tensor> inputs;
   inputs.reserve(loss.inputs().size());
   for (const PortSpec& port : loss.inputs()) {
@@ -90,8 +95,8 @@ std::vector<at::Tensor> DeviceBatch::lossInputs(const Graph& loss, const Graph& 
       inputs.push_back(toDevice(*field));
     } else {
       throw Error(ErrorKind::Data,
-                  "the loss's input `" + port.name + "` is neither an output of the model (" + outputNames(model) +
-                      ") nor a field of the batch (" + fieldNames(batch) + ")",
+                  "the loss's input `" + port.name + "` is neither an output of the model (" +
+                      outputNames(model) + ") nor a field of the batch (" + fieldNames(batch) + ")",
                   "loss", "trace the loss with inputs named like the outputs and the fields");
     }
   }

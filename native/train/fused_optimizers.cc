@@ -21,20 +21,21 @@ std::optional<at::Tensor> optional(const at::Tensor* tensor) {
   return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt;
 }
 
-// The operators expect step counts that already include this step, and leave everything alone where found_inf is
-// 1: then the count is taken back, or bias correction would drift.
+// The operators expect step counts that already include this step, and leave everything alone where found_inf
+// is 1: then the count is taken back, or bias correction would drift.
 void takeBackSteps(const std::vector<at::Tensor>& steps, const at::Tensor* found_inf) {
   if (found_inf) at::_foreach_sub_(steps, std::vector<at::Tensor>(steps.size(), *found_inf));
 }
 
 }  // namespace
 
-// Slots of SGD: the momentum buffer; with dampening also the count of updates. A buffer that starts at zero equals
-// torch's, which starts as a copy of the first gradient, as long as the first update is not dampened.
+// Slots of SGD: the momentum buffer; with dampening also the count of updates. A buffer that starts at zero
+// equals torch's, which starts as a copy of the first gradient, as long as the first update is not dampened.
 Sgd::Sgd(const SgdOptions& options, std::vector<OptimizerGroup> groups)
-    : Optimizer(std::move(groups), options.momentum == 0  ? std::vector<Slot>{}
-                                   : options.dampening == 0 ? std::vector<Slot>{{"momentum_buffer"}}
-                                                            : std::vector<Slot>{{"momentum_buffer"}, {"step", true}}),
+    : Optimizer(std::move(groups), options.momentum == 0 ? std::vector<Slot>{}
+                                   : options.dampening == 0
+                                       ? std::vector<Slot>{{"momentum_buffer"}}
+                                       : std::vector<Slot>{{"momentum_buffer"}, {"step", true}}),
       options_(options) {
   require(options.momentum >= 0 && options.momentum < 1, "momentum", "at least 0 and below 1");
   require(options.dampening >= 0 && options.dampening <= 1, "dampening", "between 0 and 1");
@@ -70,7 +71,8 @@ void Sgd::run(const Bucket& bucket, double dampening, const at::Tensor* found_in
   const std::vector<at::Tensor> none;
   at::_fused_sgd_(bucket.parameters, bucket.gradients, options_.momentum == 0 ? none : bucket.slots[0],
                   bucket.weight_decay, options_.momentum, bucket.lr, dampening, options_.nesterov,
-                  /*maximize=*/false, /*is_first_step=*/false, /*grad_scale=*/std::nullopt, optional(found_inf));
+                  /*maximize=*/false, /*is_first_step=*/false, /*grad_scale=*/std::nullopt,
+                  optional(found_inf));
 }
 
 Adam::Adam(const AdamOptions& options, std::vector<OptimizerGroup> groups)

@@ -1,5 +1,5 @@
-// SGD, Adam and AdamW through libtorch's fused operators (one pass over parameter, gradient and state, CPU and
-// CUDA).
+// SGD, Adam and AdamW through libtorch's fused operators (one pass over parameter, gradient and state, CPU
+// and CUDA).
 #pragma once
 
 #include "train/optimizer.h"

@@ -10,7 +10,9 @@ JobThread::JobThread(const std::string& name) : thread_([this] { loop(); }) {
   pthread_setname_np(thread_.native_handle(), name.c_str());
 }
 
-JobThread::~JobThread() { close(); }
+JobThread::~JobThread() {
+  close();
+}
 
 bool JobThread::post(std::function<void()> job) {
   {

@@ -1,5 +1,5 @@
-// One thread that runs jobs in the order they are posted, until it is closed. libtorch keeps settings and an OpenMP
-// pool per thread, so a session computes on one thread of its own for as long as it lives.
+// One thread that runs jobs in the order they are posted, until it is closed. libtorch keeps settings and an
+// OpenMP pool per thread, so a session computes on one thread of its own for as long as it lives.
 #pragma once
 
 #include <condition_variable>

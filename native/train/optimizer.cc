@@ -25,8 +25,8 @@ bool sameLayout(const at::Tensor& a, const at::Tensor& b) {
   return true;
 }
 
-// The fused operators walk parameter, gradient and state as flat memory: a gradient of another layout would be
-// applied to the wrong elements. Autograd normally delivers the parameter's layout.
+// The fused operators walk parameter, gradient and state as flat memory: a gradient of another layout would
+// be applied to the wrong elements. Autograd normally delivers the parameter's layout.
 at::Tensor inLayoutOf(const at::Tensor& parameter, const at::Tensor& gradient) {
   if (sameLayout(parameter, gradient)) return gradient;
   return at::empty_like(parameter).copy_(gradient);
@@ -44,7 +44,8 @@ Optimizer::Optimizer(std::vector<OptimizerGroup> groups, std::vector<Slot> slots
     requireGroup(std::isfinite(group.weight_decay) && group.weight_decay >= 0, "weight_decay", "at least 0");
     requireGroup(std::isfinite(group.lr_scale) && group.lr_scale >= 0, "lr_scale", "at least 0");
     std::map<std::pair<c10::Device, c10::ScalarType>, std::vector<Entry>,
-             bool (*)(const std::pair<c10::Device, c10::ScalarType>&, const std::pair<c10::Device, c10::ScalarType>&)>
+             bool (*)(const std::pair<c10::Device, c10::ScalarType>&,
+                      const std::pair<c10::Device, c10::ScalarType>&)>
         buckets([](const auto& a, const auto& b) {
           return std::tuple(a.first.type(), a.first.index(), a.second) <
                  std::tuple(b.first.type(), b.first.index(), b.second);
@@ -87,8 +88,10 @@ NamedTensors Optimizer::state() const {
   return state;
 }
 
-std::unique_ptr<Optimizer> makeOptimizer(const OptimizerOptions& options, std::vector<OptimizerGroup> groups) {
-  if (const auto* sgd = std::get_if<SgdOptions>(&options)) return std::make_unique<Sgd>(*sgd, std::move(groups));
+std::unique_ptr<Optimizer> makeOptimizer(const OptimizerOptions& options,
+                                         std::vector<OptimizerGroup> groups) {
+  if (const auto* sgd = std::get_if<SgdOptions>(&options))
+    return std::make_unique<Sgd>(*sgd, std::move(groups));
   return std::make_unique<Adam>(std::get<AdamOptions>(options), std::move(groups));
 }
 

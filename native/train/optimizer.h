@@ -1,7 +1,8 @@
-// Optimizers: update the parameters of a model in place from their gradients. A subclass declares the tensors it
-// keeps per parameter (its slots: momentum, second moments, step counts) and updates one bucket at a time, that is
-// parameters of one group, device and dtype, as the fused operators demand. Parameters without a gradient
-// are left alone, their step count included. Lives on the session's thread; gradient recording must be off.
+// Optimizers: update the parameters of a model in place from their gradients. A subclass declares the tensors
+// it keeps per parameter (its slots: momentum, second moments, step counts) and updates one bucket at a time,
+// that is parameters of one group, device and dtype, as the fused operators demand. Parameters without a
+// gradient are left alone, their step count included. Lives on the session's thread; gradient recording must
+// be off.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -20,7 +20,8 @@ void require(bool condition, const char* option, const char* expected) {
 
 GradScaler::GradScaler(const ScalerOptions& options, c10::Device device) : options_(options) {
   require(std::isfinite(options.init_scale) && options.init_scale > 0, "init_scale", "greater than 0");
-  require(std::isfinite(options.growth_factor) && options.growth_factor > 1, "growth_factor", "greater than 1");
+  require(std::isfinite(options.growth_factor) && options.growth_factor > 1, "growth_factor",
+          "greater than 1");
   require(options.backoff_factor > 0 && options.backoff_factor < 1, "backoff_factor", "between 0 and 1");
   require(options.growth_interval > 0, "growth_interval", "at least 1");
   const auto float_options = at::TensorOptions().dtype(at::kFloat).device(device);
@@ -30,7 +31,9 @@ GradScaler::GradScaler(const ScalerOptions& options, c10::Device device) : optio
   skipped_ = at::zeros({}, float_options);
 }
 
-at::Tensor GradScaler::scaleLoss(const at::Tensor& loss) const { return loss * scale_.to(loss.scalar_type()); }
+at::Tensor GradScaler::scaleLoss(const at::Tensor& loss) const {
+  return loss * scale_.to(loss.scalar_type());
+}
 
 void GradScaler::unscale(const std::vector<at::Tensor>& gradients) {
   found_inf_.zero_();
@@ -50,7 +53,8 @@ void GradScaler::update() {
                          options_.growth_interval);
 }
 
-void GradScaler::restore(const at::Tensor& scale, const at::Tensor& growth_tracker, const at::Tensor& skipped) {
+void GradScaler::restore(const at::Tensor& scale, const at::Tensor& growth_tracker,
+                         const at::Tensor& skipped) {
   scale_.copy_(scale);
   growth_tracker_.copy_(growth_tracker);
   skipped_.copy_(skipped);

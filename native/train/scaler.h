@@ -1,7 +1,7 @@
-// Gradient scaling for float16 (Micikevicius et al. 2018; torch.amp.GradScaler). Everything it decides lives in
-// tensors on the device, so that no step waits for the host: the loss is multiplied by `scale`, gradients are
-// divided by it again, `found_inf` makes the fused optimizers skip the update, and skipped steps are counted on
-// the device. Used on the session's thread only.
+// Gradient scaling for float16 (Micikevicius et al. 2018; torch.amp.GradScaler). Everything it decides lives
+// in tensors on the device, so that no step waits for the host: the loss is multiplied by `scale`, gradients
+// are divided by it again, `found_inf` makes the fused optimizers skip the update, and skipped steps are
+// counted on the device. Used on the session's thread only.
 #pragma once
 
 #include <ATen/core/Tensor.h>

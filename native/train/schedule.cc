@@ -32,7 +32,8 @@ class WarmedUp : public Schedule {
  public:
   WarmedUp(WarmUp warmup, std::unique_ptr<Schedule> next) : warmup_(warmup), next_(std::move(next)) {
     require(warmup_.steps >= 0, "warmup_steps", "at least 0");
-    require(std::isfinite(warmup_.start) && warmup_.start >= 0, "warmup_start", "a finite factor of at least 0");
+    require(std::isfinite(warmup_.start) && warmup_.start >= 0, "warmup_start",
+            "a finite factor of at least 0");
   }
 
   double learningRate(int64_t step) const override {
@@ -97,7 +98,9 @@ class OneCycle : public Schedule {
   }
 
  private:
-  static double share(double at, double start, double end) { return end > start ? (at - start) / (end - start) : 1; }
+  static double share(double at, double start, double end) {
+    return end > start ? (at - start) / (end - start) : 1;
+  }
 
   double max_, initial_, final_, peak_, last_;
 };
@@ -112,7 +115,9 @@ std::unique_ptr<Schedule> make(const CosineOptions& options) {
       std::make_unique<Cosine>(options.lr, options.min_lr, options.total_steps - options.warmup.steps));
 }
 
-std::unique_ptr<Schedule> make(const OneCycleOptions& options) { return std::make_unique<OneCycle>(options); }
+std::unique_ptr<Schedule> make(const OneCycleOptions& options) {
+  return std::make_unique<OneCycle>(options);
+}
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Learning-rate schedules: the rate of optimizer step i (0-based) as a closed form in double precision, so that a
-// resumed run needs nothing but the step count. Immutable; may be read on any thread.
+// Learning-rate schedules: the rate of optimizer step i (0-based) as a closed form in double precision, so
+// that a resumed run needs nothing but the step count. Immutable; may be read on any thread.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,8 @@ struct ConstantOptions {
   WarmUp warmup;
 };
 
-// Loshchilov & Hutter 2017 without restarts: after the warm-up, half a cosine from lr down to min_lr at total_steps.
+// Loshchilov & Hutter 2017 without restarts: after the warm-up, half a cosine from lr down to min_lr at
+// total_steps.
 struct CosineOptions {
   double lr = 0;
   double min_lr = 0;

@@ -20,12 +20,15 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double secondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 void checkOptions(const TrainOptions& options) {
   const auto require = [](bool condition, const char* option, const char* expected) {
     if (condition) return;
-    throw Error(ErrorKind::Argument, std::string(option) + " must be " + expected, std::string("options.") + option);
+    throw Error(ErrorKind::Argument, std::string(option) + " must be " + expected,
+                std::string("options.") + option);
   };
   require(options.grad_accum >= 1, "grad_accum", "at least 1");
   require(!options.clip_norm || *options.clip_norm > 0, "clip_norm", "greater than 0");
@@ -34,7 +37,8 @@ void checkOptions(const TrainOptions& options) {
 }
 
 void throwIfAborted(const std::atomic<bool>& abort) {
-  if (abort) throw Error(ErrorKind::Aborted, "the training session was closed while it was working", "TrainSession");
+  if (abort)
+    throw Error(ErrorKind::Aborted, "the training session was closed while it was working", "TrainSession");
 }
 
 // Part `index` of `count` nearly equal parts of a batch.
@@ -57,14 +61,18 @@ TrainSession::TrainSession(std::shared_ptr<const Graph> graph, std::shared_ptr<S
   applyProcessSettings({options_.cudnn_benchmark, options_.tf32});
   thread_.call([&] {
     setUpComputeThread({options_.threads, options_.flush_denormal && options_.device.is_cpu()});
-    const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt : std::optional(options_.device));
+    const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt
+                                                                  : std::optional(options_.device));
     inPhase("setting up the training session", [&] {
-      step_ = std::make_unique<TrainStep>(std::move(graph), std::move(state), std::move(loss), options_, &abort_);
+      step_ =
+          std::make_unique<TrainStep>(std::move(graph), std::move(state), std::move(loss), options_, &abort_);
     });
   });
 }
 
-TrainSession::~TrainSession() { shutDown(); }
+TrainSession::~TrainSession() {
+  shutDown();
+}
 
 void TrainSession::shutDown() {
   stop_ = true;
@@ -98,8 +106,9 @@ void TrainSession::run(std::shared_ptr<const Graph> graph, std::shared_ptr<Batch
                        std::function<void(RunResult)> on_done, OnFailed on_failed) {
   claim();
   stop_ = false;
-  thread_.post([this, graph = std::move(graph), source = std::move(source), options, on_event = std::move(on_event),
-                on_done = std::move(on_done), on_failed = std::move(on_failed)]() mutable {
+  thread_.post([this, graph = std::move(graph), source = std::move(source), options,
+                on_event = std::move(on_event), on_done = std::move(on_done),
+                on_failed = std::move(on_failed)]() mutable {
     RunResult result;
     std::exception_ptr failure;
     try {
@@ -118,8 +127,8 @@ void TrainSession::run(std::shared_ptr<const Graph> graph, std::shared_ptr<Batch
 void TrainSession::step(std::shared_ptr<const Graph> graph, Batch batch, bool update,
                         std::function<void(StepResult)> on_done, OnFailed on_failed) {
   claim();
-  thread_.post([this, graph = std::move(graph), batch = std::move(batch), update, on_done = std::move(on_done),
-                on_failed = std::move(on_failed)]() mutable {
+  thread_.post([this, graph = std::move(graph), batch = std::move(batch), update,
+                on_done = std::move(on_done), on_failed = std::move(on_failed)]() mutable {
     StepResult result;
     std::exception_ptr failure;
     try {
@@ -170,7 +179,8 @@ double TrainSession::finishStep() {
 
 RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
                                 const std::function<void(StepsEvent)>& on_event) {
-  const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt : std::optional(options_.device));
+  const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt
+                                                                : std::optional(options_.device));
   const auto start = Clock::now();
   auto interval_start = start;
   RunResult result;
@@ -218,7 +228,8 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
 }
 
 StepResult TrainSession::stepOnce(const Batch& batch, bool update) {
-  const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt : std::optional(options_.device));
+  const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt
+                                                                : std::optional(options_.device));
   throwIfAborted(abort_);
   const int64_t rows = batchSize(batch);
   const int64_t parts = std::min(options_.grad_accum, std::max<int64_t>(rows, 1));
@@ -240,7 +251,8 @@ StepResult TrainSession::stepOnce(const Batch& batch, bool update) {
   const at::Tensor norm = update ? step_->clipGradients() : step_->gradientNorm();
   result.lr = update ? finishStep() : schedule_->learningRate(step_count_);
   for (size_t k = 0; k < outputs.size(); ++k) {
-    result.outputs.emplace_back(step_->graph().outputs()[k].name, parts == 1 ? outputs[k][0] : at::cat(outputs[k]));
+    result.outputs.emplace_back(step_->graph().outputs()[k].name,
+                                parts == 1 ? outputs[k][0] : at::cat(outputs[k]));
   }
   result.loss = loss.item<double>();
   if (norm.defined()) result.grad_norm = norm.item<double>();

@@ -1,6 +1,7 @@
-// A training session: one model in training on one device. It computes on a thread of its own; the functions here
-// are called on the owner's thread (JavaScript's) and return at once, except where noted. One job (run or step) at a
-// time: a second one, or looking at the state meanwhile, is a TrainError. Callbacks come on the session's thread.
+// A training session: one model in training on one device. It computes on a thread of its own; the functions
+// here are called on the owner's thread (JavaScript's) and return at once, except where noted. One job (run
+// or step) at a time: a second one, or looking at the state meanwhile, is a TrainError. Callbacks come on the
+// session's thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -47,18 +48,19 @@ struct StepResult {
 class TrainSession {
  public:
   // Waits until the model is on its device. Throws fornax::Error.
-  TrainSession(std::shared_ptr<const Graph> graph, std::shared_ptr<State> state, std::shared_ptr<const Graph> loss,
-               const TrainOptions& options);
+  TrainSession(std::shared_ptr<const Graph> graph, std::shared_ptr<State> state,
+               std::shared_ptr<const Graph> loss, const TrainOptions& options);
   ~TrainSession();
 
   using OnFailed = std::function<void(std::exception_ptr)>;
-  // Takes micro-batches from the source until `steps` are done, the epoch ends or stop() is called. A group of
-  // micro-batches that the epoch's end cuts short becomes a step of its own, averaged over what there is.
+  // Takes micro-batches from the source until `steps` are done, the epoch ends or stop() is called. A group
+  // of micro-batches that the epoch's end cuts short becomes a step of its own, averaged over what there is.
   void run(std::shared_ptr<const Graph> graph, std::shared_ptr<BatchSource> source, const RunOptions& options,
-           std::function<void(StepsEvent)> on_event, std::function<void(RunResult)> on_done, OnFailed on_failed);
+           std::function<void(StepsEvent)> on_event, std::function<void(RunResult)> on_done,
+           OnFailed on_failed);
   // One step on `batch`, split into grad_accum micro-batches. Without `update` it stops after backward.
-  void step(std::shared_ptr<const Graph> graph, Batch batch, bool update, std::function<void(StepResult)> on_done,
-            OnFailed on_failed);
+  void step(std::shared_ptr<const Graph> graph, Batch batch, bool update,
+            std::function<void(StepResult)> on_done, OnFailed on_failed);
 
   // Ends a run after the current step.
   void stop() { stop_ = true; }
@@ -72,8 +74,8 @@ class TrainSession {
   // Throws WeightsError if the entries are not those of snapshot(); then nothing has changed.
   void restore(const NamedTensors& entries, int64_t step);
 
-  // Interrupts what is running (its on_failed gets AbortedError), ends the thread and frees everything. Waits for
-  // the operator in progress. Idempotent; nothing else may be called afterwards.
+  // Interrupts what is running (its on_failed gets AbortedError), ends the thread and frees everything. Waits
+  // for the operator in progress. Idempotent; nothing else may be called afterwards.
   void shutDown();
 
  private:
@@ -87,7 +89,8 @@ class TrainSession {
   void claim();  // TrainError if a job is running
   template <typename Function>
   auto exclusively(Function&& function);
-  RunResult runLoop(BatchSource& source, const RunOptions& options, const std::function<void(StepsEvent)>& on_event);
+  RunResult runLoop(BatchSource& source, const RunOptions& options,
+                    const std::function<void(StepsEvent)>& on_event);
   Group accumulateGroup(BatchSource& source);
   StepResult stepOnce(const Batch& batch, bool update);
   double finishStep();

@@ -15,8 +15,9 @@ namespace {
 constexpr const char* kGenerator = "generator";
 
 [[noreturn]] void refuse(const std::string& name, const std::string& what) {
-  throw Error(ErrorKind::Weights, "`" + name + "` " + what, "snapshot",
-              "restore a snapshot of a session with the same model, parameter groups, optimizer and precision");
+  throw Error(
+      ErrorKind::Weights, "`" + name + "` " + what, "snapshot",
+      "restore a snapshot of a session with the same model, parameter groups, optimizer and precision");
 }
 
 // Shape and dtype of a generator's state are its own affair: it checks them.

@@ -10,8 +10,8 @@ NamedTensors copyToCpu(const NamedTensors& tensors);
 
 NamedTensors takeSnapshot(TrainStep& step);
 
-// The reverse. Throws WeightsError naming the first entry that is missing, unknown or of another shape or dtype;
-// then nothing has changed.
+// The reverse. Throws WeightsError naming the first entry that is missing, unknown or of another shape or
+// dtype; then nothing has changed.
 void restoreSnapshot(TrainStep& step, const NamedTensors& entries);
 
 }  // namespace fornax

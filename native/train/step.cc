@@ -9,8 +9,8 @@
 #include "core/error.h"
 #include "core/generator.h"
 #include "train/autocast.h"
-#include "train/cpu_linear.h"
 #include "train/gradient_clip.h"
+#include "train/prepare_graph.h"
 #include "train/torch_errors.h"
 
 namespace fornax {
@@ -27,7 +27,8 @@ size_t findLossOutput(const Graph& loss) {
 }  // namespace
 
 TrainStep::TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> state,
-                     std::shared_ptr<const Graph> loss, const TrainOptions& options, const std::atomic<bool>* abort)
+                     std::shared_ptr<const Graph> loss, const TrainOptions& options,
+                     const std::atomic<bool>* abort)
     : state_(std::move(state)),
       loss_(std::move(loss)),
       options_(options),
@@ -54,8 +55,7 @@ TrainStep::~TrainStep() {
 void TrainStep::useGraph(std::shared_ptr<const Graph> graph) {
   if (source_graph_ == graph) return;
   source_graph_ = std::move(graph);
-  const bool cpu_float32 = options_.device.is_cpu() && options_.precision == Precision::Float32;
-  graph_ = cpu_float32 ? withFastLinear(source_graph_) : source_graph_;
+  graph_ = prepareForTraining(source_graph_, options_.device, options_.precision);
   modes_ = resolveModes(*graph_, options_.modes);
 }
 
@@ -66,7 +66,8 @@ void TrainStep::moveState() {
     const at::Tensor current = state_->at(i);
     at::Tensor tensor = current.to(options_.device);
     if (tensor.dim() == 4) {
-      tensor = tensor.contiguous(options_.channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+      tensor = tensor.contiguous(options_.channels_last ? at::MemoryFormat::ChannelsLast
+                                                        : at::MemoryFormat::Contiguous);
     }
     if (!tensor.is_same(current)) state_->replace(i, tensor);
     tensor.set_requires_grad(false);
@@ -89,7 +90,8 @@ std::vector<OptimizerGroup> TrainStep::selectGroups() {
       }
       at::Tensor& parameter = parameters_[index];
       if (!parameter.is_floating_point()) {
-        throw Error(ErrorKind::Argument, "parameter `" + name + "` is not of a floating-point type", "groups");
+        throw Error(ErrorKind::Argument, "parameter `" + name + "` is not of a floating-point type",
+                    "groups");
       }
       parameter.set_requires_grad(true);
       trained_.emplace_back(name, parameter);
@@ -98,7 +100,8 @@ std::vector<OptimizerGroup> TrainStep::selectGroups() {
     groups.push_back(std::move(group));
   }
   if (trained_.empty()) {
-    throw Error(ErrorKind::Argument, "no parameter is to be trained", "groups", "put parameters into a group");
+    throw Error(ErrorKind::Argument, "no parameter is to be trained", "groups",
+                "put parameters into a group");
   }
   return groups;
 }
@@ -124,8 +127,8 @@ at::Tensor TrainStep::lossOf(const std::vector<at::Tensor>& outputs, const Batch
   const at::Tensor loss =
       runGraph(*loss_, device_batch_.lossInputs(*loss_, *graph_, outputs, batch), context)[loss_output_];
   if (loss.numel() != 1) {
-    throw Error(ErrorKind::Execution, "the loss has " + std::to_string(loss.numel()) + " elements, not one", "loss",
-                "reduce it to its mean or sum");
+    throw Error(ErrorKind::Execution, "the loss has " + std::to_string(loss.numel()) + " elements, not one",
+                "loss", "reduce it to its mean or sum");
   }
   if (!loss.requires_grad()) {
     throw Error(ErrorKind::Execution, "the loss does not depend on any trained parameter", "loss",

@@ -1,6 +1,7 @@
-// One optimizer step, in its parts: micro-batches go forward and backward and add up their gradients, then the
-// update unscales, clips, steps and clears. Owns the session's view of the model on its device, the optimizer, the
-// scaler and the generator. Everything here runs on the session's thread and never waits for the device.
+// One optimizer step, in its parts: micro-batches go forward and backward and add up their gradients, then
+// the update unscales, clips, steps and clears. Owns the session's view of the model on its device, the
+// optimizer, the scaler and the generator. Everything here runs on the session's thread and never waits for
+// the device.
 #pragma once
 
 #include <ATen/core/Generator.h>
@@ -28,8 +29,8 @@ class TrainStep {
  public:
   // Moves the state to the device and into the memory format of the options, and marks what is trained.
   // `abort` stops a forward between two operators (AbortedError). Throws fornax::Error.
-  TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> state, std::shared_ptr<const Graph> loss,
-            const TrainOptions& options, const std::atomic<bool>* abort);
+  TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> state,
+            std::shared_ptr<const Graph> loss, const TrainOptions& options, const std::atomic<bool>* abort);
   ~TrainStep();
 
   // Another trace of the same model (a retrace for other sizes).
@@ -47,8 +48,8 @@ class TrainStep {
   void rescaleGradients(double factor);
   // Undoes the loss scale and notes whether a gradient is not finite. Once per step, before the others.
   void unscaleGradients();
-  // Clips as the options say. Returns the norm before clipping, a scalar on the device, if clipping by norm had to
-  // compute it; undefined otherwise.
+  // Clips as the options say. Returns the norm before clipping, a scalar on the device, if clipping by norm
+  // had to compute it; undefined otherwise.
   at::Tensor clipGradients();
   // Scalar on the device; undefined if there is no gradient.
   at::Tensor gradientNorm() const;

@@ -9,7 +9,8 @@
 
 namespace fornax {
 
-void StepRecorder::record(int64_t step, const at::Tensor& loss, double lr, int64_t samples, double wait_seconds) {
+void StepRecorder::record(int64_t step, const at::Tensor& loss, double lr, int64_t samples,
+                          double wait_seconds) {
   open_.step = step;
   open_.lr = lr;
   open_.samples += samples;

@@ -1,7 +1,7 @@
-// Collects what happened in each step and turns intervals of steps into events. Losses stay tensors on the device;
-// at the end of an interval they start to travel to pinned memory, and the event is handed out once they have
-// arrived, as a rule one interval later, so that the device never waits for the host. On the CPU they are read at
-// once. Used on the session's thread.
+// Collects what happened in each step and turns intervals of steps into events. Losses stay tensors on the
+// device; at the end of an interval they start to travel to pinned memory, and the event is handed out once
+// they have arrived, as a rule one interval later, so that the device never waits for the host. On the CPU
+// they are read at once. Used on the session's thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,14 +18,14 @@
 namespace fornax {
 
 struct StepsEvent {
-  int64_t step = 0;             // steps done so far
-  std::vector<double> losses;   // of the interval's steps
-  double lr = 0;                // of the last of them
+  int64_t step = 0;            // steps done so far
+  std::vector<double> losses;  // of the interval's steps
+  double lr = 0;               // of the last of them
   int64_t samples = 0;
   double seconds = 0;
-  double wait_seconds = 0;      // of these, waiting for the loader
+  double wait_seconds = 0;  // of these, waiting for the loader
   std::optional<double> scale, skipped;
-  int64_t memory = 0;           // bytes: peak allocated on CUDA, resident set on the CPU
+  int64_t memory = 0;  // bytes: peak allocated on CUDA, resident set on the CPU
 };
 
 class StepRecorder {

@@ -7,7 +7,8 @@ namespace fornax {
 namespace {
 
 bool outOfMemory(const c10::Error& error, const std::string& message) {
-  return dynamic_cast<const c10::OutOfMemoryError*>(&error) || message.find("not enough memory") != std::string::npos ||
+  return dynamic_cast<const c10::OutOfMemoryError*>(&error) ||
+         message.find("not enough memory") != std::string::npos ||
          message.find("can't allocate memory") != std::string::npos;
 }
 

@@ -198,9 +198,10 @@ export interface TrainOptions {
   flush_denormal?: boolean;
   threads?: number;
   seed?: number;
+  /** Kinds that are not named run in `train`. */
   modes?: Modes;
   normalize?: Normalize;
-  /** Micro-batches per optimizer step. Default 1. */
+  /** Micro-batches (batches of the loader) per optimizer step. Default 1. */
   grad_accum?: number;
   clip_norm?: number;
   clip_value?: number;
@@ -241,8 +242,9 @@ export interface NativeTrain extends NativeHandle {
     options: { steps: number; event_interval_ms?: number; onEvent?: (event: StepsEvent) => void },
   ): Promise<RunResult>;
   /**
-   * One step on the given batch. `update: false` stops after backward: loss and gradients can be read, nothing
-   * is changed except batch-norm statistics. `outputs` are the model's outputs (detached).
+   * One step on the given batch, split into `grad_accum` micro-batches. `update: false` stops after backward: loss
+   * and gradients can be read, nothing is changed except batch-norm statistics. `outputs` are the model's outputs
+   * (detached). `grad_norm` is the norm before clipping: with `clip_norm` or `update: false`, else null.
    */
   step(
     batch: Record<string, NativeTensor>,

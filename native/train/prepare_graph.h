@@ -1,0 +1,18 @@
+// Rewrites a graph for training: operators are exchanged for ones that compute the same faster. What the
+// graph is fed with and gives out stays as it is, and so do the module paths of its nodes.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <memory>
+
+#include "graph/graph.h"
+#include "train/options.h"
+
+namespace fornax {
+
+// The same graph where there is nothing to gain.
+std::shared_ptr<const Graph> prepareForTraining(std::shared_ptr<const Graph> graph, c10::Device device,
+                                                Precision precision);
+
+}  // namespace fornax
