@@ -2,67 +2,21 @@
 import { createHash } from 'node:crypto';
 
 import { ArgumentError, GuardError, WeightsError } from './errors.js';
-import type { DType, Graph, Mode } from './graph/format.js';
+import type { Graph, Mode } from './graph/format.js';
 import { formatSummary } from './graph/format_summary.js';
 import { summarize, type Summary } from './graph/summary.js';
 import { trace } from './graph/trace.js';
 import { disposeAll, readSafetensors } from './io/safetensors.js';
 import { crossEntropy } from './losses/index.js';
 import { readModelHeader, readModelTensors, writeModelFile } from './model/file.js';
-import type { InputSpec, ModelInfo, Preprocessing } from './model/info.js';
+import type { InputSpec, ModelInfo } from './model/info.js';
 import { Sessions } from './model/sessions.js';
+import type { CreateOptions, ForwardOptions, LossAndGradients, StateEntry } from './model/types.js';
 import { createModule, findArchitecture } from './models/registry.js';
 import type { InferenceOptions, Modes, NativeGraph, NativeTensor } from './native/contract.js';
 import { loadAddon } from './native.js';
 import type { Module } from './nn/index.js';
 import { Tensor } from './tensor.js';
-
-export interface CreateOptions {
-  /** Seed of the weights. Default 0. */
-  seed?: number;
-  /**
-   * Example inputs: shapes (`[1, 3, 224, 224]`) or named specifications. The model works at any batch size and,
-   * where its architecture allows, any resolution. Default for zoo models: one image of the published size.
-   */
-  inputs?: readonly (readonly number[] | { name: string; shape: readonly number[]; dtype?: DType })[];
-  /** For zoo models: classes, channels and the architecture's own options. */
-  numClasses?: number;
-  inChannels?: number;
-  options?: Record<string, unknown>;
-  labels?: readonly string[];
-  preprocessing?: Preprocessing | null;
-  /** Default: the zoo name, or the class name of the module. */
-  name?: string;
-}
-
-export interface ForwardOptions {
-  /** Dropout, batch norm and stochastic depth together. Default `eval`. */
-  mode?: 'eval' | 'train';
-  /** Single kinds and prefixes of module paths, beyond `mode`. */
-  modes?: Modes;
-  /** Module paths whose outputs are returned too (`layer4.1`). */
-  taps?: string[];
-  /** Seed of dropout and stochastic depth in this run. */
-  seed?: number;
-  /** Default `cpu`. */
-  device?: string;
-  /** Threads of one operator. Default: all cores. */
-  threads?: number;
-}
-
-export interface StateEntry {
-  name: string;
-  kind: 'parameter' | 'buffer';
-  /** Shares the model's memory. */
-  tensor: Tensor;
-}
-
-export interface LossAndGradients {
-  loss: number;
-  /** By parameter name. */
-  gradients: Record<string, Tensor>;
-  outputs: Record<string, Tensor>;
-}
 
 function wrap(tensors: Record<string, NativeTensor>): Record<string, Tensor> {
   return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, new Tensor(tensor)]));

@@ -37,6 +37,7 @@ function contents(step: number, best: BestRecord | null = null): CheckpointConte
       best,
       history: [],
       config: { train: { lr: 0.1 } },
+      computed: { device: 'cpu', amp: 'off', threads: 2 },
       data_fingerprint: 'data',
       graph_hash: 'graph',
       log_bytes: 0,

@@ -169,9 +169,13 @@ test('a finished run is skipped with the reason, refused, or trained anew', asyn
 });
 
 test('a run that was stopped in the middle of epochs goes on to the very same result', async () => {
-  const train = { batchSize: 2, clipNorm: 5 };
-  const straight = await run(config('straight', { train }));
-  const stopped = config('stopped', { train });
+  // Steps long enough that a stop comes through before the end of an epoch.
+  const slow: Partial<ConfigInput> = {
+    data: { path: images, cache: path.join(root.path, 'cache'), resolution: 128 },
+    train: { batchSize: 2, clipNorm: 5 },
+  };
+  const straight = await run(config('straight', slow));
+  const stopped = config('stopped', slow);
   const stops: number[] = [];
   for (let resume = false; ; resume = true) {
     // The first report of every session comes right after its first step.
@@ -253,6 +257,21 @@ test('resuming with other settings is refused with what differs', async () => {
     run(config('changed', { model: { name: 'resnet20' } }), { resume: 'auto' }),
     (error) => error instanceof TrainError && /model\.name/.test(error.message),
   );
+});
+
+test('resuming with another number of threads is told', async () => {
+  await run(config('threads', { train: { threads: 1 } }), stopAt(9));
+  const { outcome, events } = await run(config('threads', { train: { threads: 2 } }), { resume: true });
+  assert.equal(outcome.status, 'done');
+  const warning = events.find((event) => event.type === 'warning')!;
+  assert.match(warning.message, /cpu \(fp32, 1 threads\), from here on cpu \(fp32, 2 threads\)/);
+});
+
+test('an error of a listener ends the run with that error', async () => {
+  const report = (event: JobEvent): void => {
+    if (event.type === 'steps') throw new RangeError('from the listener');
+  };
+  await assert.rejects(run(config('listener'), { report }), /from the listener/);
 });
 
 test('a damaged checkpoint is passed over for the one before', async () => {

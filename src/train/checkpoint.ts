@@ -46,6 +46,8 @@ const stateSchema = z.object({
   history: z.array(epochRecordSchema),
   /** The resolved options of the run, to compare with on resume. */
   config: z.record(z.string(), z.unknown()),
+  /** Where and how the run was computed so far: another way is sound, but not the same to the last bit. */
+  computed: z.object({ device: z.string(), amp: z.enum(['off', 'bf16', 'fp16']), threads: z.int() }),
   data_fingerprint: z.string(),
   graph_hash: z.string(),
   /** Bytes of events.jsonl that belong to this checkpoint; the rest is cut off on resume. */

@@ -2,7 +2,7 @@
 import type { Config } from '../config/schema.js';
 import { toSnake } from '../config/case.js';
 import { TrainError } from '../errors.js';
-import type { Checkpoint } from './checkpoint.js';
+import type { Checkpoint, CheckpointState } from './checkpoint.js';
 
 /** Settings that decide what a run computes. Everything else may change between a run and its continuation. */
 export type ComparedConfig = Record<string, unknown>;
@@ -58,6 +58,7 @@ export function configDifferences(before: ComparedConfig, now: ComparedConfig): 
 
 export interface ResumeIdentity {
   config: ComparedConfig;
+  computed: CheckpointState['computed'];
   dataFingerprint: string;
   graphHash: string;
   stepsPerEpoch: number;
@@ -94,6 +95,10 @@ export function checkResumable(
       fix: 'restore these settings, start over with --force, or use another name for a new run (--set name=…)',
     });
   }
+  const was = describeComputed(state.computed);
+  const is = describeComputed(now.computed);
+  if (was !== is)
+    warn(`so far this run was computed on ${was}, from here on ${is}: not the same to the last bit`);
   const epochs = (config: ComparedConfig): unknown =>
     (config.train as { epochs?: unknown } | undefined)?.epochs;
   const before = epochs(state.config);
@@ -102,4 +107,9 @@ export function checkResumable(
       `train.epochs changed from ${String(before)} to ${String(epochs(now.config))}: the learning rate follows the new length from here on`,
     );
   }
+}
+
+function describeComputed({ device, amp, threads }: CheckpointState['computed']): string {
+  const precision = amp === 'off' ? 'fp32' : amp;
+  return device === 'cpu' ? `cpu (${precision}, ${threads} threads)` : `${device} (${precision})`;
 }

@@ -69,7 +69,7 @@ export class TrainingRun {
   private loader!: NativeLoader;
   private evaluator!: Evaluator;
   private devices!: RunDevices;
-  private failure: TrainError | null = null;
+  private failure: Error | null = null;
 
   constructor(private readonly options: TrainingRunOptions) {
     this.train = options.config.train;
@@ -148,6 +148,11 @@ export class TrainingRun {
     const { config, data, model } = this.options;
     return {
       config: comparedConfig(config),
+      computed: {
+        device: this.devices.train.type,
+        amp: this.devices.amp,
+        threads: this.train.threads === 'auto' ? loadAddon().systemInfo().threads : this.train.threads,
+      },
       dataFingerprint: data.fingerprint,
       graphHash: model.graphHash(),
       stepsPerEpoch: this.stepsPerEpoch,
@@ -236,7 +241,17 @@ export class TrainingRun {
     }
   }
 
+  /** Called by the native core, where an exception has nowhere to go: it stops the run instead. */
   private onSteps(raw: NativeSteps): void {
+    try {
+      this.takeSteps(raw);
+    } catch (error) {
+      this.failure ??= error as Error;
+    }
+    if (this.failure) this.session.stop();
+  }
+
+  private takeSteps(raw: NativeSteps): void {
     const { progress } = this;
     const event = progress.meter.take(raw, {
       epoch: progress.epoch + 1,
@@ -254,7 +269,6 @@ export class TrainingRun {
       where: `epoch ${progress.epoch + 1}, learning rate ${raw.lr}`,
       fix: 'lower train.lr, lengthen the warm-up, set train.clip_norm, or check the images; the last checkpoint is sound (--resume)',
     });
-    this.session.stop();
   }
 
   /** Evaluates, keeps the books, writes a checkpoint. False: the signal fired before all that was done. */
@@ -315,7 +329,7 @@ export class TrainingRun {
     const { epoch } = this.progress;
     const event: CheckpointEvent = { type: 'checkpoint', step, epoch, path: '', reason, seconds: 0 };
     const log = this.options.logPosition?.(event) ?? { bytes: 0, state: null };
-    const { config, dataFingerprint, graphHash, stepsPerEpoch } = this.identity();
+    const { config, computed, dataFingerprint, graphHash, stepsPerEpoch } = this.identity();
     const optimizer = this.session.snapshot();
     try {
       event.path = await store.save({
@@ -324,6 +338,7 @@ export class TrainingRun {
           ...this.progress.state,
           steps_per_epoch: stepsPerEpoch,
           config,
+          computed,
           data_fingerprint: dataFingerprint,
           graph_hash: graphHash,
           log_bytes: log.bytes,
