@@ -16,7 +16,10 @@ function withSources(command: Command): Command {
 }
 
 export function registerConfig(program: Command): void {
-  const config = program.command('config').description('Checks and shows configs.');
+  const config = program
+    .command('config')
+    .summary('check and show configs')
+    .description('Checks and shows configs.');
 
   withSources(config.command('validate'))
     .description('Checks a config and lists every problem with its line.')

@@ -162,10 +162,13 @@ function describe(event: JobEvent): string[] {
 
 class TerminalReporter extends TextReporter {
   private readonly status: StatusLine;
+  /** However the process ends, the cursor comes back. */
+  private readonly onExit = (): void => this.status.clear();
 
   constructor(stream: TerminalStream, now?: () => number) {
     super();
     this.status = new StatusLine(stream, now);
+    process.once('exit', this.onExit);
   }
 
   protected line(text: string): void {
@@ -194,6 +197,7 @@ class TerminalReporter extends TextReporter {
   close(): void {
     this.flushEpoch();
     this.status.clear();
+    process.off('exit', this.onExit);
   }
 }
 
