@@ -55,6 +55,11 @@ const log = (line: string): void => void process.stderr.write(`${line}\n`);
 const peer = findPeer();
 if (!peer) log('No Python with torch (set FORNAX_PEER_PYTHON): these are the figures of Fornax alone.');
 const before = loadAverage();
+if (Number(before) > 1) {
+  log(
+    `The machine is busy (load ${before}): compare processor times, not times, or run again when it is idle.`,
+  );
+}
 
 async function measure(part: Part): Promise<Row[]> {
   log(`${part} …`);
