@@ -62,13 +62,16 @@ export async function writeSafetensors(
     );
     return { sha256, bytes: fileBytes };
   } catch (error) {
-    if (error instanceof FornaxError) throw error;
     throw writeError(error, file);
   }
 }
 
 /** A file system's refusal as a FornaxError that says what to do. */
 export function writeError(error: unknown, file: string): FornaxError {
+  if (error instanceof FornaxError) {
+    // The native core names the temporary file, which nobody knows and which is gone.
+    return new FornaxError({ what: error.what, where: file, fix: error.fix, cause: error });
+  }
   const code = (error as NodeJS.ErrnoException).code;
   const known: Record<string, [string, string]> = {
     ENOSPC: ['the disk is full', 'free some space; nothing that was there before has been touched'],

@@ -9,7 +9,7 @@ import path from 'node:path';
 
 import { z } from 'zod';
 
-import { FornaxError, TrainError } from '../errors.js';
+import { TrainError } from '../errors.js';
 import { removeFolderAtomically, sweepOrphans, writeFolderAtomically } from '../io/atomic.js';
 import { fileSha256, readSafetensors, writeError, writeSafetensors } from '../io/safetensors.js';
 import type { NativeTensor } from '../native/contract.js';
@@ -144,7 +144,7 @@ export class CheckpointStore {
         await fs.writeFile(path.join(folder, STATE_FILE), text + '\n');
       });
     } catch (error) {
-      throw error instanceof FornaxError ? error : writeError(error, target);
+      throw writeError(error, target);
     }
     await this.prune(state.best?.step ?? null);
     return target;
