@@ -152,19 +152,27 @@ Napi::Error Environment::toError(Napi::Env env, std::exception_ptr exception) {
 
 // ---- Promise ----
 
+namespace {
+void releaseAll(const std::shared_ptr<std::vector<Napi::ObjectReference>>& kept) {
+  if (!kept) return;
+  for (auto& reference : *kept) reference.Reset();
+}
+}  // namespace
+
 Promise::Promise(Napi::Env env) : deferred_(env), queue_(Environment::of(env).queue()) { queue_->hold(env); }
 
 std::shared_ptr<Promise> Promise::create(Napi::Env env) { return std::make_shared<Promise>(env); }
 
 void Promise::keepAlive(Napi::Object object) {
-  kept_ = std::make_shared<Napi::ObjectReference>(Napi::Persistent(object));
-  kept_->SuppressDestruct();  // given up on the JavaScript thread only, or with the environment
+  if (!kept_) kept_ = std::make_shared<std::vector<Napi::ObjectReference>>();
+  kept_->push_back(Napi::Persistent(object));
+  kept_->back().SuppressDestruct();  // given up on the JavaScript thread only, or with the environment
 }
 
 void Promise::resolve(std::function<Napi::Value(Napi::Env)> make) {
   queue_->post([deferred = deferred_, queue = queue_, kept = kept_, make = std::move(make)](Napi::Env env) {
     queue->release(env);
-    if (kept) kept->Reset();
+    releaseAll(kept);
     try {
       deferred.Resolve(guarded(env, [&] { return make(env); }));
     } catch (const Napi::Error& error) {
@@ -176,7 +184,7 @@ void Promise::resolve(std::function<Napi::Value(Napi::Env)> make) {
 void Promise::reject(std::exception_ptr exception) {
   queue_->post([deferred = deferred_, queue = queue_, kept = kept_, exception](Napi::Env env) {
     queue->release(env);
-    if (kept) kept->Reset();
+    releaseAll(kept);
     deferred.Reject(Environment::of(env).toError(env, exception).Value());
   });
 }

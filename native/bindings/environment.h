@@ -11,6 +11,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 namespace fornax::bindings {
 
@@ -83,7 +84,8 @@ class Promise {
  public:
   static std::shared_ptr<Promise> create(Napi::Env env);
   Napi::Value value() const { return deferred_.Promise(); }  // JavaScript thread
-  // Protects `object` from garbage collection until the promise is settled. JavaScript thread, before any settling.
+  // Protects `object` from garbage collection until the promise is settled; any number of objects. JavaScript
+  // thread, before any settling.
   void keepAlive(Napi::Object object);
   // Any thread; `make` runs on the JavaScript thread.
   void resolve(std::function<Napi::Value(Napi::Env)> make);
@@ -94,7 +96,7 @@ class Promise {
  private:
   Napi::Promise::Deferred deferred_;
   std::shared_ptr<JsQueue> queue_;
-  std::shared_ptr<Napi::ObjectReference> kept_;
+  std::shared_ptr<std::vector<Napi::ObjectReference>> kept_;
 };
 
 }  // namespace fornax::bindings

@@ -172,7 +172,7 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
         EvaluationResult result =
             fornax::evaluate(core.session, *graph, loss.get(), *source, options, core.evaluation_stopped, progress);
         return [result](Napi::Env env) -> Napi::Value { return toObject(env, result); };
-      }, env);
+      }, env, {info[0].As<Napi::Object>()});
     });
   }
 
@@ -196,7 +196,8 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
 
   // Runs `job` on one of the session's threads; the promise settles with what it returns. A job that is dropped
   // because the session went away rejects as well, so that nobody waits forever.
-  Napi::Value run(std::function<Result(SessionCore&)> job, Napi::Env env) {
+  // `used` (the session itself is added) is kept from garbage collection meanwhile.
+  Napi::Value run(std::function<Result(SessionCore&)> job, Napi::Env env, const std::vector<Napi::Object>& used = {}) {
     struct Settle {
       std::shared_ptr<Promise> promise;
       bool settled = false;
@@ -208,6 +209,7 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
     auto settle = std::make_shared<Settle>();
     settle->promise = Promise::create(env);
     settle->promise->keepAlive(Value());
+    for (const Napi::Object& object : used) settle->promise->keepAlive(object);
     Napi::Value value = settle->promise->value();
     // A raw pointer: the pool belongs to the core and is joined before the core goes.
     core()->pool.post([settle, job = std::move(job), core = core_.get()] {
