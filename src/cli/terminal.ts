@@ -47,7 +47,7 @@ export function percent(share: number): string {
   return `${(share * 100).toFixed(1)} %`;
 }
 
-/** A learning rate: `0.1`, `0.0234`, `1.2e-6`. */
+/** A learning rate: `0.1`, `0.0234`, `5.9e-4`. */
 export function rate(value: number): string {
   return value !== 0 && Math.abs(value) < 1e-4
     ? value.toExponential(1)
