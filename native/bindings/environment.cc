@@ -13,17 +13,28 @@ namespace {
 
 const char* className(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::Fornax: return "FornaxError";
-    case ErrorKind::Data: return "DataError";
-    case ErrorKind::Device: return "DeviceError";
-    case ErrorKind::Weights: return "WeightsError";
-    case ErrorKind::Graph: return "GraphError";
-    case ErrorKind::Guard: return "GuardError";
-    case ErrorKind::Execution: return "ExecutionError";
-    case ErrorKind::Train: return "TrainError";
-    case ErrorKind::Disposed: return "DisposedError";
-    case ErrorKind::Argument: return "ArgumentError";
-    case ErrorKind::Aborted: return "AbortedError";
+    case ErrorKind::Fornax:
+      return "FornaxError";
+    case ErrorKind::Data:
+      return "DataError";
+    case ErrorKind::Device:
+      return "DeviceError";
+    case ErrorKind::Weights:
+      return "WeightsError";
+    case ErrorKind::Graph:
+      return "GraphError";
+    case ErrorKind::Guard:
+      return "GuardError";
+    case ErrorKind::Execution:
+      return "ExecutionError";
+    case ErrorKind::Train:
+      return "TrainError";
+    case ErrorKind::Disposed:
+      return "DisposedError";
+    case ErrorKind::Argument:
+      return "ArgumentError";
+    case ErrorKind::Aborted:
+      return "AbortedError";
   }
   return "FornaxError";
 }
@@ -55,7 +66,8 @@ Error describe(std::exception_ptr exception) {
 JsQueue::JsQueue(Napi::Env env) {
   napi_value name = Napi::String::New(env, "fornax");
   auto call = [](napi_env raw, napi_value, void*, void* data) {
-    std::unique_ptr<std::function<void(Napi::Env)>> function(static_cast<std::function<void(Napi::Env)>*>(data));
+    std::unique_ptr<std::function<void(Napi::Env)>> function(
+        static_cast<std::function<void(Napi::Env)>*>(data));
     if (raw == nullptr) return;  // the environment is being torn down
     Napi::Env env(raw);
     Napi::HandleScope scope(env);
@@ -66,13 +78,15 @@ JsQueue::JsQueue(Napi::Env env) {
       napi_fatal_exception(raw, error.Value());
     }
   };
-  napi_status status =
-      napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, call, &function_);
+  napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr,
+                                                       nullptr, call, &function_);
   if (status != napi_ok) throw Napi::Error::New(env, "cannot create the queue into JavaScript");
   napi_unref_threadsafe_function(env, function_);
 }
 
-JsQueue::~JsQueue() { close(); }
+JsQueue::~JsQueue() {
+  close();
+}
 
 bool JsQueue::post(std::function<void(Napi::Env)> function) {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -109,16 +123,19 @@ void Environment::create(Napi::Env env) {
   env.SetInstanceData<Environment>(environment.release());
   // Runs before the finalizers of this environment's objects, while the native threads may still be at work.
   napi_add_env_cleanup_hook(env, [](void* data) { static_cast<Environment*>(data)->teardown(); }, raw);
-  // process.exit() and an uncaught exception on the main thread run no cleanup hooks: they go straight to exit(),
-  // whose static destructors would take libtorch away under running threads. They do emit 'exit'.
+  // process.exit() and an uncaught exception on the main thread run no cleanup hooks: they go straight to
+  // exit(), whose static destructors would take libtorch away under running threads. They do emit 'exit'.
   Napi::Object process = env.Global().Get("process").As<Napi::Object>();
   Napi::Function on = process.Get("once").As<Napi::Function>();
-  on.Call(process, {Napi::String::New(env, "exit"), Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
-                      Environment::of(info.Env()).teardown();
-                    })});
+  on.Call(process,
+          {Napi::String::New(env, "exit"), Napi::Function::New(env, [](const Napi::CallbackInfo& info) {
+             Environment::of(info.Env()).teardown();
+           })});
 }
 
-Environment& Environment::of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
+Environment& Environment::of(Napi::Env env) {
+  return *env.GetInstanceData<Environment>();
+}
 
 void Environment::teardown() {
   closed_ = true;
@@ -159,9 +176,13 @@ void releaseAll(const std::shared_ptr<std::vector<Napi::ObjectReference>>& kept)
 }
 }  // namespace
 
-Promise::Promise(Napi::Env env) : deferred_(env), queue_(Environment::of(env).queue()) { queue_->hold(env); }
+Promise::Promise(Napi::Env env) : deferred_(env), queue_(Environment::of(env).queue()) {
+  queue_->hold(env);
+}
 
-std::shared_ptr<Promise> Promise::create(Napi::Env env) { return std::make_shared<Promise>(env); }
+std::shared_ptr<Promise> Promise::create(Napi::Env env) {
+  return std::make_shared<Promise>(env);
+}
 
 void Promise::keepAlive(Napi::Object object) {
   if (!kept_) kept_ = std::make_shared<std::vector<Napi::ObjectReference>>();

@@ -16,16 +16,17 @@
 namespace fornax::bindings {
 
 // Something with threads of its own, stopped and joined when the environment goes away (process.exit(), an
-// uncaught exception, a terminated worker). stopAndJoin() is called on the JavaScript thread, must not call into
-// JavaScript and must return once no native thread of it runs any more. Calling it twice is fine.
+// uncaught exception, a terminated worker). stopAndJoin() is called on the JavaScript thread, must not call
+// into JavaScript and must return once no native thread of it runs any more. Calling it twice is fine.
 class Stoppable {
  public:
   virtual ~Stoppable() = default;
   virtual void stopAndJoin() noexcept = 0;
 };
 
-// Runs functions on the JavaScript thread of one environment, from any thread. Keeps the event loop alive only
-// while somebody holds a Pending. After teardown, posted functions are dropped (destroyed without being called).
+// Runs functions on the JavaScript thread of one environment, from any thread. Keeps the event loop alive
+// only while somebody holds a Pending. After teardown, posted functions are dropped (destroyed without being
+// called).
 class JsQueue {
  public:
   explicit JsQueue(Napi::Env env);
@@ -57,7 +58,7 @@ class Environment {
 
   std::unordered_map<std::string, Napi::FunctionReference> error_classes;
   std::unordered_map<std::string, Napi::FunctionReference> constructors;  // of the handles, by class name
-  std::shared_ptr<Stoppable> io;  // see io_pool.h
+  std::shared_ptr<Stoppable> io;                                          // see io_pool.h
 
  private:
   void teardown();

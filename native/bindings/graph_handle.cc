@@ -32,7 +32,8 @@ Napi::Array toArray(Napi::Env env, const std::vector<std::vector<int64_t>>& shap
   Napi::Array array = Napi::Array::New(env, shapes.size());
   for (size_t i = 0; i < shapes.size(); ++i) {
     Napi::Array shape = Napi::Array::New(env, shapes[i].size());
-    for (size_t d = 0; d < shapes[i].size(); ++d) shape.Set(static_cast<uint32_t>(d), static_cast<double>(shapes[i][d]));
+    for (size_t d = 0; d < shapes[i].size(); ++d)
+      shape.Set(static_cast<uint32_t>(d), static_cast<double>(shapes[i][d]));
     array.Set(static_cast<uint32_t>(i), shape);
   }
   return array;
@@ -225,7 +226,8 @@ Napi::Value operatorSchema(const Napi::CallbackInfo& info) {
       argument.Set("name", source.name);
       argument.Set("type", source.type);
       argument.Set("optional", source.optional);
-      argument.Set("default", source.default_value.empty() ? env.Null() : Napi::String::New(env, source.default_value));
+      argument.Set("default",
+                   source.default_value.empty() ? env.Null() : Napi::String::New(env, source.default_value));
       arguments.Set(static_cast<uint32_t>(i), argument);
     }
     result.Set("arguments", arguments);

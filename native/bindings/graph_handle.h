@@ -12,7 +12,8 @@
 
 namespace fornax::bindings {
 
-// What a Graph handle owns and sessions share. `graph` may be replaced by a retrace; take a copy of the pointer.
+// What a Graph handle owns and sessions share. `graph` may be replaced by a retrace; take a copy of the
+// pointer.
 struct Model {
   std::shared_ptr<const Graph> graph;
   std::shared_ptr<State> state;

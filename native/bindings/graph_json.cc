@@ -20,7 +20,8 @@ constexpr int kMaxDepth = 64;
 int readSlot(Napi::Value value, const std::string& where) {
   if (!value.IsNumber()) fail("a slot must be an integer", where);
   double number = value.As<Napi::Number>().DoubleValue();
-  if (!(number >= 0 && number < (1 << 30)) || std::floor(number) != number) fail("a slot must be an integer", where);
+  if (!(number >= 0 && number < (1 << 30)) || std::floor(number) != number)
+    fail("a slot must be an integer", where);
   return static_cast<int>(number);
 }
 
@@ -101,7 +102,8 @@ ArgumentSpec readArgument(Napi::Value value, const std::string& where, int depth
   if (value.IsArray()) {
     spec.kind = Kind::List;
     Napi::Array array = value.As<Napi::Array>();
-    for (uint32_t i = 0; i < array.Length(); ++i) spec.list.push_back(readArgument(array.Get(i), where, depth + 1));
+    for (uint32_t i = 0; i < array.Length(); ++i)
+      spec.list.push_back(readArgument(array.Get(i), where, depth + 1));
     return spec;
   }
   if (!value.IsObject()) fail("an argument has a type that graphs do not know", where);
@@ -129,12 +131,15 @@ ArgumentSpec readArgument(Napi::Value value, const std::string& where, int depth
 InitSpec readInit(Napi::Value value, const std::string& where) {
   Options init(value, where + ": init");
   InitSpec spec;
-  static const std::vector<std::string> kKinds = {"constant",        "uniform",        "normal",         "trunc_normal",
-                                                  "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal"};
+  static const std::vector<std::string> kKinds = {"constant",       "uniform",         "normal",
+                                                  "trunc_normal",   "kaiming_uniform", "kaiming_normal",
+                                                  "xavier_uniform", "xavier_normal"};
   init.require("kind");
   spec.kind = static_cast<InitSpec::Kind>(init.choice("kind", kKinds, ""));
   switch (spec.kind) {
-    case InitSpec::Kind::Constant: spec.value = init.number("value"); break;
+    case InitSpec::Kind::Constant:
+      spec.value = init.number("value");
+      break;
     case InitSpec::Kind::Uniform:
       spec.low = init.number("low");
       spec.high = init.number("high");
@@ -177,7 +182,8 @@ ParameterSpec readParameter(Napi::Value value) {
   parameter.shape = readIntegers(source.require("shape"), where + ": shape");
   parameter.dtype = readDtype(source.require("dtype"), where);
   parameter.trainable = source.choice("kind", {"parameter", "buffer"}, "parameter") == 0;
-  if (parameter.trainable && !c10::isFloatingType(parameter.dtype)) fail("a parameter must have a floating dtype", where);
+  if (parameter.trainable && !c10::isFloatingType(parameter.dtype))
+    fail("a parameter must have a floating dtype", where);
   parameter.slot = readSlot(source.require("slot"), where);
   parameter.init = readInit(source.require("init"), where);
   return parameter;
@@ -225,7 +231,8 @@ GraphSpec readGraphSpec(Napi::Value value) {
     spec.inputs = readPorts(graph, "inputs");
     spec.outputs = readPorts(graph, "outputs");
     Napi::Array parameters = readArray(graph.require("parameters"), "graph.parameters");
-    for (uint32_t i = 0; i < parameters.Length(); ++i) spec.parameters.push_back(readParameter(parameters.Get(i)));
+    for (uint32_t i = 0; i < parameters.Length(); ++i)
+      spec.parameters.push_back(readParameter(parameters.Get(i)));
     Napi::Array nodes = readArray(graph.require("nodes"), "graph.nodes");
     for (uint32_t i = 0; i < nodes.Length(); ++i) spec.nodes.push_back(readNode(nodes.Get(i), i));
     if (graph.has("guards")) {
@@ -235,7 +242,8 @@ GraphSpec readGraphSpec(Napi::Value value) {
     return spec;
   } catch (const Error& error) {
     // A wrong form is a broken graph, not a wrong call.
-    if (error.kind == ErrorKind::Argument) throw Error(ErrorKind::Graph, error.what(), error.where, error.fix);
+    if (error.kind == ErrorKind::Argument)
+      throw Error(ErrorKind::Graph, error.what(), error.where, error.fix);
     throw;
   }
 }
@@ -253,7 +261,8 @@ Modes readModes(Napi::Value value, const std::string& what) {
     Napi::Array overrides = readArray(source.get("overrides"), source.name("overrides"));
     for (uint32_t i = 0; i < overrides.Length(); ++i) {
       Options rule(overrides.Get(i), source.name("overrides"));
-      Modes::Override parsed{rule.string("prefix"), std::nullopt, readMode(rule.string("mode"), rule.name("mode"))};
+      Modes::Override parsed{rule.string("prefix"), std::nullopt,
+                             readMode(rule.string("mode"), rule.name("mode"))};
       if (rule.has("kind")) parsed.kind = readModeKind(rule.string("kind"), rule.name("kind"));
       modes.overrides.push_back(std::move(parsed));
     }

@@ -76,7 +76,8 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
     options.device = parseDevice(source.string("device", "cpu"));
     options.threads = static_cast<int>(source.integer("threads", 0));
     options.workers = static_cast<int>(source.integer("workers", 1));
-    if (options.threads < 0) throw Error(ErrorKind::Argument, source.name("threads") + " must not be negative");
+    if (options.threads < 0)
+      throw Error(ErrorKind::Argument, source.name("threads") + " must not be negative");
     if (options.workers < 1 || options.workers > 256) {
       throw Error(ErrorKind::Argument, source.name("workers") + " must be 1 to 256");
     }
@@ -126,14 +127,17 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
       options.seed = static_cast<uint64_t>(seed);
 
       std::shared_ptr<const Graph> graph = core()->model->graph;
-      return run([graph, inputs, options](SessionCore& core) -> Result {
-        auto outputs = std::make_shared<NamedTensors>(core.session.forward(*graph, *inputs, options, core.stopped));
-        return [outputs](Napi::Env env) -> Napi::Value {
-          Napi::Object result = Napi::Object::New(env);
-          for (const auto& [name, tensor] : *outputs) result.Set(name, wrapTensor(env, tensor));
-          return result;
-        };
-      }, env);
+      return run(
+          [graph, inputs, options](SessionCore& core) -> Result {
+            auto outputs =
+                std::make_shared<NamedTensors>(core.session.forward(*graph, *inputs, options, core.stopped));
+            return [outputs](Napi::Env env) -> Napi::Value {
+              Napi::Object result = Napi::Object::New(env);
+              for (const auto& [name, tensor] : *outputs) result.Set(name, wrapTensor(env, tensor));
+              return result;
+            };
+          },
+          env);
     });
   }
 
@@ -146,11 +150,13 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
       EvaluationOptions options;
       options.classes = source.integer("classes");
       std::shared_ptr<const Graph> loss;
-      if (source.has("loss")) loss = std::make_shared<const Graph>(readGraphSpec(source.get("loss")), /*trusted=*/true);
+      if (source.has("loss"))
+        loss = std::make_shared<const Graph>(readGraphSpec(source.get("loss")), /*trusted=*/true);
       std::shared_ptr<Napi::FunctionReference> callback;
       if (source.has("onProgress")) {
         Napi::Value function = source.get("onProgress");
-        if (!function.IsFunction()) throw Error(ErrorKind::Argument, source.name("onProgress") + " must be a function");
+        if (!function.IsFunction())
+          throw Error(ErrorKind::Argument, source.name("onProgress") + " must be a function");
         callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(function.As<Napi::Function>()));
       }
       core()->evaluation_stopped = false;
@@ -159,20 +165,22 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
       auto queue = Environment::of(env).queue();
       if (callback) progress_ = callback;
       std::weak_ptr<Napi::FunctionReference> weak = callback;
-      return run([=](SessionCore& core) -> Result {
-        auto progress = [queue, weak](int64_t done, int64_t total) {
-          queue->post([weak, done, total](Napi::Env env) {
-            if (auto function = weak.lock()) {
-              function->Call({Napi::Number::New(env, static_cast<double>(done)),
-                              Napi::Number::New(env, static_cast<double>(total))});
-            }
-          });
-        };
-        std::shared_ptr<BatchSource> source = std::move(*loader);
-        EvaluationResult result =
-            fornax::evaluate(core.session, *graph, loss.get(), *source, options, core.evaluation_stopped, progress);
-        return [result](Napi::Env env) -> Napi::Value { return toObject(env, result); };
-      }, env, {info[0].As<Napi::Object>()});
+      return run(
+          [=](SessionCore& core) -> Result {
+            auto progress = [queue, weak](int64_t done, int64_t total) {
+              queue->post([weak, done, total](Napi::Env env) {
+                if (auto function = weak.lock()) {
+                  function->Call({Napi::Number::New(env, static_cast<double>(done)),
+                                  Napi::Number::New(env, static_cast<double>(total))});
+                }
+              });
+            };
+            std::shared_ptr<BatchSource> source = std::move(*loader);
+            EvaluationResult result = fornax::evaluate(core.session, *graph, loss.get(), *source, options,
+                                                       core.evaluation_stopped, progress);
+            return [result](Napi::Env env) -> Napi::Value { return toObject(env, result); };
+          },
+          env, {info[0].As<Napi::Object>()});
     });
   }
 
@@ -194,16 +202,18 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
 
   using Result = std::function<Napi::Value(Napi::Env)>;
 
-  // Runs `job` on one of the session's threads; the promise settles with what it returns. A job that is dropped
-  // because the session went away rejects as well, so that nobody waits forever.
-  // `used` (the session itself is added) is kept from garbage collection meanwhile.
-  Napi::Value run(std::function<Result(SessionCore&)> job, Napi::Env env, const std::vector<Napi::Object>& used = {}) {
+  // Runs `job` on one of the session's threads; the promise settles with what it returns. A job that is
+  // dropped because the session went away rejects as well, so that nobody waits forever. `used` (the session
+  // itself is added) is kept from garbage collection meanwhile.
+  Napi::Value run(std::function<Result(SessionCore&)> job, Napi::Env env,
+                  const std::vector<Napi::Object>& used = {}) {
     struct Settle {
       std::shared_ptr<Promise> promise;
       bool settled = false;
       ~Settle() {
         if (settled) return;
-        promise->reject(std::make_exception_ptr(Error(ErrorKind::Aborted, "the session was disposed before this ran")));
+        promise->reject(
+            std::make_exception_ptr(Error(ErrorKind::Aborted, "the session was disposed before this ran")));
       }
     };
     auto settle = std::make_shared<Settle>();
@@ -227,7 +237,9 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
   std::shared_ptr<Napi::FunctionReference> progress_;
 };
 
-void init(Napi::Env env, Napi::Object exports) { InferenceHandle::init(env, exports); }
+void init(Napi::Env env, Napi::Object exports) {
+  InferenceHandle::init(env, exports);
+}
 
 }  // namespace
 

@@ -1,4 +1,5 @@
-// One thread per environment for work that waits for the disk, so that it blocks neither JavaScript nor a session.
+// One thread per environment for work that waits for the disk, so that it blocks neither JavaScript nor a
+// session.
 #pragma once
 
 #include <napi.h>

@@ -75,7 +75,9 @@ Options::Options(Napi::Value value, std::string what)
   if (!empty_) object_ = readObject(value, what_);
 }
 
-Napi::Value Options::get(const char* key) const { return empty_ ? env_.Undefined() : object_.Get(key); }
+Napi::Value Options::get(const char* key) const {
+  return empty_ ? env_.Undefined() : object_.Get(key);
+}
 
 bool Options::has(const char* key) const {
   Napi::Value value = get(key);
@@ -87,19 +89,31 @@ Napi::Value Options::require(const char* key) const {
   return get(key);
 }
 
-Options Options::object(const char* key) const { return Options(get(key), name(key)); }
+Options Options::object(const char* key) const {
+  return Options(get(key), name(key));
+}
 
-std::string Options::string(const char* key) const { return readString(require(key), name(key)); }
+std::string Options::string(const char* key) const {
+  return readString(require(key), name(key));
+}
 std::string Options::string(const char* key, const std::string& fallback) const {
   return has(key) ? string(key) : fallback;
 }
 bool Options::boolean(const char* key, bool fallback) const {
   return has(key) ? readBoolean(get(key), name(key)) : fallback;
 }
-double Options::number(const char* key) const { return readNumber(require(key), name(key)); }
-double Options::number(const char* key, double fallback) const { return has(key) ? number(key) : fallback; }
-int64_t Options::integer(const char* key) const { return readInteger(require(key), name(key)); }
-int64_t Options::integer(const char* key, int64_t fallback) const { return has(key) ? integer(key) : fallback; }
+double Options::number(const char* key) const {
+  return readNumber(require(key), name(key));
+}
+double Options::number(const char* key, double fallback) const {
+  return has(key) ? number(key) : fallback;
+}
+int64_t Options::integer(const char* key) const {
+  return readInteger(require(key), name(key));
+}
+int64_t Options::integer(const char* key, int64_t fallback) const {
+  return has(key) ? integer(key) : fallback;
+}
 
 std::vector<double> Options::numbers(const char* key) const {
   std::vector<double> result;
@@ -121,7 +135,8 @@ std::vector<std::string> Options::strings(const char* key) const {
   return result;
 }
 
-size_t Options::choice(const char* key, const std::vector<std::string>& choices, const std::string& fallback) const {
+size_t Options::choice(const char* key, const std::vector<std::string>& choices,
+                       const std::string& fallback) const {
   std::string value = string(key, fallback);
   std::string list;
   for (size_t i = 0; i < choices.size(); ++i) {

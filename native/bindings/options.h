@@ -15,7 +15,7 @@ class Options {
   // `what` is how errors call the object: "options". undefined and null read as an empty object.
   Options(Napi::Value value, std::string what);
 
-  bool has(const char* key) const;  // present and neither undefined nor null
+  bool has(const char* key) const;         // present and neither undefined nor null
   Napi::Value get(const char* key) const;  // undefined if absent
   Napi::Value require(const char* key) const;
   Options object(const char* key) const;  // empty if absent

@@ -11,7 +11,9 @@ std::vector<InitFunction>& initFunctions() {
 }
 }  // namespace
 
-void registerBinding(InitFunction init) { initFunctions().push_back(init); }
+void registerBinding(InitFunction init) {
+  initFunctions().push_back(init);
+}
 
 void initAllBindings(Napi::Env env, Napi::Object exports) {
   for (InitFunction init : initFunctions()) init(env, exports);

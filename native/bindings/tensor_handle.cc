@@ -34,34 +34,51 @@ constexpr napi_type_tag kTensorTag = {0x6f726e6178746e73ULL, 0x0a5e9d3c71b24f68U
 
 std::optional<c10::ScalarType> dtypeOf(napi_typedarray_type type) {
   switch (type) {
-    case napi_float32_array: return at::kFloat;
-    case napi_float64_array: return at::kDouble;
-    case napi_bigint64_array: return at::kLong;
-    case napi_int32_array: return at::kInt;
-    case napi_int16_array: return at::kShort;
-    case napi_int8_array: return at::kChar;
+    case napi_float32_array:
+      return at::kFloat;
+    case napi_float64_array:
+      return at::kDouble;
+    case napi_bigint64_array:
+      return at::kLong;
+    case napi_int32_array:
+      return at::kInt;
+    case napi_int16_array:
+      return at::kShort;
+    case napi_int8_array:
+      return at::kChar;
     case napi_uint8_array:
-    case napi_uint8_clamped_array: return at::kByte;
-    default: return std::nullopt;
+    case napi_uint8_clamped_array:
+      return at::kByte;
+    default:
+      return std::nullopt;
   }
 }
 
 napi_typedarray_type arrayTypeOf(c10::ScalarType type) {
   switch (type) {
-    case at::kFloat: return napi_float32_array;
-    case at::kDouble: return napi_float64_array;
-    case at::kLong: return napi_bigint64_array;
-    case at::kInt: return napi_int32_array;
-    case at::kShort: return napi_int16_array;
-    case at::kChar: return napi_int8_array;
+    case at::kFloat:
+      return napi_float32_array;
+    case at::kDouble:
+      return napi_float64_array;
+    case at::kLong:
+      return napi_bigint64_array;
+    case at::kInt:
+      return napi_int32_array;
+    case at::kShort:
+      return napi_int16_array;
+    case at::kChar:
+      return napi_int8_array;
     case at::kByte:
-    case at::kBool: return napi_uint8_array;
-    default: throw Error(ErrorKind::Argument, std::string("a tensor of dtype ") + dtypeName(type) + " has no typed array");
+    case at::kBool:
+      return napi_uint8_array;
+    default:
+      throw Error(ErrorKind::Argument,
+                  std::string("a tensor of dtype ") + dtypeName(type) + " has no typed array");
   }
 }
 
-// Keeps a typed array alive while a tensor borrows its memory. The tensor may die on any thread, the reference
-// must be given up on the JavaScript thread.
+// Keeps a typed array alive while a tensor borrows its memory. The tensor may die on any thread, the
+// reference must be given up on the JavaScript thread.
 struct BorrowedArray {
   std::shared_ptr<JsQueue> queue;
   std::unique_ptr<Napi::Reference<Napi::TypedArray>> reference;
@@ -130,7 +147,8 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
     return guarded(info.Env(), [&]() -> Napi::Value {
       auto sizes = tensor().sizes();
       Napi::Array array = Napi::Array::New(info.Env(), sizes.size());
-      for (size_t i = 0; i < sizes.size(); ++i) array.Set(static_cast<uint32_t>(i), static_cast<double>(sizes[i]));
+      for (size_t i = 0; i < sizes.size(); ++i)
+        array.Set(static_cast<uint32_t>(i), static_cast<double>(sizes[i]));
       return array;
     });
   }
@@ -151,7 +169,8 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
     return guarded(env, [&]() -> Napi::Value {
       at::Tensor source = tensor().detach();
       if (source.is_meta()) throw Error(ErrorKind::Argument, "a meta tensor has no values");
-      if (source.scalar_type() == at::kHalf || source.scalar_type() == at::kBFloat16) source = source.to(at::kFloat);
+      if (source.scalar_type() == at::kHalf || source.scalar_type() == at::kBFloat16)
+        source = source.to(at::kFloat);
       source = source.to(at::kCPU).contiguous();
       napi_typedarray_type type = arrayTypeOf(source.scalar_type());
       Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, source.nbytes());
@@ -218,8 +237,8 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
         count *= size;
       }
       if (count != static_cast<int64_t>(length)) {
-        throw Error(ErrorKind::Argument, "data has " + std::to_string(length) + " elements, the shape asks for " +
-                                             std::to_string(count));
+        throw Error(ErrorKind::Argument, "data has " + std::to_string(length) +
+                                             " elements, the shape asks for " + std::to_string(count));
       }
       bool detached = false;
       napi_is_detached_arraybuffer(env, buffer, &detached);
@@ -232,8 +251,8 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
       } else {
         auto borrowed = std::make_shared<BorrowedArray>();
         borrowed->queue = Environment::of(env).queue();
-        borrowed->reference =
-            std::make_unique<Napi::Reference<Napi::TypedArray>>(Napi::Reference<Napi::TypedArray>::New(array, 1));
+        borrowed->reference = std::make_unique<Napi::Reference<Napi::TypedArray>>(
+            Napi::Reference<Napi::TypedArray>::New(array, 1));
         tensor = at::from_blob(data, shape, [borrowed](void*) mutable { borrowed.reset(); }, dtype_options);
       }
       if (wanted && *wanted != stored) tensor = tensor.to(*wanted);
@@ -274,7 +293,8 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
     } else if (value.IsArray()) {
       spec.kind = Kind::List;
       Napi::Array array = value.As<Napi::Array>();
-      for (uint32_t i = 0; i < array.Length(); ++i) spec.list.push_back(readCallArguments(array.Get(i), tensors));
+      for (uint32_t i = 0; i < array.Length(); ++i)
+        spec.list.push_back(readCallArguments(array.Get(i), tensors));
     } else if (isTensor(value)) {
       spec.kind = Kind::Slot;
       spec.slot = static_cast<int>(tensors.size());
@@ -292,7 +312,9 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
   bool disposed_ = false;
 };
 
-void init(Napi::Env env, Napi::Object exports) { TensorHandle::init(env, exports); }
+void init(Napi::Env env, Napi::Object exports) {
+  TensorHandle::init(env, exports);
+}
 
 }  // namespace
 
@@ -343,7 +365,8 @@ c10::Device parseDevice(const std::string& name) {
       c10::Device device(name == "cuda" ? "cuda:0" : name);
       int64_t count = static_cast<int64_t>(at::getNumGPUs());
       if (device.index() < count) return device;
-      throw Error(ErrorKind::Device, "device '" + name + "' does not exist, there are " + std::to_string(count));
+      throw Error(ErrorKind::Device,
+                  "device '" + name + "' does not exist, there are " + std::to_string(count));
     } catch (const c10::Error&) {
     }
   }

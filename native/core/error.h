@@ -8,7 +8,19 @@
 
 namespace fornax {
 
-enum class ErrorKind { Fornax, Data, Device, Weights, Graph, Guard, Execution, Train, Disposed, Argument, Aborted };
+enum class ErrorKind {
+  Fornax,
+  Data,
+  Device,
+  Weights,
+  Graph,
+  Guard,
+  Execution,
+  Train,
+  Disposed,
+  Argument,
+  Aborted
+};
 
 class Error : public std::runtime_error {
  public:

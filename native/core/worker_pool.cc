@@ -8,7 +8,9 @@ namespace fornax {
 WorkerPool::WorkerPool(size_t threads, std::function<void()> prepare)
     : size_(std::max<size_t>(threads, 1)), prepare_(std::move(prepare)) {}
 
-WorkerPool::~WorkerPool() { stop(); }
+WorkerPool::~WorkerPool() {
+  stop();
+}
 
 bool WorkerPool::post(std::function<void()> job) {
   std::lock_guard<std::mutex> lock(mutex_);

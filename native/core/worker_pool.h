@@ -13,8 +13,8 @@ namespace fornax {
 
 class WorkerPool {
  public:
-  // `prepare` runs once on each thread before its first job (thread counts, flush-denormal). Threads start with
-  // the first job.
+  // `prepare` runs once on each thread before its first job (thread counts, flush-denormal). Threads start
+  // with the first job.
   WorkerPool(size_t threads, std::function<void()> prepare);
   ~WorkerPool();
 

@@ -1,5 +1,5 @@
-// Operators that a graph from a file may use: functional ones only. What reads or writes files, aliases storage
-// at will or resizes in place is not among them.
+// Operators that a graph from a file may use: functional ones only. What reads or writes files, aliases
+// storage at will or resizes in place is not among them.
 #pragma once
 
 #include <string>

@@ -36,13 +36,15 @@ class Binder {
   }
 
   void setMode(ModeKind kind) {
-    if (node_.modal && node_.mode_kind != kind) fail("of the same kind of mode as the node's other mode arguments");
+    if (node_.modal && node_.mode_kind != kind)
+      fail("of the same kind of mode as the node's other mode arguments");
     node_.modal = true;
     node_.mode_kind = kind;
   }
 
   int64_t integer(const ArgumentSpec& spec) const {
-    if (spec.kind != Kind::Number || std::floor(spec.number) != spec.number || std::abs(spec.number) > 9.1e18) {
+    if (spec.kind != Kind::Number || std::floor(spec.number) != spec.number ||
+        std::abs(spec.number) > 9.1e18) {
       fail("an integer");
     }
     return static_cast<int64_t>(spec.number);
@@ -146,7 +148,8 @@ class Binder {
     }
     if (kind == Type::TensorType || (kind == Type::OptionalType && isTensorOption(element))) {
       bool optional = kind == Type::OptionalType;
-      auto& argument = dynamic(optional ? DynamicArgument::Kind::OptionalList : DynamicArgument::Kind::SlotList);
+      auto& argument =
+          dynamic(optional ? DynamicArgument::Kind::OptionalList : DynamicArgument::Kind::SlotList);
       for (const auto& item : spec.list) {
         if (item.kind == Kind::Slot) {
           argument.slots.push_back(item.slot);
@@ -228,7 +231,8 @@ class Binder {
 
 }  // namespace
 
-void bindArguments(const c10::FunctionSchema& schema, const NodeSpec& source, const std::string& where, Node& node) {
+void bindArguments(const c10::FunctionSchema& schema, const NodeSpec& source, const std::string& where,
+                   Node& node) {
   const auto& arguments = schema.arguments();
   if (source.args.size() > arguments.size()) {
     throw Error(ErrorKind::Graph,

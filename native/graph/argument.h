@@ -11,6 +11,7 @@
 namespace fornax {
 
 // Fills node.stack, node.dynamic, node.modal. Throws GraphError naming `where` and the argument.
-void bindArguments(const c10::FunctionSchema& schema, const NodeSpec& source, const std::string& where, Node& node);
+void bindArguments(const c10::FunctionSchema& schema, const NodeSpec& source, const std::string& where,
+                   Node& node);
 
 }  // namespace fornax

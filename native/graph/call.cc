@@ -63,10 +63,10 @@ bool findOperatorSchema(const std::string& name, OperatorSchema& schema) {
   for (const auto& argument : op->schema().arguments()) {
     std::ostringstream fallback;
     if (argument.default_value()) fallback << *argument.default_value();
-    schema.arguments.push_back({argument.name(), argument.real_type()->str(),
-                                argument.default_value().has_value() ||
-                                    argument.type()->kind() == c10::TypeKind::OptionalType,
-                                fallback.str()});
+    schema.arguments.push_back(
+        {argument.name(), argument.real_type()->str(),
+         argument.default_value().has_value() || argument.type()->kind() == c10::TypeKind::OptionalType,
+         fallback.str()});
   }
   for (const auto& result : op->schema().returns()) schema.returns.push_back(result.real_type()->str());
   return true;

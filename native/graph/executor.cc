@@ -21,45 +21,65 @@ int64_t floorDivide(int64_t a, int64_t b) {
 
 int64_t evaluate(const SizeExpr& expr, const Slots& slots) {
   switch (expr.op) {
-    case SizeExpr::Op::Constant: return expr.value;
+    case SizeExpr::Op::Constant:
+      return expr.value;
     case SizeExpr::Op::Size: {
       const at::Tensor& tensor = slots[expr.slot];
       TORCH_CHECK(tensor.defined(), "size of a tensor that was not computed");
       return tensor.size(expr.dim);
     }
-    default: break;
+    default:
+      break;
   }
   int64_t left = evaluate(*expr.left, slots);
   int64_t right = evaluate(*expr.right, slots);
   int64_t result = 0;
   bool overflow = false;
   switch (expr.op) {
-    case SizeExpr::Op::Add: overflow = __builtin_add_overflow(left, right, &result); break;
-    case SizeExpr::Op::Sub: overflow = __builtin_sub_overflow(left, right, &result); break;
-    case SizeExpr::Op::Mul: overflow = __builtin_mul_overflow(left, right, &result); break;
+    case SizeExpr::Op::Add:
+      overflow = __builtin_add_overflow(left, right, &result);
+      break;
+    case SizeExpr::Op::Sub:
+      overflow = __builtin_sub_overflow(left, right, &result);
+      break;
+    case SizeExpr::Op::Mul:
+      overflow = __builtin_mul_overflow(left, right, &result);
+      break;
     case SizeExpr::Op::FloorDiv:
     case SizeExpr::Op::Mod:
       TORCH_CHECK(right != 0, "division by zero in a size expression");
       overflow = right == -1 && left == INT64_MIN;
       if (!overflow) {
-        result = expr.op == SizeExpr::Op::FloorDiv ? floorDivide(left, right) : left - floorDivide(left, right) * right;
+        result = expr.op == SizeExpr::Op::FloorDiv ? floorDivide(left, right)
+                                                   : left - floorDivide(left, right) * right;
       }
       break;
-    case SizeExpr::Op::Min: result = std::min(left, right); break;
-    case SizeExpr::Op::Max: result = std::max(left, right); break;
-    default: break;
+    case SizeExpr::Op::Min:
+      result = std::min(left, right);
+      break;
+    case SizeExpr::Op::Max:
+      result = std::max(left, right);
+      break;
+    default:
+      break;
   }
   TORCH_CHECK(!overflow, "overflow in a size expression");
   return result;
 }
 
-std::string print(const SizeExpr& expr) {
+void print(std::ostream& out, const SizeExpr& expr) {
   static const char* const kSymbols[] = {"", "", "+", "-", "*", "//", "%", "min", "max"};
-  if (expr.op == SizeExpr::Op::Constant) return std::to_string(expr.value);
-  if (expr.op == SizeExpr::Op::Size) {
-    return "size(slot " + std::to_string(expr.slot) + ", " + std::to_string(expr.dim) + ")";
+  if (expr.op == SizeExpr::Op::Constant) {
+    out << expr.value;
+  } else if (expr.op == SizeExpr::Op::Size) {
+    out << "size(slot " << expr.slot << ", " << expr.dim << ")";
+  } else {
+    out << "(";
+    print(out, *expr.left);
+    out << " " << kSymbols[static_cast<int>(expr.op)] << " ";
+    print(out, *expr.right);
+    out << ")";
   }
-  return "(" + print(*expr.left) + " " + kSymbols[static_cast<int>(expr.op)] + " " + print(*expr.right) + ")";
 }
 
 void checkGuard(const GuardSpec& guard, const Slots& slots) {
@@ -68,19 +88,33 @@ void checkGuard(const GuardSpec& guard, const Slots& slots) {
   int64_t right = evaluate(*guard.right, slots);
   bool holds = false;
   switch (guard.compare) {
-    case GuardSpec::Compare::Equal: holds = left == right; break;
-    case GuardSpec::Compare::NotEqual: holds = left != right; break;
-    case GuardSpec::Compare::Less: holds = left < right; break;
-    case GuardSpec::Compare::LessEqual: holds = left <= right; break;
-    case GuardSpec::Compare::Greater: holds = left > right; break;
-    case GuardSpec::Compare::GreaterEqual: holds = left >= right; break;
+    case GuardSpec::Compare::Equal:
+      holds = left == right;
+      break;
+    case GuardSpec::Compare::NotEqual:
+      holds = left != right;
+      break;
+    case GuardSpec::Compare::Less:
+      holds = left < right;
+      break;
+    case GuardSpec::Compare::LessEqual:
+      holds = left <= right;
+      break;
+    case GuardSpec::Compare::Greater:
+      holds = left > right;
+      break;
+    case GuardSpec::Compare::GreaterEqual:
+      holds = left >= right;
+      break;
   }
   if (holds) return;
-  const char* symbol = kSymbols[static_cast<int>(guard.compare)];
-  throw Error(ErrorKind::Guard,
-              "the input's size does not fit the traced graph: it was traced with " + print(*guard.left) + " " + symbol +
-                  " " + print(*guard.right) + ", here " + std::to_string(left) + " and " + std::to_string(right),
-              guard.path.empty() ? "the root module" : "module " + guard.path,
+  std::ostringstream what;
+  what << "the input's size does not fit the traced graph: it was traced with ";
+  print(what, *guard.left);
+  what << " " << kSymbols[static_cast<int>(guard.compare)] << " ";
+  print(what, *guard.right);
+  what << ", here " << left << " and " << right;
+  throw Error(ErrorKind::Guard, what.str(), guard.path.empty() ? "the root module" : "module " + guard.path,
               "use the resolution the model was traced with, or trace it again from its source");
 }
 
@@ -157,7 +191,8 @@ class Run {
     }
   }
 
-  // Tracing relied on the number of dimensions: a slice of dimension 1 of an unbatched image is another thing.
+  // Tracing relied on the number of dimensions: a slice of dimension 1 of an unbatched image is another
+  // thing.
   static void checkRank(const PortSpec& port, const at::Tensor& input) {
     if (port.rank < 0 || !input.defined() || input.dim() == port.rank) return;
     std::ostringstream text;
@@ -181,7 +216,9 @@ class Run {
   void putValue(size_t index, const DynamicArgument& argument) {
     c10::IValue& place = stack_[argument.position];
     switch (argument.kind) {
-      case DynamicArgument::Kind::Expr: place = evaluate(*argument.exprs[0], slots_); break;
+      case DynamicArgument::Kind::Expr:
+        place = evaluate(*argument.exprs[0], slots_);
+        break;
       case DynamicArgument::Kind::IntList: {
         c10::List<int64_t> values;
         values.reserve(argument.exprs.size());
@@ -189,20 +226,29 @@ class Run {
         place = std::move(values);
         break;
       }
-      case DynamicArgument::Kind::ModeInt: place = static_cast<int64_t>(modeOf(index)); break;
-      case DynamicArgument::Kind::ModeBool: place = modeOf(index) != Mode::Eval; break;
+      case DynamicArgument::Kind::ModeInt:
+        place = static_cast<int64_t>(modeOf(index));
+        break;
+      case DynamicArgument::Kind::ModeBool:
+        place = modeOf(index) != Mode::Eval;
+        break;
       case DynamicArgument::Kind::Generator:
         if (context_.generator) place = *context_.generator;
         break;
-      case DynamicArgument::Kind::Device: place = context_.device; break;
-      default: break;
+      case DynamicArgument::Kind::Device:
+        place = context_.device;
+        break;
+      default:
+        break;
     }
   }
 
   void putTensors(const DynamicArgument& argument) {
     c10::IValue& place = stack_[argument.position];
     switch (argument.kind) {
-      case DynamicArgument::Kind::Slot: place = take(argument, 0); break;
+      case DynamicArgument::Kind::Slot:
+        place = take(argument, 0);
+        break;
       case DynamicArgument::Kind::SlotList: {
         c10::List<at::Tensor> values;
         values.reserve(argument.slots.size());
@@ -219,7 +265,8 @@ class Run {
         place = std::move(values);
         break;
       }
-      default: break;
+      default:
+        break;
     }
   }
 
@@ -228,7 +275,9 @@ class Run {
     return argument.last_use[i] ? std::move(slot) : slot;
   }
 
-  Mode modeOf(size_t index) const { return context_.modes == nullptr ? Mode::Eval : (*context_.modes)[index]; }
+  Mode modeOf(size_t index) const {
+    return context_.modes == nullptr ? Mode::Eval : (*context_.modes)[index];
+  }
 
   void call(size_t index, const Node& node) {
     try {
@@ -249,8 +298,8 @@ class Run {
     if (node.returns_list) {
       auto results = stack_[0].toTensorList();
       if (results.size() != node.outs.size()) {
-        failed(index, "the operator returned " + std::to_string(results.size()) + " tensors, the graph expects " +
-                          std::to_string(node.outs.size()));
+        failed(index, "the operator returned " + std::to_string(results.size()) +
+                          " tensors, the graph expects " + std::to_string(node.outs.size()));
       }
       for (size_t i = 0; i < node.outs.size(); ++i) {
         if (node.outs[i] >= 0) slots_[node.outs[i]] = results.get(i);
@@ -301,9 +350,15 @@ ModeTable resolveModes(const Graph& graph, const Modes& modes) {
     const Node& node = graph.nodes()[i];
     if (!node.modal) continue;
     switch (node.mode_kind) {
-      case ModeKind::Dropout: table[i] = modes.dropout; break;
-      case ModeKind::BatchNorm: table[i] = modes.batch_norm; break;
-      case ModeKind::StochasticDepth: table[i] = modes.stochastic_depth; break;
+      case ModeKind::Dropout:
+        table[i] = modes.dropout;
+        break;
+      case ModeKind::BatchNorm:
+        table[i] = modes.batch_norm;
+        break;
+      case ModeKind::StochasticDepth:
+        table[i] = modes.stochastic_depth;
+        break;
     }
     size_t longest = 0;
     for (const auto& rule : modes.overrides) {
@@ -312,17 +367,20 @@ ModeTable resolveModes(const Graph& graph, const Modes& modes) {
       longest = rule.prefix.size();
       table[i] = rule.mode;
     }
-    // Recompute concerns batch norm alone: everything else is then in eval (DESIGN: dropout never runs in it).
+    // Recompute concerns batch norm alone: everything else is then in eval (DESIGN: dropout never runs in
+    // it).
     if (table[i] == Mode::Recompute && node.mode_kind != ModeKind::BatchNorm) table[i] = Mode::Eval;
   }
   return table;
 }
 
-std::vector<at::Tensor> runGraph(const Graph& graph, std::vector<at::Tensor> inputs, const RunContext& context) {
+std::vector<at::Tensor> runGraph(const Graph& graph, std::vector<at::Tensor> inputs,
+                                 const RunContext& context) {
   return Run(graph, context).run(std::move(inputs));
 }
 
-std::vector<at::Tensor> runSingleNode(const Graph& graph, std::vector<at::Tensor> inputs, const RunContext& context) {
+std::vector<at::Tensor> runSingleNode(const Graph& graph, std::vector<at::Tensor> inputs,
+                                      const RunContext& context) {
   return Run(graph, context).runSingle(std::move(inputs));
 }
 

@@ -1,6 +1,6 @@
 // Runs a graph through libtorch's dispatcher. Stateless: everything a run needs is in its RunContext, so that
-// one graph serves training, evaluation and inference, on several threads at once. Autograd, autocast, inference
-// mode and thread settings are the caller's (they are thread-local state of libtorch).
+// one graph serves training, evaluation and inference, on several threads at once. Autograd, autocast,
+// inference mode and thread settings are the caller's (they are thread-local state of libtorch).
 #pragma once
 
 #include <ATen/core/Generator.h>
@@ -43,16 +43,20 @@ struct RunContext {
   std::optional<at::Generator> generator;
   c10::Device device = c10::kCPU;
   // Called after each node with its results (null tensors for unused ones); for shape inference and taps.
-  std::function<void(size_t node, const std::vector<c10::IValue>& arguments, const std::vector<at::Tensor>& results)>
+  std::function<void(size_t node, const std::vector<c10::IValue>& arguments,
+                     const std::vector<at::Tensor>& results)>
       observer;
   const std::atomic<bool>* stop = nullptr;  // AbortedError between two nodes once it is true
 };
 
 // Inputs in the order of graph.inputs(); returns outputs in the order of graph.outputs().
-// Throws ExecutionError (names the node and its shapes), GuardError, DeviceError (out of memory), AbortedError.
-std::vector<at::Tensor> runGraph(const Graph& graph, std::vector<at::Tensor> inputs, const RunContext& context);
+// Throws ExecutionError (names the node and its shapes), GuardError, DeviceError (out of memory),
+// AbortedError.
+std::vector<at::Tensor> runGraph(const Graph& graph, std::vector<at::Tensor> inputs,
+                                 const RunContext& context);
 
 // Runs a graph of one node and returns all of its results, however many a list holds (eager calls).
-std::vector<at::Tensor> runSingleNode(const Graph& graph, std::vector<at::Tensor> inputs, const RunContext& context);
+std::vector<at::Tensor> runSingleNode(const Graph& graph, std::vector<at::Tensor> inputs,
+                                      const RunContext& context);
 
 }  // namespace fornax

@@ -24,12 +24,14 @@ constexpr int64_t kMaxElements = int64_t{1} << 40;
 }
 
 std::string nodeName(const NodeSpec& node, size_t index) {
-  return node.op + " at " + (node.path.empty() ? "the root" : node.path) + " (node " + std::to_string(index) + ")";
+  return node.op + " at " + (node.path.empty() ? "the root" : node.path) + " (node " + std::to_string(index) +
+         ")";
 }
 
 void checkSlot(int slot, int slots, const std::string& where) {
   if (slot < 0 || slot >= slots) {
-    fail("slot " + std::to_string(slot) + " does not exist (the graph has " + std::to_string(slots) + ")", where);
+    fail("slot " + std::to_string(slot) + " does not exist (the graph has " + std::to_string(slots) + ")",
+         where);
   }
 }
 
@@ -56,7 +58,8 @@ c10::OperatorHandle findOperator(const std::string& name, const std::string& whe
   std::string base = name.substr(0, dot);
   std::string overload = dot == std::string::npos ? "" : name.substr(dot + 1);
   auto found = c10::Dispatcher::singleton().findSchema({base, overload});
-  if (!found) fail("unknown operator '" + name + "'", where, "check the name and the overload (aten::add.Tensor)");
+  if (!found)
+    fail("unknown operator '" + name + "'", where, "check the name and the overload (aten::add.Tensor)");
   return *found;
 }
 
@@ -84,7 +87,8 @@ bool checkResults(const c10::FunctionSchema& schema, const NodeSpec& node, const
     return true;
   }
   for (const auto& result : returns) {
-    if (result.type()->kind() != c10::TypeKind::TensorType) fail("operator returns something else than tensors", where);
+    if (result.type()->kind() != c10::TypeKind::TensorType)
+      fail("operator returns something else than tensors", where);
   }
   if (node.outs.size() != returns.size()) {
     fail("operator has " + std::to_string(returns.size()) + " results, the node names " +
@@ -98,14 +102,15 @@ bool checkResults(const c10::FunctionSchema& schema, const NodeSpec& node, const
 
 Graph::Graph(GraphSpec spec, bool trusted) : spec_(std::move(spec)) {
   if (spec_.format_version != kFormatVersion) {
-    fail("graph format version " + std::to_string(spec_.format_version) + " is not supported (this build reads version " +
-             std::to_string(kFormatVersion) + ")",
+    fail("graph format version " + std::to_string(spec_.format_version) +
+             " is not supported (this build reads version " + std::to_string(kFormatVersion) + ")",
          "the graph", spec_.format_version > kFormatVersion ? "update fornax" : "");
   }
   if (spec_.slots < 0 || spec_.slots > kMaxSlots) fail("number of slots out of range", "the graph");
   if (spec_.outputs.empty()) fail("the graph has no output", "the graph");
 
-  // `defined[s]`: node that writes slot s; kExternal for inputs and parameters; kUndefined before it is written.
+  // `defined[s]`: node that writes slot s; kExternal for inputs and parameters; kUndefined before it is
+  // written.
   constexpr int kUndefined = std::numeric_limits<int>::max();
   constexpr int kExternal = -1;
   std::vector<int> defined(spec_.slots, kUndefined);
@@ -199,7 +204,8 @@ Graph::Graph(GraphSpec spec, bool trusted) : spec_(std::move(spec)) {
       argument->last_use.assign(argument->slots.size(), false);
       for (size_t i = argument->slots.size(); i-- > 0;) {
         int slot = argument->slots[i];
-        if (slot < 0 || is_parameter[slot] || in_guard[slot] || last_use[slot] != static_cast<int>(index)) continue;
+        if (slot < 0 || is_parameter[slot] || in_guard[slot] || last_use[slot] != static_cast<int>(index))
+          continue;
         if (moved.insert(slot).second) argument->last_use[i] = true;
       }
     }
@@ -214,7 +220,8 @@ int Graph::lastNodeOf(const std::string& path) const {
   int below = -1;
   for (size_t i = nodes_.size(); i-- > 0;) {
     if (nodes_[i].path == path) return static_cast<int>(i);
-    if (below < 0 && nodes_[i].path.size() > path.size() && nodes_[i].path.compare(0, path.size(), path) == 0 &&
+    if (below < 0 && nodes_[i].path.size() > path.size() &&
+        nodes_[i].path.compare(0, path.size(), path) == 0 &&
         (path.empty() || nodes_[i].path[path.size()] == '.')) {
       below = static_cast<int>(i);
     }
@@ -222,6 +229,8 @@ int Graph::lastNodeOf(const std::string& path) const {
   return below;
 }
 
-std::string Graph::describe(size_t node) const { return nodeName(spec_.nodes[node], node); }
+std::string Graph::describe(size_t node) const {
+  return nodeName(spec_.nodes[node], node);
+}
 
 }  // namespace fornax

@@ -1,5 +1,5 @@
-// A validated graph: every operator resolved, every argument checked against the operator's schema and converted
-// once. Immutable, so that any number of threads may run it at the same time (see executor.h).
+// A validated graph: every operator resolved, every argument checked against the operator's schema and
+// converted once. Immutable, so that any number of threads may run it at the same time (see executor.h).
 #pragma once
 
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -60,7 +60,8 @@ class Graph {
   const std::vector<ParameterSpec>& parameters() const { return spec_.parameters; }
   // Guards that depend on inputs and parameters alone.
   const std::vector<int>& initialGuards() const { return initial_guards_; }
-  // Index of the last node made by the module at `path` (exactly that path, else the last one below it), or -1.
+  // Index of the last node made by the module at `path` (exactly that path, else the last one below it), or
+  // -1.
   int lastNodeOf(const std::string& path) const;
   // "aten::conv2d at layer1.0.conv1 (node 12)"
   std::string describe(size_t node) const;

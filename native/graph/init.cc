@@ -25,7 +25,9 @@ Fans fansOf(const at::Tensor& tensor) {
   return {static_cast<double>(tensor.size(1)) * kernel, static_cast<double>(tensor.size(0)) * kernel};
 }
 
-double normalCdf(double x) { return (1 + std::erf(x / std::sqrt(2.0))) / 2; }
+double normalCdf(double x) {
+  return (1 + std::erf(x / std::sqrt(2.0))) / 2;
+}
 
 // Inverse transform, as in torch.nn.init.trunc_normal_.
 void truncNormal(at::Tensor& tensor, const InitSpec& init, const at::Generator& generator) {
@@ -41,11 +43,20 @@ void drawInit(at::Tensor& tensor, const InitSpec& init, const at::Generator& gen
   c10::NoGradGuard no_grad;
   if (tensor.numel() == 0) return;
   switch (init.kind) {
-    case InitSpec::Kind::Constant: tensor.fill_(init.value); return;
-    case InitSpec::Kind::Uniform: tensor.uniform_(init.low, init.high, generator); return;
-    case InitSpec::Kind::Normal: tensor.normal_(init.mean, init.std, generator); return;
-    case InitSpec::Kind::TruncNormal: truncNormal(tensor, init, generator); return;
-    default: break;
+    case InitSpec::Kind::Constant:
+      tensor.fill_(init.value);
+      return;
+    case InitSpec::Kind::Uniform:
+      tensor.uniform_(init.low, init.high, generator);
+      return;
+    case InitSpec::Kind::Normal:
+      tensor.normal_(init.mean, init.std, generator);
+      return;
+    case InitSpec::Kind::TruncNormal:
+      truncNormal(tensor, init, generator);
+      return;
+    default:
+      break;
   }
   Fans fans = fansOf(tensor);
   double fan = init.fan_out ? fans.out : fans.in;

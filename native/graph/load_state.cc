@@ -22,7 +22,8 @@ void append(std::string& text, const std::string& title, const std::vector<std::
 
 }  // namespace
 
-LoadReport loadState(State& state, const std::vector<std::pair<std::string, at::Tensor>>& entries, bool strict) {
+LoadReport loadState(State& state, const std::vector<std::pair<std::string, at::Tensor>>& entries,
+                     bool strict) {
   LoadReport report;
   std::vector<const at::Tensor*> values(state.size(), nullptr);
   for (const auto& [name, tensor] : entries) {
@@ -53,7 +54,8 @@ LoadReport loadState(State& state, const std::vector<std::pair<std::string, at::
     append(text, "missing", report.missing);
     append(text, "unexpected", report.unexpected);
     append(text, "of another shape", report.mismatched);
-    throw Error(ErrorKind::Weights, text, "", "load weights of the same architecture, or pass strict: false to load what fits");
+    throw Error(ErrorKind::Weights, text, "",
+                "load weights of the same architecture, or pass strict: false to load what fits");
   }
   c10::NoGradGuard no_grad;
   for (size_t i = 0; i < values.size(); ++i) {

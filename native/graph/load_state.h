@@ -18,6 +18,7 @@ struct LoadReport {
 };
 
 // Nothing is changed if `strict` and the report is not empty: WeightsError listing all of it.
-LoadReport loadState(State& state, const std::vector<std::pair<std::string, at::Tensor>>& entries, bool strict);
+LoadReport loadState(State& state, const std::vector<std::pair<std::string, at::Tensor>>& entries,
+                     bool strict);
 
 }  // namespace fornax

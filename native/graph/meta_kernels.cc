@@ -16,16 +16,17 @@ namespace fornax {
 namespace {
 
 // Output length of one dimension, as documented for torch.nn.Conv2d and ConvTranspose2d.
-int64_t convolvedLength(int64_t in, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation, bool transposed,
-                        int64_t output_padding) {
+int64_t convolvedLength(int64_t in, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation,
+                        bool transposed, int64_t output_padding) {
   if (transposed) return (in - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1;
   return (in + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
 }
 
 // aten::conv* arrive here from convolution(), which has checked what is checked without running.
-at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& /*bias*/,
-                       c10::SymIntArrayRef stride_, c10::SymIntArrayRef padding_, c10::SymIntArrayRef dilation_,
-                       bool transposed, c10::SymIntArrayRef output_padding_, c10::SymInt groups_) {
+at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight,
+                       const std::optional<at::Tensor>& /*bias*/, c10::SymIntArrayRef stride_,
+                       c10::SymIntArrayRef padding_, c10::SymIntArrayRef dilation_, bool transposed,
+                       c10::SymIntArrayRef output_padding_, c10::SymInt groups_) {
   at::IntArrayRef stride = C10_AS_INTARRAYREF_SLOW(stride_), padding = C10_AS_INTARRAYREF_SLOW(padding_),
                   dilation = C10_AS_INTARRAYREF_SLOW(dilation_),
                   output_padding = C10_AS_INTARRAYREF_SLOW(output_padding_);
@@ -43,33 +44,36 @@ at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const std:
   for (size_t i = 0; i < spatial; ++i) {
     int64_t dim = static_cast<int64_t>(i) + 2;
     TORCH_CHECK(stride[i] > 0 && dilation[i] > 0, "stride and dilation must be positive");
-    int64_t length = convolvedLength(x.size(dim), weight.size(dim), stride[i], padding[i], dilation[i], transposed,
-                                     output_padding[i]);
+    int64_t length = convolvedLength(x.size(dim), weight.size(dim), stride[i], padding[i], dilation[i],
+                                     transposed, output_padding[i]);
     TORCH_CHECK(length > 0, "the kernel ", weight.sizes(), " does not fit into the input ", x.sizes());
     shape.push_back(length);
   }
   return at::empty(shape, x.options());
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> batchNorm(const at::Tensor& x, const std::optional<at::Tensor>&,
-                                                         const std::optional<at::Tensor>&,
-                                                         const std::optional<at::Tensor>&,
-                                                         const std::optional<at::Tensor>&, bool training, double,
-                                                         double) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> batchNorm(
+    const at::Tensor& x, const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
+    const std::optional<at::Tensor>&, const std::optional<at::Tensor>&, bool training, double, double) {
   at::Tensor statistics = at::empty({training ? x.size(1) : 0}, x.options());
   return {at::empty_like(x), statistics, at::empty_like(statistics)};
 }
 
 at::Tensor adaptiveAvgPool2d(const at::Tensor& x, c10::SymIntArrayRef output_size) {
-  TORCH_CHECK(x.dim() == 3 || x.dim() == 4, "adaptive pooling takes [N, C, H, W] or [C, H, W], got ", x.sizes());
+  TORCH_CHECK(x.dim() == 3 || x.dim() == 4, "adaptive pooling takes [N, C, H, W] or [C, H, W], got ",
+              x.sizes());
   std::vector<int64_t> shape = x.sizes().vec();
   shape[shape.size() - 2] = output_size[0].expect_int();
   shape[shape.size() - 1] = output_size[1].expect_int();
   return at::empty(shape, x.options());
 }
 
-at::Tensor unary(const at::Tensor& x) { return at::empty_like(x); }
-at::Tensor hardtanh(const at::Tensor& x, const at::Scalar&, const at::Scalar&) { return at::empty_like(x); }
+at::Tensor unary(const at::Tensor& x) {
+  return at::empty_like(x);
+}
+at::Tensor hardtanh(const at::Tensor& x, const at::Scalar&, const at::Scalar&) {
+  return at::empty_like(x);
+}
 
 // ---- everything else
 
@@ -92,7 +96,8 @@ c10::IValue onCpu(const c10::IValue& value, bool written) {
   if (value.isOptionalTensorList()) {
     c10::List<std::optional<at::Tensor>> list;
     for (const std::optional<at::Tensor>& tensor : value.toOptionalTensorVector()) {
-      list.push_back(tensor && tensor->defined() ? std::optional<at::Tensor>(zerosOnCpu(*tensor, written)) : tensor);
+      list.push_back(tensor && tensor->defined() ? std::optional<at::Tensor>(zerosOnCpu(*tensor, written))
+                                                 : tensor);
     }
     return list;
   }
@@ -105,7 +110,9 @@ at::Tensor onMeta(const at::Tensor& tensor) {
   return at::empty_strided(tensor.sizes(), tensor.strides(), tensor.options().device(c10::kMeta));
 }
 
-bool writes(const c10::AliasInfo* alias) { return alias != nullptr && alias->isWrite(); }
+bool writes(const c10::AliasInfo* alias) {
+  return alias != nullptr && alias->isWrite();
+}
 
 // The argument that a result like Tensor(a!) is, or -1.
 int writtenArgument(const c10::FunctionSchema& schema, const c10::Argument& result) {
@@ -186,7 +193,8 @@ void registerMetaKernels() {
   static std::once_flag once;
   std::call_once(once, [] {
     // Never destroyed: unregistering while another thread infers shapes, or at exit, would be worse.
-    static auto* library = new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::Meta, __FILE__, __LINE__);
+    static auto* library =
+        new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::Meta, __FILE__, __LINE__);
     registerAll(*library);
   });
 }

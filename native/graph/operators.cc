@@ -1,8 +1,8 @@
-// Operators of our own, registered with the dispatcher like libtorch's: what depends on a mode or draws random
-// numbers takes both as arguments, instead of reading them from global state.
+// Operators of our own, registered with the dispatcher like libtorch's: what depends on a mode or draws
+// random numbers takes both as arguments, instead of reading them from global state.
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 #include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
 #include <torch/library.h>
 
 #include <optional>
@@ -20,10 +20,11 @@ Mode toMode(int64_t mode) {
   return static_cast<Mode>(mode);
 }
 
-// Ioffe & Szegedy 2015, as torch.nn.BatchNorm2d: momentum null means the cumulative average. In `recompute` the
-// running statistics become those of this batch alone (momentum 1); whoever recomputes accumulates them.
-at::Tensor batchNorm(const at::Tensor& x, const std::optional<at::Tensor>& weight, const std::optional<at::Tensor>& bias,
-                     const std::optional<at::Tensor>& running_mean, const std::optional<at::Tensor>& running_var,
+// Ioffe & Szegedy 2015, as torch.nn.BatchNorm2d: momentum null means the cumulative average. In `recompute`
+// the running statistics become those of this batch alone (momentum 1); whoever recomputes accumulates them.
+at::Tensor batchNorm(const at::Tensor& x, const std::optional<at::Tensor>& weight,
+                     const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& running_mean,
+                     const std::optional<at::Tensor>& running_var,
                      const std::optional<at::Tensor>& batches_tracked, int64_t mode_value,
                      std::optional<double> momentum, double eps) {
   Mode mode = toMode(mode_value);
@@ -44,14 +45,17 @@ at::Tensor batchNorm(const at::Tensor& x, const std::optional<at::Tensor>& weigh
     TORCH_CHECK(false, "batch norm in training needs more than one value per channel, got ", x.sym_sizes());
   }
   return at::batch_norm(x, weight.value_or(at::Tensor()), bias.value_or(at::Tensor()),
-                        running_mean.value_or(at::Tensor()), running_var.value_or(at::Tensor()), training, factor, eps,
-                        at::globalContext().userEnabledCuDNN());
+                        running_mean.value_or(at::Tensor()), running_var.value_or(at::Tensor()), training,
+                        factor, eps, at::globalContext().userEnabledCuDNN());
 }
 
-void checkProbability(double p) { TORCH_CHECK(p >= 0 && p <= 1, "probability must be in [0, 1], got ", p); }
+void checkProbability(double p) {
+  TORCH_CHECK(p >= 0 && p <= 1, "probability must be in [0, 1], got ", p);
+}
 
 // Zero with probability p, else 1 / (1 − p); drawn once per element of `shape`.
-at::Tensor noise(const at::Tensor& x, at::SymIntArrayRef shape, double p, const std::optional<at::Generator>& generator) {
+at::Tensor noise(const at::Tensor& x, at::SymIntArrayRef shape, double p,
+                 const std::optional<at::Generator>& generator) {
   at::Tensor mask = at::empty_symint(shape, x.options());
   mask.bernoulli_(1 - p, generator);
   if (p < 1) mask.div_(1 - p);
@@ -68,7 +72,8 @@ at::Tensor dropout(const at::Tensor& x, double p, int64_t mode, std::optional<at
 }
 
 // Tompson et al. 2015: whole channels.
-at::Tensor featureDropout(const at::Tensor& x, double p, int64_t mode, std::optional<at::Generator> generator) {
+at::Tensor featureDropout(const at::Tensor& x, double p, int64_t mode,
+                          std::optional<at::Generator> generator) {
   checkProbability(p);
   TORCH_CHECK(x.dim() >= 2, "feature_dropout needs [N, C, ...], got ", x.sym_sizes());
   if (toMode(mode) != Mode::Train || p == 0) return x;
@@ -98,7 +103,8 @@ void normalizePixels(const uint8_t* pixels, float* out, int64_t count, const flo
   constexpr int64_t kPeriod = 48;
   int64_t whole = count / kPeriod * kPeriod;
   for (int64_t i = 0; i < whole; i += kPeriod) {
-    for (int64_t j = 0; j < kPeriod; ++j) out[i + j] = static_cast<float>(pixels[i + j]) * scale[j] + shift[j];
+    for (int64_t j = 0; j < kPeriod; ++j)
+      out[i + j] = static_cast<float>(pixels[i + j]) * scale[j] + shift[j];
   }
   for (int64_t i = whole; i < count; ++i) {
     out[i] = static_cast<float>(pixels[i]) * scale[i - whole] + shift[i - whole];
@@ -107,8 +113,8 @@ void normalizePixels(const uint8_t* pixels, float* out, int64_t count, const flo
 
 // uint8 [N, H, W, C] → float32 [N, C, H, W] in channels-last memory, (x / 255 − mean) / std per channel.
 at::Tensor normalize(const at::Tensor& pixels, at::ArrayRef<double> mean, at::ArrayRef<double> std) {
-  TORCH_CHECK(pixels.dim() == 4 && pixels.scalar_type() == at::kByte, "normalize takes uint8 [N, H, W, C], got ",
-              pixels.scalar_type(), " ", pixels.sym_sizes());
+  TORCH_CHECK(pixels.dim() == 4 && pixels.scalar_type() == at::kByte,
+              "normalize takes uint8 [N, H, W, C], got ", pixels.scalar_type(), " ", pixels.sym_sizes());
   int64_t channels = pixels.size(3);
   TORCH_CHECK(static_cast<int64_t>(mean.size()) == channels && static_cast<int64_t>(std.size()) == channels,
               "normalize needs one mean and one std per channel (", channels, "), got ", mean.size(), " and ",
@@ -149,7 +155,8 @@ TORCH_LIBRARY(fornax, library) {
       "Tensor(c!)? num_batches_tracked, int mode, float? momentum=0.1, float eps=1e-05) -> Tensor",
       batchNorm);
   library.def("dropout(Tensor x, float p, int mode, Generator? generator=None) -> Tensor", dropout);
-  library.def("feature_dropout(Tensor x, float p, int mode, Generator? generator=None) -> Tensor", featureDropout);
+  library.def("feature_dropout(Tensor x, float p, int mode, Generator? generator=None) -> Tensor",
+              featureDropout);
   library.def("stochastic_depth(Tensor x, float p, str kind, int mode, Generator? generator=None) -> Tensor",
               stochasticDepth);
   library.def("normalize(Tensor pixels, float[] mean, float[] std) -> Tensor", normalize);

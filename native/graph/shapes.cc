@@ -15,7 +15,8 @@ std::vector<NodeShapes> inferShapes(const Graph& graph, const std::vector<InputS
     return at::empty(shape, at::TensorOptions(dtype).device(c10::kMeta));
   };
   std::vector<at::Tensor> parameters, values;
-  for (const auto& parameter : graph.parameters()) parameters.push_back(meta(parameter.shape, parameter.dtype));
+  for (const auto& parameter : graph.parameters())
+    parameters.push_back(meta(parameter.shape, parameter.dtype));
   for (const auto& input : inputs) values.push_back(meta(input.shape, input.dtype));
 
   std::vector<NodeShapes> nodes(graph.nodes().size());

@@ -1,4 +1,5 @@
-// A graph as it was handed over (src/graph/format.ts), before anything is resolved: plain data, nothing checked.
+// A graph as it was handed over (src/graph/format.ts), before anything is resolved: plain data, nothing
+// checked.
 #pragma once
 
 #include <c10/core/ScalarType.h>
@@ -45,14 +46,21 @@ struct NodeSpec {
 
 struct InitSpec {
   enum class Kind : uint8_t {
-    Constant, Uniform, Normal, TruncNormal, KaimingUniform, KaimingNormal, XavierUniform, XavierNormal
+    Constant,
+    Uniform,
+    Normal,
+    TruncNormal,
+    KaimingUniform,
+    KaimingNormal,
+    XavierUniform,
+    XavierNormal
   };
   Kind kind = Kind::Constant;
-  double value = 0;                        // Constant
-  double low = 0, high = 0;                // Uniform
+  double value = 0;                         // Constant
+  double low = 0, high = 0;                 // Uniform
   double mean = 0, std = 1, a = -2, b = 2;  // Normal, TruncNormal
-  double gain = 1;                         // Kaiming*, Xavier*
-  bool fan_out = false;                    // Kaiming*
+  double gain = 1;                          // Kaiming*, Xavier*
+  bool fan_out = false;                     // Kaiming*
 };
 
 struct ParameterSpec {

@@ -1,8 +1,8 @@
 #include "graph/state.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/GradMode.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <c10/core/GradMode.h>
 
 #include <utility>
 
@@ -37,7 +37,8 @@ std::vector<at::Tensor> State::tensors() const {
 void State::replace(size_t index, at::Tensor tensor) {
   std::lock_guard<std::mutex> lock(mutex_);
   TORCH_CHECK(tensor.sizes() == tensors_[index].sizes(), "State::replace: shape of ", specs_[index].name);
-  TORCH_CHECK(tensor.scalar_type() == tensors_[index].scalar_type(), "State::replace: dtype of ", specs_[index].name);
+  TORCH_CHECK(tensor.scalar_type() == tensors_[index].scalar_type(), "State::replace: dtype of ",
+              specs_[index].name);
   tensors_[index] = std::move(tensor);
 }
 
@@ -46,7 +47,8 @@ void State::initialize(uint64_t seed) {
   at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   for (size_t i = 0; i < specs_.size(); ++i) {
     at::Tensor target = at(i);
-    // Drawn contiguous on the CPU, whatever the layout and device, so that a seed means the same model everywhere.
+    // Drawn contiguous on the CPU, whatever the layout and device, so that a seed means the same model
+    // everywhere.
     at::Tensor drawn = at::empty(specs_[i].shape, at::TensorOptions(specs_[i].dtype));
     drawInit(drawn, specs_[i].init, generator);
     target.detach().copy_(drawn);

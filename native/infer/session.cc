@@ -26,7 +26,8 @@ void InferenceSession::refresh() {
   for (const at::Tensor& source : state_->tensors()) {
     at::Tensor tensor = source.detach().to(options_.device);
     if (tensor.dim() == 4) {
-      tensor = tensor.contiguous(options_.channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+      tensor = tensor.contiguous(options_.channels_last ? at::MemoryFormat::ChannelsLast
+                                                        : at::MemoryFormat::Contiguous);
     }
     tensors->push_back(std::move(tensor));
   }
@@ -63,7 +64,8 @@ NamedTensors InferenceSession::forward(const Graph& graph, const Batch& inputs, 
     taps[static_cast<size_t>(node)].push_back(path);
   }
   if (!taps.empty()) {
-    context.observer = [&](size_t node, const std::vector<c10::IValue>&, const std::vector<at::Tensor>& results) {
+    context.observer = [&](size_t node, const std::vector<c10::IValue>&,
+                           const std::vector<at::Tensor>& results) {
       auto found = taps.find(node);
       if (found == taps.end()) return;
       for (const auto& path : found->second) tapped[path] = results[0];

@@ -1,6 +1,6 @@
-// Runs a model forward. Holds the model's tensors as its device and layout want them: shared with the model where
-// nothing has to be converted, copies otherwise (see refresh). Any number of threads may call forward() at once;
-// the thread sets up its own compute settings (setUpComputeThread) beforehand.
+// Runs a model forward. Holds the model's tensors as its device and layout want them: shared with the model
+// where nothing has to be converted, copies otherwise (see refresh). Any number of threads may call forward()
+// at once; the thread sets up its own compute settings (setUpComputeThread) beforehand.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -47,12 +47,14 @@ class InferenceSession {
 
   const InferenceOptions& options() const { return options_; }
 
-  // Outputs by name, then taps by module path. ArgumentError for a missing input or an unknown tap; else as runGraph.
+  // Outputs by name, then taps by module path. ArgumentError for a missing input or an unknown tap; else as
+  // runGraph.
   NamedTensors forward(const Graph& graph, const Batch& inputs, const ForwardOptions& options,
                        const std::atomic<bool>& stop) const;
 
   // The model's outputs in order, in eval mode and inference mode: for evaluation, where nobody keeps them.
-  std::vector<at::Tensor> evaluate(const Graph& graph, const Batch& inputs, const std::atomic<bool>& stop) const;
+  std::vector<at::Tensor> evaluate(const Graph& graph, const Batch& inputs,
+                                   const std::atomic<bool>& stop) const;
 
   // Brings a batch to the session's device and form.
   const DeviceBatch& deviceBatch() const { return device_batch_; }

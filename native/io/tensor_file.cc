@@ -28,7 +28,7 @@ class File {
   File& operator=(const File&) = delete;
 
   int64_t size() {
-    struct stat info {};
+    struct stat info{};
     if (::fstat(fd_, &info) != 0) fail("cannot examine the file");
     return info.st_size;
   }
@@ -39,7 +39,8 @@ class File {
       ssize_t count = ::pread(fd_, bytes, size, offset);
       if (count < 0 && errno == EINTR) continue;
       if (count < 0) fail("cannot read the file");
-      if (count == 0) throw Error(ErrorKind::Weights, "the file ends too early", path_, "it is truncated: get it again");
+      if (count == 0)
+        throw Error(ErrorKind::Weights, "the file ends too early", path_, "it is truncated: get it again");
       bytes += count, offset += count, size -= static_cast<size_t>(count);
     }
   }
@@ -88,20 +89,23 @@ std::vector<at::Tensor> readTensors(const std::string& path, const std::vector<T
     }
     if (bytes != range.length) throw Error(ErrorKind::Weights, "shape, dtype and length do not agree", where);
     if (range.offset < 0 || range.offset > size || range.length > size - range.offset) {
-      throw Error(ErrorKind::Weights, "the tensor lies outside the file", where, "the file is truncated: get it again");
+      throw Error(ErrorKind::Weights, "the tensor lies outside the file", where,
+                  "the file is truncated: get it again");
     }
   }
   std::vector<at::Tensor> tensors;
   tensors.reserve(ranges.size());
   for (const auto& range : ranges) {
     at::Tensor tensor = at::empty(range.shape, at::TensorOptions(range.dtype));
-    if (range.length > 0) file.read(tensor.mutable_data_ptr(), static_cast<size_t>(range.length), range.offset);
+    if (range.length > 0)
+      file.read(tensor.mutable_data_ptr(), static_cast<size_t>(range.length), range.offset);
     tensors.push_back(std::move(tensor));
   }
   return tensors;
 }
 
-std::string writeTensors(const std::string& path, const std::string& header, const std::vector<at::Tensor>& tensors) {
+std::string writeTensors(const std::string& path, const std::string& header,
+                         const std::vector<at::Tensor>& tensors) {
   File file(path, O_WRONLY | O_CREAT | O_TRUNC);
   Sha256 digest;
   auto put = [&](const void* data, size_t size) {

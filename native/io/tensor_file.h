@@ -23,6 +23,7 @@ std::vector<at::Tensor> readTensors(const std::string& path, const std::vector<T
 
 // Header, then the tensors' bytes one after another; fsynced. Returns the SHA-256 of the file. The file is
 // created or truncated; on failure a partial file may remain (the caller writes to a temporary name).
-std::string writeTensors(const std::string& path, const std::string& header, const std::vector<at::Tensor>& tensors);
+std::string writeTensors(const std::string& path, const std::string& header,
+                         const std::vector<at::Tensor>& tensors);
 
 }  // namespace fornax
