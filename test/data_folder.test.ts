@@ -90,6 +90,15 @@ test('a class folder without images is an error, in a validation folder a warnin
   });
 });
 
+test('a class whose name could command a terminal is refused', async () => {
+  const root = temporaryFolder();
+  mkdirSync(path.join(root, '\u001b[2Jcat'));
+  await assert.rejects(
+    scanFolder(root),
+    (error) => error instanceof DataError && /u001b\[2Jcat" holds control characters/.test(error.what),
+  );
+});
+
 test('images of other kinds are counted in a warning', async () => {
   const root = temporaryFolder();
   put(root, 'a/1.png', image);

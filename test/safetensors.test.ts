@@ -145,6 +145,8 @@ test('unsound headers are refused with their reason', async () => {
   await refused(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"more":1}}`, 8, /unknown key 'more'/);
   await refused(`{"__metadata__":{"a":1}}`, 0, /metadata 'a' is no string/);
   await refused(`{"a":${'['.repeat(5000)}${']'.repeat(5000)}}`, 0, /nested deeper/);
+  // Names go to terminals: as text, not as commands for them.
+  await refused(`{"\\u001b[2Ja":${entry(0, 8)}}`, 4, /'\\u001b\[2Ja' claims/);
   await refused(`[]`, 0, /does not begin with \{/);
   await refused(`{"a":}`, 0, /not sound JSON/);
 });

@@ -8,6 +8,7 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import path from 'node:path';
 
 import { AbortedError, DataError } from '../errors.js';
+import { hasControlCharacters } from '../io/control_characters.js';
 import { decodeImage, imageSize } from './decode.js';
 import { byCodePoint, type SplitSource } from './source.js';
 
@@ -59,6 +60,14 @@ export async function scanFolder(folder: string, options: ScanOptions = {}): Pro
   const location = path.resolve(folder);
   const found = subfolders(location);
   if (found.length === 0) throw noClasses(location);
+  const strange = found.find(hasControlCharacters);
+  if (strange !== undefined) {
+    throw new DataError({
+      what: `the name of the class folder ${JSON.stringify(strange)} holds control characters`,
+      where: location,
+      fix: 'rename it: class names are printed and stored in the model file',
+    });
+  }
   const classes = options.classes ?? found;
   const index = new Map(classes.map((name, i) => [name, i]));
   const unknown = found.filter((name) => !index.has(name));

@@ -1,19 +1,9 @@
 /** Reads the parts of an untrusted graph, each with its limits; every refusal is a GraphError that says where. */
 import { GraphError } from '../errors.js';
+import { escapeControlCharacters, hasControlCharacters } from '../io/control_characters.js';
+import { dtypes } from './dtypes.js';
 import type { DType, GraphArg, GraphNode, ModeKind, SizeExpr } from './format.js';
 
-export const dtypes: readonly DType[] = [
-  'float32',
-  'float64',
-  'float16',
-  'bfloat16',
-  'int64',
-  'int32',
-  'int16',
-  'int8',
-  'uint8',
-  'bool',
-];
 export const modeKinds: readonly ModeKind[] = ['dropout', 'batch_norm', 'stochastic_depth'];
 
 const sizeOperators = ['+', '-', '*', '//', '%', 'min', 'max'] as const;
@@ -21,9 +11,9 @@ const maxTextLength = 1024;
 const maxListLength = 1 << 16;
 const maxExprDepth = 64;
 
-/** `node 12 (aten::conv2d at layer1.0.conv1)`, as the native core names it too. */
+/** `aten::conv2d at layer1.0.conv1 (node 12)`, as the native core names it too. */
 export function nodeName(node: Pick<GraphNode, 'op' | 'path'>, index: number): string {
-  return `node ${index} (${node.op} at ${node.path || 'the root'})`;
+  return `${node.op} at ${node.path || 'the root'} (node ${index})`;
 }
 
 export class Reader {
@@ -35,7 +25,7 @@ export class Reader {
 
   error(what: string, where: string, fix?: string): GraphError {
     return new GraphError({
-      what,
+      what: escapeControlCharacters(what),
       where: this.source === undefined ? where : `${this.source}: ${where}`,
       fix,
     });
@@ -92,11 +82,10 @@ export class Reader {
     return value;
   }
 
-  /** Text that is printed and used as a key: no control characters (they could rewrite a terminal). */
+  /** Text that is printed and used as a key: no control characters. */
   path(value: unknown, where: string): string {
     const text = this.text(value, where);
-    // eslint-disable-next-line no-control-regex -- control characters are what is looked for
-    if (/[\u0000-\u001f\u007f-\u009f]/.test(text)) throw this.error('control characters in a name', where);
+    if (hasControlCharacters(text)) throw this.error('control characters in a name', where);
     return text;
   }
 

@@ -1,7 +1,8 @@
 /** What a model consists of: a table of its modules with output shapes, parameters and multiply-accumulates. */
 import { ArgumentError } from '../errors.js';
 import type { NodeInfo } from '../native/contract.js';
-import type { DType, Graph } from './format.js';
+import { DTYPE_BYTES } from './dtypes.js';
+import type { Graph } from './format.js';
 import { macs } from './macs.js';
 
 export interface SummaryRow {
@@ -34,19 +35,6 @@ export interface Summary {
   stateBytes: number;
   activationBytes: number;
 }
-
-const bytes: Record<DType, number> = {
-  float64: 8,
-  int64: 8,
-  float32: 4,
-  int32: 4,
-  float16: 2,
-  bfloat16: 2,
-  int16: 2,
-  int8: 1,
-  uint8: 1,
-  bool: 1,
-};
 
 const elements = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
@@ -138,12 +126,12 @@ export function summarize(graph: Graph, infos: readonly NodeInfo[], inputs: read
     const used = node.outs.filter((slot) => slot !== null);
     for (const [j, slot] of used.entries()) {
       shapes.set(slot, info.outputs[j]!);
-      summary.activationBytes += elements(info.outputs[j]!) * bytes[info.dtypes[j]!];
+      summary.activationBytes += elements(info.outputs[j]!) * DTYPE_BYTES[info.dtypes[j]!];
     }
   }
   for (const { name, shape, dtype, kind } of graph.parameters) {
     const count = elements(shape);
-    summary.stateBytes += count * bytes[dtype];
+    summary.stateBytes += count * DTYPE_BYTES[dtype];
     const chain = rows.of(name.split('.').slice(0, -1).join('.'));
     if (kind === 'buffer') {
       summary.buffers += count;

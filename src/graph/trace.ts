@@ -21,7 +21,8 @@ import {
   type SizeExpr,
 } from './format.js';
 import { MetaShapes } from './meta_shapes.js';
-import { dtypes, modeKinds } from './reader.js';
+import { dtypes } from './dtypes.js';
+import { modeKinds } from './reader.js';
 import type { Comparison } from './size_expr.js';
 
 export interface InputSpec {

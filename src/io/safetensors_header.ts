@@ -7,8 +7,10 @@
 import { constants as fsConstants, promises as fs } from 'node:fs';
 
 import { WeightsError } from '../errors.js';
+import { DTYPE_BYTES } from '../graph/dtypes.js';
 import type { DType } from '../graph/format.js';
 import type { FileTensor } from '../native/contract.js';
+import { escapeControlCharacters } from './control_characters.js';
 import { checkJson } from './strict_json.js';
 
 /** The reference implementation's limit on the header, in bytes. */
@@ -31,20 +33,6 @@ const DTYPE_OF_CODE: Record<string, DType> = {
 const CODE_OF_DTYPE = Object.fromEntries(
   Object.entries(DTYPE_OF_CODE).map(([code, dtype]) => [dtype, code]),
 ) as Record<DType, string>;
-
-/** Bytes of one element. */
-export const DTYPE_BYTES: Record<DType, number> = {
-  float64: 8,
-  float32: 4,
-  float16: 2,
-  bfloat16: 2,
-  int64: 8,
-  int32: 4,
-  int16: 2,
-  int8: 1,
-  uint8: 1,
-  bool: 1,
-};
 
 /** Number of elements of a shape; throws RangeError beyond 2⁵³. */
 export function elementCount(shape: readonly number[]): number {
@@ -124,7 +112,8 @@ function isSize(value: unknown): value is number {
 export function parseHeader(json: Uint8Array, fileBytes: number, where: string): SafetensorsHeader {
   const fail = (what: string, cause?: unknown): never => {
     throw new WeightsError({
-      what: `not a valid safetensors file: ${what}`,
+      // Names in it come from the file.
+      what: escapeControlCharacters(`not a valid safetensors file: ${what}`),
       where,
       fix: 'the file is damaged or was not written completely; write or download it again',
       cause,

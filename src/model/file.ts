@@ -9,6 +9,7 @@ import { FornaxError, GraphError, WeightsError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
 import { validateGraph } from '../graph/validate.js';
 import { readSafetensors, writeSafetensors } from '../io/safetensors.js';
+import { escapeControlCharacters } from '../io/control_characters.js';
 import { readHeader } from '../io/safetensors_header.js';
 import { checkJson } from '../io/strict_json.js';
 import type { FileTensor, NativeTensor, OperatorSchema } from '../native/contract.js';
@@ -43,7 +44,7 @@ export async function writeModelFile(
   info: ModelInfo,
 ): Promise<string> {
   const addon = loadAddon();
-  const checked = infoSchema.parse(info);
+  const checked = checkInfo(info, file, "the model's");
   const metadata: RawMetadata = {
     // What Hugging Face's tools look for.
     format: 'pt',
@@ -90,23 +91,20 @@ export function parseModelHeader(
       return value;
     } catch (error) {
       throw new WeightsError({
-        what: `the '${key}' of the model file is not sound JSON (${(error as Error).message})`,
+        what: escapeControlCharacters(
+          `the '${key}' of the model file is not sound JSON (${(error as Error).message})`,
+        ),
         where,
         cause: error,
       });
     }
   };
 
-  const info = infoSchema.safeParse(
+  const info = checkInfo(
     Object.fromEntries(Object.keys(infoSchema.shape).map((key) => [key, read(key)])),
+    where,
+    "the model file's",
   );
-  if (!info.success) {
-    const issue = info.error.issues[0]!;
-    throw new WeightsError({
-      what: `the model file's '${issue.path.join('.')}' is not valid: ${issue.message}`,
-      where,
-    });
-  }
   const operators = operatorsSchema.safeParse(read('operators'));
   if (!operators.success)
     throw new WeightsError({ what: "the model file's 'operators' are not valid", where });
@@ -116,11 +114,22 @@ export function parseModelHeader(
   checkTensors(graph, tensors, where);
   return {
     graph,
-    info: info.data,
+    info,
     torchVersion: metadata.torch_version ?? 'unknown',
     fornaxVersion: metadata.fornax_version ?? 'unknown',
     tensors,
   };
+}
+
+function checkInfo(info: unknown, where: string, whose: string): ModelInfo {
+  const checked = infoSchema.safeParse(info);
+  if (checked.success) return checked.data;
+  const issue = checked.error.issues[0]!;
+  const key = escapeControlCharacters(issue.path.join('.'));
+  throw new WeightsError({
+    what: `${whose} '${key}' is not valid: ${escapeControlCharacters(issue.message)}`,
+    where,
+  });
 }
 
 function checkOperators(
@@ -138,7 +147,9 @@ function checkOperators(
     const difference = present ? schemaDifference(before, present) : 'it does not exist here';
     if (difference !== null) {
       throw new GraphError({
-        what: `the operator '${op}' is not what it was when the model was written with libtorch ${torchVersion}: ${difference}`,
+        what: escapeControlCharacters(
+          `the operator '${op}' is not what it was when the model was written with libtorch ${torchVersion}: ${difference}`,
+        ),
         where,
         fix: 'use the libtorch the model was written with, or write the model again',
       });
@@ -163,7 +174,7 @@ function checkTensors(graph: Graph, tensors: readonly FileTensor[], where: strin
   const [unexpected] = inFile.keys();
   if (unexpected !== undefined) {
     throw new WeightsError({
-      what: `the model file holds the tensor '${unexpected}', which its graph does not`,
+      what: `the model file holds the tensor '${escapeControlCharacters(unexpected)}', which its graph does not`,
       where,
     });
   }

@@ -1,6 +1,17 @@
 /** What a model knows about itself beside its graph and weights; travels in the model file. */
 import { z } from 'zod';
 
+import { dtypes } from '../graph/dtypes.js';
+import { hasControlCharacters } from '../io/control_characters.js';
+
+/** Text that commands print. */
+function text(limit: number): z.ZodString {
+  return z
+    .string()
+    .max(limit)
+    .refine((value) => !hasControlCharacters(value), 'control characters in a name');
+}
+
 const side = z.int().min(1).max(32_768);
 
 /**
@@ -22,40 +33,29 @@ const preprocessingSchema = z.strictObject({
     .nullable(),
 });
 
-const metricsSchema = z.record(z.string().max(200), z.number().nullable());
+const metricsSchema = z.record(text(200), z.number().nullable());
 
 /** As it stands in the file's metadata, key by key (snake_case). */
 export const infoSchema = z.strictObject({
   /** Architecture or class name: `resnet18`. */
-  name: z.string().max(1000),
+  name: text(1000),
   /** `classification`, or `custom` for a model of the user's own. */
-  task: z.string().max(200),
+  task: text(200),
   /** Class names by index; empty for a model without classes. */
-  labels: z.array(z.string().max(10_000)).max(1_000_000),
+  labels: z.array(text(10_000)).max(1_000_000),
   /** Example inputs the graph was traced with. */
   inputs: z
     .array(
       z.strictObject({
-        name: z.string().max(1000),
+        name: text(1000),
         shape: z.array(z.int().min(0)).max(16),
-        dtype: z.enum([
-          'float32',
-          'float64',
-          'float16',
-          'bfloat16',
-          'int64',
-          'int32',
-          'int16',
-          'int8',
-          'uint8',
-          'bool',
-        ]),
+        dtype: z.enum(dtypes),
       }),
     )
     .max(1000),
   preprocessing: preprocessingSchema.nullable(),
   /** Where the weights come from: run, data, settings, versions, time. */
-  provenance: z.record(z.string().max(200), z.unknown()),
+  provenance: z.record(text(200), z.unknown()),
   /** Figures of the weights, by name: `top1`, `loss`. */
   metrics: metricsSchema,
 });
