@@ -13,7 +13,13 @@ import type { InputSpec, ModelInfo } from './model/info.js';
 import { Sessions } from './model/sessions.js';
 import type { CreateOptions, ForwardOptions, LossAndGradients, StateEntry } from './model/types.js';
 import { createModule, findArchitecture } from './models/registry.js';
-import type { InferenceOptions, Modes, NativeGraph, NativeTensor } from './native/contract.js';
+import type {
+  InferenceOptions,
+  Modes,
+  NativeGraph,
+  NativeInference,
+  NativeTensor,
+} from './native/contract.js';
 import { loadAddon } from './native.js';
 import type { Module } from './nn/index.js';
 import { Tensor } from './tensor.js';
@@ -28,6 +34,11 @@ function unwrap(tensors: Record<string, Tensor>): Record<string, NativeTensor> {
 
 function modesOf(mode: Mode, modes: Modes = {}): Modes {
   return { dropout: mode, batch_norm: mode, stochastic_depth: mode, ...modes };
+}
+
+/** Whether a run with these modes may change buffers (the statistics of batch norm). */
+function mayUpdate({ overrides = [], ...kinds }: Modes): boolean {
+  return [...Object.values(kinds), ...overrides.map(({ mode }) => mode)].some((mode) => mode !== 'eval');
 }
 
 function inputSpecs(inputs: NonNullable<CreateOptions['inputs']>): InputSpec[] {
@@ -151,19 +162,18 @@ export class Model {
       ...(seed === undefined ? {} : { seed }),
     };
     const tensors = unwrap(named);
+    const work = (native: NativeInference): Promise<Record<string, NativeTensor>> => {
+      // A guard may stand behind a batch norm: found there, the statistics would be updated twice.
+      if (this.graph.guards.length > 0 && mayUpdate(run.modes)) this.checkGuards(named);
+      return native.forward(tensors, run);
+    };
     try {
-      return wrap(await this.sessions.shared(session, (native) => native.forward(tensors, run)));
+      return wrap(await this.sessions.shared(session, work));
     } catch (error) {
       if (!(error instanceof GuardError)) throw error;
       if (!this.source) throw loadedGuardError(error, this.info.inputs);
     }
-    return wrap(
-      await this.sessions.afterChange(
-        session,
-        () => this.retrace(named),
-        (native) => native.forward(tensors, run),
-      ),
-    );
+    return wrap(await this.sessions.afterChange(session, () => this.retrace(named), work));
   }
 
   private nameInputs(inputs: Tensor | readonly Tensor[] | Record<string, Tensor>): Record<string, Tensor> {
@@ -179,16 +189,29 @@ export class Model {
       : (inputs as Record<string, Tensor>);
   }
 
-  /** Traces the source again with the shapes of these inputs; weights stay. */
-  private retrace(inputs: Record<string, Tensor>): void {
-    const specs = this.info.inputs.map((spec) => {
+  /** The inputs as the graph sees them: images arrive as [N, H, W, C] and become [N, C, H, W]. */
+  private specsOf(inputs: Record<string, Tensor>): InputSpec[] {
+    return this.info.inputs.map((spec) => {
       const tensor = inputs[spec.name];
       if (!tensor) return spec;
-      // Images arrive as [N, H, W, C] and are seen by the graph as [N, C, H, W].
       const [n, h, w, c] = tensor.shape;
       const isImage = tensor.dtype === 'uint8' && tensor.shape.length === 4 && spec.dtype === 'float32';
       return { ...spec, shape: isImage ? [n!, c!, h!, w!] : tensor.shape };
     });
+  }
+
+  /** @throws GuardError before anything is computed. Other faults of the inputs are for the run to report. */
+  private checkGuards(inputs: Record<string, Tensor>): void {
+    try {
+      this.native.inferShapes(this.specsOf(inputs));
+    } catch (error) {
+      if (error instanceof GuardError) throw error;
+    }
+  }
+
+  /** Traces the source again with the shapes of these inputs; weights stay. */
+  private retrace(inputs: Record<string, Tensor>): void {
+    const specs = this.specsOf(inputs);
     const graph = trace(this.source!, { inputs: specs });
     this.native.replaceGraph(graph);
     this.graph = graph;

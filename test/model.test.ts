@@ -17,7 +17,14 @@ import type { Graph } from '#fornax/graph/format.js';
 import { readSafetensors, writeSafetensors } from '#fornax/io/safetensors.js';
 import { readHeader } from '#fornax/io/safetensors_header.js';
 import { Model } from '#fornax/model.js';
-import { Conv2d, functional as F, Linear, Module, type Tensor as Symbolic } from '#fornax/nn/index.js';
+import {
+  BatchNorm2d,
+  Conv2d,
+  functional as F,
+  Linear,
+  Module,
+  type Tensor as Symbolic,
+} from '#fornax/nn/index.js';
 import { Tensor } from '#fornax/tensor.js';
 
 import { temporaryFolder } from './support/image_folder.js';
@@ -199,6 +206,49 @@ test('a size that the trace was not made for: the source is traced again, a file
   });
 });
 
+/** Branches on a size only after its batch norm, as a model that pads feature maps does. */
+class PaddedLate extends Module {
+  readonly bn = new BatchNorm2d(3);
+
+  forward(x: Symbolic): Symbolic {
+    const y = F.relu(this.bn.forward(x));
+    return y.size(2).mod(2).eq(0) ? y : F.pad(y, [0, 0, 0, 1]);
+  }
+}
+
+test('a retrace does not update the statistics of batch norm twice', async () => {
+  using model = Model.create(new PaddedLate(), { inputs: [[2, 3, 8, 8]] });
+  const buffer = (name: string): unknown =>
+    model
+      .state()
+      .find((entry) => entry.name === name)!
+      .tensor.toArray();
+  const odd = image(2, 7);
+  const { output } = await model.forward(odd, { mode: 'train' });
+  assert.deepEqual(output!.shape, [2, 3, 8, 7]);
+  assert.equal(buffer('bn.num_batches_tracked'), 1);
+  using other = Model.create(new PaddedLate(), { inputs: [[2, 3, 7, 7]] });
+  await other.forward(odd, { mode: 'train' });
+  assert.deepEqual(
+    buffer('bn.running_mean'),
+    other
+      .state()
+      .find(({ name }) => name === 'bn.running_mean')!
+      .tensor.toArray(),
+  );
+  // The same where only an override trains, and for a file, which cannot go on.
+  const even = image(2, 8);
+  const overrides = [{ prefix: 'bn', mode: 'train' as const }];
+  await model.forward(even, { modes: { overrides } });
+  assert.equal(buffer('bn.num_batches_tracked'), 2);
+  const file = path.join(root.path, 'late.safetensors');
+  await model.save(file);
+  using loaded = await Model.load(file);
+  await assert.rejects(loaded.forward(odd, { mode: 'train' }), GuardError);
+  const tracked = loaded.state().find(({ name }) => name === 'bn.num_batches_tracked')!;
+  assert.equal(tracked.tensor.item(), 2);
+});
+
 test('gradients agree with finite differences', async () => {
   class Net extends Module {
     readonly fc1 = new Linear(5, 6);
@@ -326,6 +376,16 @@ test('a model file that contradicts itself, is newer or asks for too much is ref
   await refuse((m) => delete m.graph, WeightsError, /lacks its 'graph'/);
   await refuse((m) => (m.graph = '{'), WeightsError, /'graph' of the model file is not sound JSON/);
   await refuse((m) => (m.labels = '[1]'), WeightsError, /'labels\.0'/);
+  // What commands print must not command the terminal.
+  const clear = '\u001b[2Jcat';
+  await refuse((m) => (m.labels = JSON.stringify([clear])), WeightsError, /'labels\.0'.*control characters/);
+  await refuse((m) => (m.name = JSON.stringify(clear)), WeightsError, /'name'.*control characters/);
+  await refuse(
+    (m) => (m.metrics = JSON.stringify({ [clear]: 1 })),
+    WeightsError,
+    /'metrics\.\\u001b\[2Jcat' is not valid/,
+  );
+  await assert.rejects(model.save(file, { labels: [clear] }), WeightsError);
   await refuse((m) => (m.graph = '['.repeat(100_000) + ']'.repeat(100_000)), WeightsError, /nested deeper/);
   await refuse(
     editGraph((g) => (g.format_version = 99)),
