@@ -14,6 +14,7 @@ import type { JobEvent } from '#fornax/train/events.js';
 import { StepMeter } from '#fornax/train/step_meter.js';
 import { parameterGroups, scheduleOptions } from '#fornax/train/train_options.js';
 import { prepareData, Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
+import { Tensor } from '#fornax/tensor.js';
 
 import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
 
@@ -126,6 +127,35 @@ test('frozen parts stay as they are, with their running statistics', async () =>
     'fc.bias',
     'fc.weight',
   ]);
+});
+
+test('after a training that failed the model runs with the weights it has', async () => {
+  // The value is infinite, its gradient is that of the cross entropy.
+  class Infinite extends Module {
+    forward(output: Symbolic, label: Symbolic): Symbolic {
+      const infinity = output.detach().mul(0).add(1e38).mul(1e38).mean();
+      return F.crossEntropy(output, label).add(infinity);
+    }
+  }
+  using model = tiny();
+  const x = Tensor.ones([1, 3, 24, 24]);
+  const before = (await model.forward(x)).output!.toArray();
+  const trainer = new Trainer({
+    model,
+    data,
+    train: { ...train, lr: 0.01 },
+    loss: traceLoss(new Infinite(), ['output', 'label']),
+  });
+  await assert.rejects(
+    collect(trainer),
+    (error) => error instanceof TrainError && /Infinity/.test(error.what),
+  );
+  const file = path.join(root.path, 'failed.safetensors');
+  await model.save(file);
+  using saved = await Model.load(file);
+  const after = (await model.forward(x)).output!.toArray();
+  assert.deepEqual(after, (await saved.forward(x)).output!.toArray());
+  assert.notDeepEqual(after, before);
 });
 
 test('settings are checked like those of a configuration', async () => {

@@ -105,6 +105,8 @@ export class TrainingRun {
       this.evaluator?.dispose();
       this.session?.dispose();
       this.loader?.dispose();
+      // Also after a failure: the weights are those of the last step.
+      this.options.model.changed();
     }
   }
 
@@ -133,6 +135,8 @@ export class TrainingRun {
         normalize: data.preprocessing.normalize,
       }),
     );
+    // Opening a session may give parameters another memory format and so other memory.
+    model.changed();
     this.evaluator = new Evaluator({
       model,
       data,
@@ -364,7 +368,6 @@ export class TrainingRun {
   }
 
   private result(interrupted: boolean, checkpoint: string | null): TrainingResult {
-    this.options.model.changed();
     const { history, best, epoch } = this.progress;
     return { interrupted, checkpoint, history, best, step: this.session.stepCount, epochs: epoch };
   }
