@@ -1,7 +1,8 @@
 /** The public tensor: a handle of the native core with a few conveniences. */
 import { ArgumentError } from './errors.js';
+import { DTYPE_BYTES } from './graph/dtypes.js';
 import type { DType, GraphArg } from './graph/format.js';
-import { DTYPE_BYTES, elementCount } from './io/safetensors_header.js';
+import { elementCount } from './io/safetensors_header.js';
 import type { NativeTensor, TypedArray } from './native/contract.js';
 import { loadAddon } from './native.js';
 
@@ -90,8 +91,7 @@ export class Tensor {
   /**
    * From a typed array, a number or nested arrays of numbers.
    *
-   * @param data a typed array is borrowed where its dtype fits (changes of it show in the tensor) unless
-   *   `copy` is set; nested arrays are copied.
+   * @param data is copied: later changes of it do not show in the tensor.
    * @param shape default: one dimension for a typed array, the nesting for arrays.
    * @param options.dtype default: the typed array's own; float32 for numbers.
    * @throws ArgumentError if the number of elements does not fit the shape.
@@ -99,7 +99,7 @@ export class Tensor {
   static from(
     data: TypedArray | NestedNumbers,
     shape?: readonly number[],
-    options: { dtype?: DType; copy?: boolean } = {},
+    options: { dtype?: DType } = {},
   ): Tensor {
     const { Tensor: NativeTensorClass } = loadAddon();
     if (shape) checkShape(shape);
@@ -125,7 +125,7 @@ export class Tensor {
       return new Tensor(NativeTensorClass.fromTypedArray(data, [...target], options));
     }
     dtypeOfArray(data);
-    const tensor = NativeTensorClass.fromTypedArray(data, [...target], { copy: options.copy ?? false });
+    const tensor = NativeTensorClass.fromTypedArray(data, [...target]);
     return convert(tensor, options.dtype ?? tensor.dtype);
   }
 

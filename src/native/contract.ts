@@ -40,14 +40,10 @@ export interface NativeTensor extends NativeHandle {
 
 export interface TensorClass {
   /**
-   * Without a copy where the typed array's memory can be borrowed (it is referenced until the tensor is gone);
-   * Uint8Array → uint8, Uint16Array needs dtype float16/bfloat16/int16. `copy` forces a copy (default false).
+   * Copies the elements: JavaScript may detach or resize a buffer while native threads would read it.
+   * Uint8Array → uint8, Uint16Array needs dtype float16/bfloat16/int16.
    */
-  fromTypedArray(
-    data: TypedArray,
-    shape: number[],
-    options?: { dtype?: DType; copy?: boolean },
-  ): NativeTensor;
+  fromTypedArray(data: TypedArray, shape: number[], options?: { dtype?: DType }): NativeTensor;
   /** Calls any operator by the boxed path of the executor. Results in schema order. Unrestricted (user's own script). */
   call(op: string, args: (GraphArg | NativeTensor | (NativeTensor | null)[])[]): NativeTensor[];
 }
