@@ -54,6 +54,8 @@ const log = (line: string): void => void process.stderr.write(`${line}\n`);
 
 const peer = findPeer();
 if (!peer) log('No Python with torch (set FORNAX_PEER_PYTHON): these are the figures of Fornax alone.');
+// Before anything loads the addon: both sides run on the same libtorch.
+if (peer?.libtorch) process.env.FORNAX_LIBTORCH = peer.libtorch;
 const before = loadAverage();
 if (Number(before) > 1) {
   log(
@@ -73,13 +75,17 @@ async function measure(part: Part): Promise<Row[]> {
     return [];
   }
   const python = peer?.hasTorchvision ? peer.python : null;
-  return benchLoader({ folder: benchFolder(undefined), python, rounds: Math.min(options.rounds, 5) });
+  return benchLoader({
+    folder: benchFolder(undefined),
+    python,
+    rounds: Math.min(options.rounds, 5),
+    workers: options.threads,
+  });
 }
 
 const rows: Row[] = [];
 for (const part of parts) if (options.only.includes(part)) rows.push(...(await measure(part)));
 
-if (peer?.libtorch) process.env.FORNAX_LIBTORCH = peer.libtorch;
 const info = loadAddon().systemInfo();
 const results = [
   `${new Date().toISOString().slice(0, 10)}, Node ${process.versions.node}, libtorch ${info.torch_version}; ${peer ? `${peer.name} (eager)` : 'no peer'}.`,
