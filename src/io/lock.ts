@@ -37,7 +37,7 @@ export async function acquireLock(file: string): Promise<Lock | { heldBy: string
   await fs.mkdir(path.dirname(file), { recursive: true });
   const token = randomBytes(8).toString('hex');
   const owner: Owner = { host: hostname(), pid: process.pid, start: startOf(process.pid), token };
-  // Two rounds: one may be needed to take a stale lock away.
+  // Three rounds: a stale lock is taken away, and another process may be quicker to make a new one and die too.
   for (let round = 0; round < 3; round++) {
     try {
       await fs.writeFile(file, JSON.stringify(owner), { flag: 'wx' });
