@@ -61,6 +61,11 @@ Error describe(std::exception_ptr exception) {
 
 }  // namespace
 
+void reportMemory(napi_env env, int64_t change) noexcept {
+  int64_t total = 0;
+  napi_adjust_external_memory(env, change, &total);  // a failure (the environment ends) is of no consequence
+}
+
 // ---- JsQueue ----
 
 JsQueue::JsQueue(Napi::Env env) {
@@ -70,12 +75,18 @@ JsQueue::JsQueue(Napi::Env env) {
         static_cast<std::function<void(Napi::Env)>*>(data));
     if (raw == nullptr) return;  // the environment is being torn down
     Napi::Env env(raw);
-    Napi::HandleScope scope(env);
     try {
+      Napi::HandleScope scope(env);
       (*function)(env);
     } catch (const Napi::Error& error) {
       // A callback of the user threw (onEvent, onProgress): an uncaught exception, as for any other callback.
-      napi_fatal_exception(raw, error.Value());
+      // A worker thread that is being terminated fails every call into it; then there is nobody to tell.
+      try {
+        napi_fatal_exception(raw, error.Value());
+      } catch (...) {
+      }
+    } catch (...) {
+      // Everything that is posted converts its exceptions; what is left here is the environment's end.
     }
   };
   napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr,

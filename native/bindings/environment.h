@@ -67,6 +67,10 @@ class Environment {
   bool closed_ = false;
 };
 
+// Tells V8's collector of memory that JavaScript objects hold natively (bytes; negative when it is released).
+// Never throws: finalizers call it, also at the end of an environment.
+void reportMemory(napi_env env, int64_t change) noexcept;
+
 // Runs `function` and throws its exceptions as typed JavaScript errors. Every entry point goes through this.
 template <typename Function>
 auto guarded(Napi::Env env, Function&& function) -> decltype(function()) {

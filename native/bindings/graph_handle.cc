@@ -74,7 +74,7 @@ class GraphHandle : public Napi::ObjectWrap<GraphHandle> {
       size_t bytes = 0;
       for (const auto& tensor : model_->state->tensors()) bytes += tensor.nbytes();
       reported_ = static_cast<int64_t>(bytes);
-      Napi::MemoryManagement::AdjustExternalMemory(info.Env(), reported_);
+      reportMemory(info.Env(), reported_);
     });
   }
 
@@ -89,7 +89,7 @@ class GraphHandle : public Napi::ObjectWrap<GraphHandle> {
   void release(Napi::Env env) {
     if (!model_) return;
     model_.reset();
-    Napi::MemoryManagement::AdjustExternalMemory(env, -reported_);
+    reportMemory(env, -reported_);
   }
 
   void dispose(const Napi::CallbackInfo& info) { release(info.Env()); }

@@ -40,6 +40,7 @@ class SessionCore : public Stoppable {
   const std::shared_ptr<Model> model;
   InferenceSession session;
   std::atomic<bool> stopped{false};             // the session is going away
+  std::atomic<bool> evaluating{false};          // one at a time
   std::atomic<bool> evaluation_stopped{false};  // stop() was called
   WorkerPool pool;                              // last: its threads use all of the above
 };
@@ -159,6 +160,10 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
           throw Error(ErrorKind::Argument, source.name("onProgress") + " must be a function");
         callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(function.As<Napi::Function>()));
       }
+      if (core()->evaluating.exchange(true)) {
+        throw Error(ErrorKind::Argument, "an evaluation is running in this session", "",
+                    "await its promise first");
+      }
       core()->evaluation_stopped = false;
       std::shared_ptr<const Graph> graph = core()->model->graph;
       // The progress function lives on the JavaScript thread; native code knows it only by this weak key.
@@ -175,6 +180,10 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
                 }
               });
             };
+            struct Done {
+              std::atomic<bool>& evaluating;
+              ~Done() { evaluating = false; }
+            } done{core.evaluating};
             std::shared_ptr<BatchSource> source = std::move(*loader);
             EvaluationResult result = fornax::evaluate(core.session, *graph, loss.get(), *source, options,
                                                        core.evaluation_stopped, progress);

@@ -142,7 +142,7 @@ class LoaderHandle : public Napi::ObjectWrap<LoaderHandle> {
       shared_ = std::make_shared<SharedLoader>(readLoaderOptions(info[0]));
       Environment::of(info.Env()).addStoppable(shared_);
       reported_ = shared_->loader().memory();
-      Napi::MemoryManagement::AdjustExternalMemory(info.Env(), reported_);
+      reportMemory(info.Env(), reported_);
     });
   }
 
@@ -158,7 +158,7 @@ class LoaderHandle : public Napi::ObjectWrap<LoaderHandle> {
     if (!shared_) return;
     shared_->stopAndJoin();
     shared_.reset();
-    Napi::MemoryManagement::AdjustExternalMemory(env, -reported_);
+    reportMemory(env, -reported_);
   }
 
   void dispose(const Napi::CallbackInfo& info) { release(info.Env()); }

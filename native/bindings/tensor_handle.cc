@@ -77,18 +77,6 @@ napi_typedarray_type arrayTypeOf(c10::ScalarType type) {
   }
 }
 
-// Keeps a typed array alive while a tensor borrows its memory. The tensor may die on any thread, the
-// reference must be given up on the JavaScript thread.
-struct BorrowedArray {
-  std::shared_ptr<JsQueue> queue;
-  std::unique_ptr<Napi::Reference<Napi::TypedArray>> reference;
-  ~BorrowedArray() {
-    auto shared = std::make_shared<std::unique_ptr<Napi::Reference<Napi::TypedArray>>>(std::move(reference));
-    // If the environment is gone, so is the array; the reference is then leaked on purpose.
-    if (!queue->post([shared](Napi::Env) { shared->reset(); })) (*shared)->SuppressDestruct();
-  }
-};
-
 class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
  public:
   static void init(Napi::Env env, Napi::Object exports) {
@@ -115,7 +103,7 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
     if (info.Length() == 1 && info[0].IsExternal()) {
       tensor_ = std::move(*info[0].As<Napi::External<at::Tensor>>().Data());
       reported_ = static_cast<int64_t>(tensor_.is_cpu() ? tensor_.nbytes() : 0);
-      Napi::MemoryManagement::AdjustExternalMemory(info.Env(), reported_);
+      reportMemory(info.Env(), reported_);
     } else {
       guarded(info.Env(), [] {
         throw Error(ErrorKind::Argument, "Tensor has no public constructor", "",
@@ -136,7 +124,7 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
     if (disposed_) return;
     disposed_ = true;
     tensor_.reset();
-    Napi::MemoryManagement::AdjustExternalMemory(env, -reported_);
+    reportMemory(env, -reported_);
   }
 
   void dispose(const Napi::CallbackInfo& info) { release(info.Env()); }
@@ -244,17 +232,10 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
       napi_is_detached_arraybuffer(env, buffer, &detached);
       if (detached) throw Error(ErrorKind::Argument, "the buffer of data is detached");
       at::Tensor tensor;
-      at::TensorOptions dtype_options = at::TensorOptions(stored);
-      if (length == 0 || options.boolean("copy", false)) {
-        tensor = at::empty(shape, dtype_options);
-        if (length > 0) std::memcpy(tensor.mutable_data_ptr(), data, tensor.nbytes());
-      } else {
-        auto borrowed = std::make_shared<BorrowedArray>();
-        borrowed->queue = Environment::of(env).queue();
-        borrowed->reference = std::make_unique<Napi::Reference<Napi::TypedArray>>(
-            Napi::Reference<Napi::TypedArray>::New(array, 1));
-        tensor = at::from_blob(data, shape, [borrowed](void*) mutable { borrowed.reset(); }, dtype_options);
-      }
+      // Always a copy: JavaScript may detach the buffer (postMessage, structuredClone) or resize it at any
+      // time, also while a native thread reads it, and Node-API cannot pin it.
+      tensor = at::empty(shape, at::TensorOptions(stored));
+      if (length > 0) std::memcpy(tensor.mutable_data_ptr(), data, tensor.nbytes());
       if (wanted && *wanted != stored) tensor = tensor.to(*wanted);
       return wrapTensor(env, tensor);
     });
@@ -321,6 +302,13 @@ void init(Napi::Env env, Napi::Object exports) {
 FORNAX_BINDING(init);
 
 Napi::Value wrapTensor(Napi::Env env, at::Tensor tensor) {
+  if (!tensor.defined()) throw Error(ErrorKind::Argument, "the result is not a tensor");
+  if (tensor.layout() != at::kStrided) {
+    throw Error(
+        ErrorKind::Argument,
+        std::string("a tensor of layout ") + c10::str(tensor.layout()) + " cannot be handed to JavaScript",
+        "", "make it dense first");
+  }
   auto external = Napi::External<at::Tensor>::New(env, &tensor);
   return Environment::of(env).constructors.at("Tensor").New({external});
 }

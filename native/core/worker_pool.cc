@@ -15,8 +15,9 @@ WorkerPool::~WorkerPool() {
 bool WorkerPool::post(std::function<void()> job) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (stopped_) return false;
+  // The thread first: if none can be had, the job has not been taken.
+  if (idle_ <= jobs_.size() && threads_.size() < size_) threads_.emplace_back([this] { work(); });
   jobs_.push_back(std::move(job));
-  if (idle_ < jobs_.size() && threads_.size() < size_) threads_.emplace_back([this] { work(); });
   ready_.notify_one();
   return true;
 }

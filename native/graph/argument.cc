@@ -96,7 +96,8 @@ class Binder {
         if (spec.kind != Kind::DType) fail("a dtype");
         return c10::IValue(static_cast<int64_t>(spec.dtype));
       case Type::LayoutType:
-        return c10::IValue(enumerator(spec, static_cast<int64_t>(c10::Layout::NumOptions)));
+        // Dense alone (0): nothing here is prepared for sparse tensors.
+        return c10::IValue(enumerator(spec, static_cast<int64_t>(c10::Layout::Strided) + 1));
       case Type::MemoryFormatType:
         return c10::IValue(enumerator(spec, static_cast<int64_t>(c10::MemoryFormat::NumOptions)));
       case Type::FloatType:

@@ -76,6 +76,28 @@ void checkAllowed(const c10::OperatorHandle& op, const std::string& name, const 
        "model files may use functional operators only; load the model from its source instead");
 }
 
+// In a file, the mode of a node must be a flag of the run, and batch norm may write to the model's own
+// buffers only: otherwise a file could change the caller's tensors, or the weights, during evaluation.
+void checkModal(const NodeSpec& node, const std::vector<bool>& is_buffer, const std::string& where) {
+  using Kind = ArgumentSpec::Kind;
+  auto requireMode = [&](size_t position) {
+    if (node.args.size() <= position || node.args[position].kind != Kind::Mode) {
+      fail("in a model file the mode must be a mode flag", where);
+    }
+  };
+  if (node.op == "fornax::dropout" || node.op == "fornax::feature_dropout") requireMode(2);
+  if (node.op == "fornax::stochastic_depth") requireMode(3);
+  if (node.op != "fornax::batch_norm") return;
+  requireMode(6);
+  for (size_t i = 3; i < 6; ++i) {
+    const ArgumentSpec& argument = node.args[i];
+    bool buffer = argument.kind == Kind::Slot && argument.slot >= 0 &&
+                  static_cast<size_t>(argument.slot) < is_buffer.size() && is_buffer[argument.slot];
+    if (argument.kind != Kind::None && !buffer)
+      fail("batch norm's statistics must be buffers of the model", where);
+  }
+}
+
 // Results: any number of tensors, or one list of tensors.
 bool checkResults(const c10::FunctionSchema& schema, const NodeSpec& node, const std::string& where) {
   const auto& returns = schema.returns();
@@ -126,6 +148,7 @@ Graph::Graph(GraphSpec spec, bool trusted) : spec_(std::move(spec)) {
   }
   names.clear();
   std::vector<bool> is_parameter(spec_.slots, false);
+  std::vector<bool> is_buffer(spec_.slots, false);
   for (const auto& parameter : spec_.parameters) {
     std::string where = "parameter " + parameter.name;
     if (parameter.name.empty()) fail("a parameter has no name", "the graph");
@@ -133,6 +156,7 @@ Graph::Graph(GraphSpec spec, bool trusted) : spec_(std::move(spec)) {
     define(parameter.slot, kExternal, where);
     checkShape(parameter);
     is_parameter[parameter.slot] = true;
+    is_buffer[parameter.slot] = !parameter.trainable;
   }
 
   auto use = [&](int slot, const std::string& where) {
@@ -150,7 +174,10 @@ Graph::Graph(GraphSpec spec, bool trusted) : spec_(std::move(spec)) {
     const NodeSpec& source = spec_.nodes[index];
     std::string where = nodeName(source, index);
     c10::OperatorHandle op = findOperator(source.op, where);
-    if (!trusted) checkAllowed(op, source.op, where);
+    if (!trusted) {
+      checkAllowed(op, source.op, where);
+      checkModal(source, is_buffer, where);
+    }
     Node node{op, source.op, source.path, {}, {}, source.outs, false, {}, {}, false, ModeKind::Dropout};
     const c10::FunctionSchema& schema = op.schema();
     bindArguments(schema, source, where, node);
@@ -217,16 +244,13 @@ Graph::Graph(GraphSpec spec, bool trusted) : spec_(std::move(spec)) {
 }
 
 int Graph::lastNodeOf(const std::string& path) const {
-  int below = -1;
   for (size_t i = nodes_.size(); i-- > 0;) {
-    if (nodes_[i].path == path) return static_cast<int>(i);
-    if (below < 0 && nodes_[i].path.size() > path.size() &&
-        nodes_[i].path.compare(0, path.size(), path) == 0 &&
-        (path.empty() || nodes_[i].path[path.size()] == '.')) {
-      below = static_cast<int>(i);
-    }
+    const std::string& made_by = nodes_[i].path;
+    bool below = made_by.size() > path.size() && made_by.compare(0, path.size(), path) == 0 &&
+                 made_by[path.size()] == '.';
+    if (path.empty() || made_by == path || below) return static_cast<int>(i);
   }
-  return below;
+  return -1;
 }
 
 std::string Graph::describe(size_t node) const {

@@ -60,8 +60,8 @@ class Graph {
   const std::vector<ParameterSpec>& parameters() const { return spec_.parameters; }
   // Guards that depend on inputs and parameters alone.
   const std::vector<int>& initialGuards() const { return initial_guards_; }
-  // Index of the last node made by the module at `path` (exactly that path, else the last one below it), or
-  // -1.
+  // Index of the last node made by the module at `path` or by one inside it: what the module computes. -1:
+  // none.
   int lastNodeOf(const std::string& path) const;
   // "aten::conv2d at layer1.0.conv1 (node 12)"
   std::string describe(size_t node) const;

@@ -116,6 +116,7 @@ at::Tensor normalize(const at::Tensor& pixels, at::ArrayRef<double> mean, at::Ar
   TORCH_CHECK(pixels.dim() == 4 && pixels.scalar_type() == at::kByte,
               "normalize takes uint8 [N, H, W, C], got ", pixels.scalar_type(), " ", pixels.sym_sizes());
   int64_t channels = pixels.size(3);
+  TORCH_CHECK(channels > 0, "normalize needs at least one channel");
   TORCH_CHECK(static_cast<int64_t>(mean.size()) == channels && static_cast<int64_t>(std.size()) == channels,
               "normalize needs one mean and one std per channel (", channels, "), got ", mean.size(), " and ",
               std.size());

@@ -1,4 +1,5 @@
-// Shapes of every node, by running the graph on the meta device: no memory, no arithmetic.
+// Shapes of every node, by running the graph on the meta device: for the common operators without memory and
+// arithmetic, for the rest on zeros (see meta_kernels.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -19,6 +19,13 @@ State::State(const std::vector<ParameterSpec>& parameters) : specs_(parameters) 
   }
 }
 
+State::TrainingLease::TrainingLease(std::shared_ptr<State> state) : state_(std::move(state)) {
+  if (state_->training_.exchange(true)) {
+    throw Error(ErrorKind::Train, "another training session works on this model", "TrainSession",
+                "dispose() of it first: one session trains a model at a time");
+  }
+}
+
 int State::find(const std::string& name) const {
   auto found = index_.find(name);
   return found == index_.end() ? -1 : static_cast<int>(found->second);

@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -18,6 +19,19 @@ namespace fornax {
 
 class State {
  public:
+  // One training session at a time: it replaces the tensors by its own layout and marks them for autograd.
+  class TrainingLease {
+   public:
+    // TrainError if another session trains this state.
+    explicit TrainingLease(std::shared_ptr<State> state);
+    ~TrainingLease() { state_->training_ = false; }
+    TrainingLease(const TrainingLease&) = delete;
+    TrainingLease& operator=(const TrainingLease&) = delete;
+
+   private:
+    std::shared_ptr<State> state_;
+  };
+
   // Allocates every tensor (CPU, contiguous) as zeros.
   explicit State(const std::vector<ParameterSpec>& parameters);
 
@@ -37,6 +51,7 @@ class State {
   std::unordered_map<std::string, size_t> index_;
   mutable std::mutex mutex_;
   std::vector<at::Tensor> tensors_;
+  std::atomic<bool> training_{false};
 };
 
 }  // namespace fornax

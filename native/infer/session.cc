@@ -68,7 +68,9 @@ NamedTensors InferenceSession::forward(const Graph& graph, const Batch& inputs, 
                            const std::vector<at::Tensor>& results) {
       auto found = taps.find(node);
       if (found == taps.end()) return;
-      for (const auto& path : found->second) tapped[path] = results[0];
+      for (const auto& path : found->second) {
+        for (size_t i = 0; i < results.size() && !tapped[path].defined(); ++i) tapped[path] = results[i];
+      }
     };
   }
   std::vector<at::Tensor> outputs = runGraph(graph, device_batch_.modelInputs(graph, inputs), context);

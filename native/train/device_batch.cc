@@ -23,10 +23,8 @@ std::string outputNames(const Graph& model) {
 
 const at::Tensor& inputField(const Graph& graph, const std::string& name, const Batch& batch) {
   if (const at::Tensor* field = batch.find(name)) return *field;
-  if (graph.inputs().size() == 1 && !batch.fields.empty()) {
-    const at::Tensor* image = batch.find("image");
-    return image ? *image : batch.fields.front().second;
-  }
+  const at::Tensor* image = graph.inputs().size() == 1 ? batch.find("image") : nullptr;
+  if (image) return *image;
   throw Error(ErrorKind::Data,
               "the model's input `" + name + "` is in none of the batch's fields (" + fieldNames(batch) + ")",
               "batch", "name the model's inputs like the fields of the data");

@@ -21,9 +21,8 @@ class DeviceBatch {
       : device_(device), normalize_(std::move(normalize)), channels_last_(channels_last) {}
 
   // The inputs of `graph`, in its order, on the device. An input takes the batch's field of its name; a model
-  // with a single input takes `image` where no field has that name, or the first field of a batch that has no
-  // `image`. A uint8 [N, H, W, C] field is normalised to float32 [N, C, H, W] if there is a normalisation.
-  // Throws fornax::Error (Data) if a field is missing.
+  // with a single input takes `image` where no field has that name. A uint8 [N, H, W, C] field is normalised
+  // to float32 [N, C, H, W] if there is a normalisation. Throws fornax::Error (Data) if a field is missing.
   std::vector<at::Tensor> modelInputs(const Graph& graph, const Batch& batch) const;
 
   // The inputs of a loss graph: an input takes the model's output of its name, else the batch's field.

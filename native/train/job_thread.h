@@ -11,6 +11,8 @@
 #include <thread>
 #include <type_traits>
 
+#include "core/error.h"
+
 namespace fornax {
 
 class JobThread {
@@ -23,12 +25,15 @@ class JobThread {
   // A job must not throw. False after close(): the job is not run.
   bool post(std::function<void()> job);
 
-  // Runs `function` on the thread and waits for its result; exceptions are thrown here. Not after close().
+  // Runs `function` on the thread and waits for its result; exceptions are thrown here. AbortedError after
+  // close().
   template <typename Function>
   auto call(Function&& function) -> std::invoke_result_t<Function> {
     std::packaged_task<std::invoke_result_t<Function>()> task(std::forward<Function>(function));
     auto result = task.get_future();
-    post([&task] { task(); });
+    if (!post([&task] { task(); })) {
+      throw Error(ErrorKind::Aborted, "the session is closed", "", "the process or the worker is ending");
+    }
     return result.get();
   }
 

@@ -53,11 +53,4 @@ void GradScaler::update() {
                          options_.growth_interval);
 }
 
-void GradScaler::restore(const at::Tensor& scale, const at::Tensor& growth_tracker,
-                         const at::Tensor& skipped) {
-  scale_.copy_(scale);
-  growth_tracker_.copy_(growth_tracker);
-  skipped_.copy_(skipped);
-}
-
 }  // namespace fornax

@@ -36,8 +36,6 @@ class GradScaler {
   const at::Tensor& scale() const { return scale_; }
   const at::Tensor& skipped() const { return skipped_; }
   const at::Tensor& growthTracker() const { return growth_tracker_; }
-  // Values after update(), as saved in a checkpoint.
-  void restore(const at::Tensor& scale, const at::Tensor& growth_tracker, const at::Tensor& skipped);
 
  private:
   ScalerOptions options_;

@@ -90,6 +90,13 @@ void TrainSession::claim() {
   }
 }
 
+void TrainSession::refuseIfClosed(bool posted) {
+  if (posted) return;
+  busy_ = false;
+  throw Error(ErrorKind::Aborted, "the training session is closed", "TrainSession",
+              "the process or the worker is ending");
+}
+
 // On the session's thread, while no job runs; waits for the result.
 template <typename Function>
 auto TrainSession::exclusively(Function&& function) {
@@ -106,9 +113,9 @@ void TrainSession::run(std::shared_ptr<const Graph> graph, std::shared_ptr<Batch
                        std::function<void(RunResult)> on_done, OnFailed on_failed) {
   claim();
   stop_ = false;
-  thread_.post([this, graph = std::move(graph), source = std::move(source), options,
-                on_event = std::move(on_event), on_done = std::move(on_done),
-                on_failed = std::move(on_failed)]() mutable {
+  const bool posted = thread_.post([this, graph = std::move(graph), source = std::move(source), options,
+                                    on_event = std::move(on_event), on_done = std::move(on_done),
+                                    on_failed = std::move(on_failed)]() mutable {
     RunResult result;
     std::exception_ptr failure;
     try {
@@ -122,26 +129,29 @@ void TrainSession::run(std::shared_ptr<const Graph> graph, std::shared_ptr<Batch
     busy_ = false;
     failure ? on_failed(failure) : on_done(result);
   });
+  refuseIfClosed(posted);
 }
 
 void TrainSession::step(std::shared_ptr<const Graph> graph, Batch batch, bool update,
                         std::function<void(StepResult)> on_done, OnFailed on_failed) {
   claim();
-  thread_.post([this, graph = std::move(graph), batch = std::move(batch), update,
-                on_done = std::move(on_done), on_failed = std::move(on_failed)]() mutable {
-    StepResult result;
-    std::exception_ptr failure;
-    try {
-      step_->useGraph(std::move(graph));
-      result = stepOnce(batch, update);
-    } catch (...) {
-      failure = std::current_exception();
-      step_->clearGradients();
-    }
-    batch.fields.clear();
-    busy_ = false;
-    failure ? on_failed(failure) : on_done(std::move(result));
-  });
+  const bool posted =
+      thread_.post([this, graph = std::move(graph), batch = std::move(batch), update,
+                    on_done = std::move(on_done), on_failed = std::move(on_failed)]() mutable {
+        StepResult result;
+        std::exception_ptr failure;
+        try {
+          step_->useGraph(std::move(graph));
+          result = stepOnce(batch, update);
+        } catch (...) {
+          failure = std::current_exception();
+          step_->clearGradients();
+        }
+        batch.fields.clear();
+        busy_ = false;
+        failure ? on_failed(failure) : on_done(std::move(result));
+      });
+  refuseIfClosed(posted);
 }
 
 // Gradients are cleared before a step, not after it, so that those of the last one can be read.

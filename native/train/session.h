@@ -86,7 +86,8 @@ class TrainSession {
     double wait_seconds = 0;
   };
 
-  void claim();  // TrainError if a job is running
+  void claim();                      // TrainError if a job is running
+  void refuseIfClosed(bool posted);  // AbortedError if the thread takes no jobs any more
   template <typename Function>
   auto exclusively(Function&& function);
   RunResult runLoop(BatchSource& source, const RunOptions& options,

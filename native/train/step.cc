@@ -30,6 +30,7 @@ TrainStep::TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> 
                      std::shared_ptr<const Graph> loss, const TrainOptions& options,
                      const std::atomic<bool>* abort)
     : state_(std::move(state)),
+      lease_(state_),
       loss_(std::move(loss)),
       options_(options),
       abort_(abort),

@@ -75,6 +75,7 @@ class TrainStep {
   std::shared_ptr<const Graph> source_graph_;  // as it was given
   std::shared_ptr<const Graph> graph_;         // as it is run
   std::shared_ptr<State> state_;
+  State::TrainingLease lease_;
   std::shared_ptr<const Graph> loss_;
   TrainOptions options_;
   const std::atomic<bool>* abort_;

@@ -18,7 +18,7 @@ void StepRecorder::record(int64_t step, const at::Tensor& loss, double lr, int64
   if (device_.is_cpu()) {
     open_.losses.push_back(loss.item<double>());
   } else {
-    tensors_.push_back(loss.to(at::kFloat));
+    tensors_.push_back(loss.to(at::kFloat).reshape({}));
   }
 }
 
