@@ -152,6 +152,21 @@ describe('running a graph', () => {
     await assert.rejects(session.forward({ x }, { taps: ['nowhere'] }), ArgumentError);
   });
 
+  it('taps what a module returns, not the last operator of its own', async () => {
+    class Block extends nn.Module {
+      conv = new nn.Conv2d(2, 2, 1);
+      relu = new nn.ReLU();
+      override forward(x: nn.Tensor): nn.Tensor {
+        return this.relu.forward(this.conv.forward(x).add(x));
+      }
+    }
+    const { native } = nativeGraph(new nn.Sequential(new Block(), new nn.Flatten()), [1, 2, 3, 3]);
+    const session = new addon.InferenceSession(native, {});
+    const result = await session.forward({ x: ramp([1, 2, 3, 3]) }, { taps: ['0'] });
+    assert.deepEqual(values(result['0']), values(result['output']));
+    assert.ok(values(result['0']).every((v) => v >= 0));
+  });
+
   it('runs on several threads at once with equal results', async () => {
     class Net extends nn.Module {
       conv = new nn.Conv2d(3, 16, 3);
@@ -336,6 +351,71 @@ describe('refusing graphs', () => {
         trusted: true,
       }),
     );
+  });
+});
+
+describe('a graph from a file', () => {
+  const buffer = (name: string, slot: number) => ({
+    name,
+    shape: [2],
+    dtype: 'float32' as const,
+    kind: 'buffer' as const,
+    slot,
+    init: { kind: 'constant' as const, value: 1 },
+  });
+  const batchNorm = (mean: number, mode: GraphNode['args'][number]): Graph =>
+    graphOf(
+      [
+        {
+          op: 'fornax::batch_norm',
+          path: 'bn',
+          args: [{ slot: 0 }, null, null, { slot: mean }, { slot: 2 }, null, mode, 0.1, 1e-5],
+          outs: [3],
+        },
+      ],
+      4,
+      { parameters: [buffer('mean', 1), buffer('var', 2)] },
+    );
+
+  it('cannot write to the caller’s tensors or force a mode', () => {
+    assert.ok(new addon.Graph(batchNorm(1, { mode: 'batch_norm' }), { trusted: false }));
+    assert.throws(
+      () => new addon.Graph(batchNorm(0, { mode: 'batch_norm' }), { trusted: false }),
+      /must be buffers/,
+    );
+    assert.throws(() => new addon.Graph(batchNorm(1, 1), { trusted: false }), /must be a mode flag/);
+    const dropout = graphOf([{ op: 'fornax::dropout', path: '', args: [{ slot: 0 }, 0.5, 1], outs: [1] }], 2);
+    assert.throws(() => new addon.Graph(dropout, { trusted: false }), /must be a mode flag/);
+    assert.ok(new addon.Graph(dropout, { trusted: true }));
+  });
+
+  it('cannot bring the process down with degenerate arguments', async () => {
+    // Zero channels: a division by zero in normalisation once.
+    const empty = graphOf(
+      [
+        { op: 'aten::zeros', path: '', args: [[1, 1, 1, 0], { dtype: 'uint8' }], outs: [1] },
+        { op: 'fornax::normalize', path: 'n', args: [{ slot: 1 }, [], []], outs: [2] },
+      ],
+      3,
+    );
+    const session = new addon.InferenceSession(new addon.Graph(empty, { trusted: false }), {});
+    await assert.rejects(session.forward({ x: ramp([1]) }), ExecutionError);
+    // Scales that contradict the size made libtorch read out of bounds.
+    const resample = graphOf(
+      [
+        {
+          op: 'aten::_upsample_bilinear2d_aa',
+          path: 'up',
+          args: [{ slot: 0 }, [64, 64], false, 1e-3, 1e-3],
+          outs: [1],
+        },
+      ],
+      2,
+    );
+    assert.throws(() => new addon.Graph(resample, { trusted: false }), /not allowed in a model file/);
+    // A sparse layout has no typed array.
+    const sparse = graphOf([{ op: 'aten::zeros', path: '', args: [[4], null, 1], outs: [1] }], 2);
+    assert.throws(() => new addon.Graph(sparse, { trusted: false }), GraphError);
   });
 });
 

@@ -258,9 +258,12 @@ test('a large linear layer has the gradients that its formula says', async () =>
   // Large enough for the product that goes through oneDNN. loss = mean((x·Wᵀ + b − t)²)
   const [rows, inputs, outputs] = [128, 64, 300] as const;
   const { Graph, Tensor } = loadAddon();
-  const model = new Graph(trace(new Linear(inputs, outputs), { inputs: [[rows, inputs]] }), {
-    trusted: true,
-  });
+  const model = new Graph(
+    trace(new Linear(inputs, outputs), { inputs: [{ name: 'x', shape: [rows, inputs] }] }),
+    {
+      trusted: true,
+    },
+  );
   model.initialize(3);
   const session = openSession(model, { loss: mse() });
   const x = fillInput(rows * inputs, 1);
