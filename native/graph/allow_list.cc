@@ -180,7 +180,6 @@ const std::unordered_set<std::string_view>& allowed() {
       "aten::chunk",
       "aten::split",
       "aten::split_with_sizes",
-      "aten::tensor_split",
       "aten::unbind",
       "aten::select",
       "aten::slice",
