@@ -5,6 +5,7 @@ import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const job = fileURLToPath(new URL('./teardown/job.js', import.meta.url));
+const late = fileURLToPath(new URL('./teardown/late.js', import.meta.url));
 
 interface Outcome {
   code: number | null;
@@ -12,9 +13,9 @@ interface Outcome {
   output: string;
 }
 
-function run(work: string, ending: string): Promise<Outcome> {
+function run(script: string, ...args: string[]): Promise<Outcome> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--expose-gc', job, work, ending], {
+    const child = spawn(process.execPath, ['--expose-gc', script, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: 60_000,
       killSignal: 'SIGKILL',
@@ -37,7 +38,7 @@ for (const work of ['inference', 'evaluation', 'training', 'loading']) {
       ['finish', 7],
     ] as const) {
       it(ending, async () => {
-        const outcome = await run(work, ending);
+        const outcome = await run(job, work, ending);
         assert.equal(
           outcome.signal,
           null,
@@ -51,3 +52,24 @@ for (const work of ['inference', 'evaluation', 'training', 'loading']) {
     }
   });
 }
+
+describe('handles in a listener of exit, after the native threads ended, are answered', () => {
+  for (const state of ['idle', 'running']) {
+    it(state, async () => {
+      const { code, signal, output } = await run(late, state);
+      assert.equal(signal, null, `killed by ${signal} (a crash or a hang)\n${output}`);
+      assert.equal(code, 7, output);
+      const outcomes = new Map(
+        output
+          .trim()
+          .split('\n')
+          .map((line) => line.split(' ') as [string, string]),
+      );
+      assert.equal(outcomes.get('disposeLoader'), 'done', output);
+      for (const [use, outcome] of outcomes)
+        assert.match(outcome, /^(done|pending|AbortedError|DisposedError)$/, `${use}: ${outcome}`);
+      // What needs a thread cannot be done any more.
+      for (const use of ['session', 'loader']) assert.equal(outcomes.get(use), 'AbortedError', output);
+    });
+  }
+});

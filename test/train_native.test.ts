@@ -415,6 +415,18 @@ test('dispose() in the middle of a step rejects its promise', async () => {
   await assert.rejects(running, AbortedError);
 });
 
+test('a model is trained by one session at a time', async () => {
+  const model = goldenModel();
+  const first = openSession(model);
+  assert.throws(() => openSession(model), TrainError);
+  await first.step(goldenBatch(0, 16));
+  first.dispose();
+  const second = openSession(model);
+  assert.ok((await second.step(goldenBatch(0, 16))).loss > 0);
+  assert.throws(() => openSession(model), TrainError);
+  second.dispose();
+});
+
 function constant(lr: number): ScheduleOptions {
   return { name: 'constant', lr };
 }

@@ -68,7 +68,10 @@ describe('validateGraph', () => {
       (g) => (g.nodes[1].args[0].slot = 4),
       /slot 4 is used before it is written \(by aten::add.Tensor at the root \(node 2\)\)[^]*aten::relu at the root \(node 1\)/,
     );
-    refuses((g) => (g.nodes[1].args[0].slot = 3), /slot 3 is used before it is written \(by aten::relu at the root \(node 1\)/);
+    refuses(
+      (g) => (g.nodes[1].args[0].slot = 3),
+      /slot 3 is used before it is written \(by aten::relu at the root \(node 1\)/,
+    );
   });
 
   it('names the node of a dangling slot', () => {
