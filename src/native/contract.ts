@@ -120,7 +120,7 @@ export interface EvaluationResult {
 export interface NativeInference extends NativeHandle {
   /**
    * Runs on the session's own threads. Result: outputs by name, and tapped outputs by module path (the last
-   * node made by that module). `grad: true` keeps the autograd graph (not for concurrent use).
+   * node made by that module or one below it).
    */
   forward(
     inputs: Record<string, NativeTensor>,
