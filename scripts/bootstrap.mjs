@@ -5,6 +5,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -15,12 +16,33 @@ export class BootstrapError extends Error {}
 
 const say = (line) => process.stderr.write(`fornax: ${line}\n`);
 
-/** Runs a command with its output visible. */
+/** Signals that reach only this process and must reach the command, which has a checkpoint to write. */
+const FORWARDED = ['SIGTERM', 'SIGHUP'];
+
+/**
+ * Runs a command with its output visible and outlives it, whatever signal comes: a terminal sends Ctrl-C to
+ * both, so it is only ignored here; the others are passed on.
+ * @returns {Promise<number>} the exit code, 128 + the signal's number where one ended the command
+ */
 export function run(command, args, options = {}) {
   return new Promise((done, failed) => {
     const child = spawn(command, args, { cwd: root, stdio: 'inherit', ...options });
-    child.on('error', failed);
-    child.on('exit', (code, signal) => done(signal ? 128 + (signal === 'SIGINT' ? 2 : 15) : (code ?? 1)));
+    const ignore = () => undefined;
+    const forward = (signal) => child.kill(signal);
+    process.on('SIGINT', ignore);
+    for (const signal of FORWARDED) process.on(signal, forward);
+    const release = () => {
+      process.off('SIGINT', ignore);
+      for (const signal of FORWARDED) process.off(signal, forward);
+    };
+    child.on('error', (error) => {
+      release();
+      failed(error);
+    });
+    child.on('exit', (code, signal) => {
+      release();
+      done(signal ? 128 + constants.signals[signal] : (code ?? 1));
+    });
   });
 }
 
@@ -91,6 +113,7 @@ async function installPackages() {
     : ['npm'];
   const args = [...npm.slice(1), 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--include=dev'];
   const code = await run(npm[0], args);
+  if (code > 128) process.exit(code); // stopped by a signal: nothing failed
   if (code !== 0) {
     throw new BootstrapError(
       "npm ci failed; its own message stands above.\n  fix: check the network and npm's settings (npm config list), then try again",
@@ -126,6 +149,7 @@ async function compileTypeScript() {
     );
   }
   const code = await run(process.execPath, [tsc, '-b', 'tsconfig.json', 'tsconfig.dev.json']);
+  if (code > 128) process.exit(code);
   if (code !== 0) return new BootstrapError('the TypeScript sources have errors; they stand above.');
   return undefined;
 }
@@ -136,13 +160,15 @@ async function buildNative(options) {
 }
 
 /**
- * @param {{addon?: boolean, packages?: boolean, keepGoing?: boolean}} [need] `addon: false` stops after TypeScript; `packages: false`
- *   takes npm's packages as they are (npm itself is installing them); `keepGoing` builds the addon even where
+ * @param {{addon?: boolean, packages?: boolean, keepGoing?: boolean}} [need] `addon: false` stops after TypeScript
+ *   and asks for no compiler; `packages: false` takes npm's packages as they are (npm itself is installing them); `keepGoing` builds the addon even where
  *   TypeScript has errors (tsc emits all the same) and fails at the end.
  */
 export async function bootstrap(need = {}) {
   checkNode();
-  if (!existsSync(join(root, 'node_modules')) && !existsSync(join(root, 'build/Release/fornax.node'))) {
+  const fresh =
+    !existsSync(join(root, 'node_modules')) && !existsSync(join(root, 'build/Release/fornax.node'));
+  if (need.addon !== false && fresh) {
     checkSystem({ python: !process.env.FORNAX_LIBTORCH && !process.env.LIBTORCH });
   }
   if (need.packages !== false) await installPackages();

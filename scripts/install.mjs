@@ -1,6 +1,7 @@
 /**
  * What npm runs after installing. In a clone: compiles TypeScript and builds the addon, so that `npm install`
- * alone gives a usable CLI. As a dependency of another package: nothing is compiled (npm may block this script
+ * alone gives a usable CLI. (npm runs this instead of node-gyp although there is a binding.gyp: that one serves
+ * only a `node-gyp rebuild` by hand, and node-gyp-build's fallback, which is one.) As a dependency of another package: nothing is compiled (npm may block this script
  * anyway), only what is missing is said. Never fails the installation: `fornax doctor` tells what is wrong, and
  * `fornax build` repairs it.
  */

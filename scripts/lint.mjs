@@ -1,7 +1,7 @@
-/** `npm run lint [-- --fix]`: eslint, prettier and clang-format over everything that is in git or about to be. */
+/** `npm run lint [-- --fix]`: tsc, eslint, prettier and clang-format over everything that is in git or about to be. */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { checkNode, report, root } from './bootstrap.mjs';
+import { bootstrap, report, root } from './bootstrap.mjs';
 import { clangFormat } from './clang_format.mjs';
 
 const fix = process.argv.includes('--fix');
@@ -27,7 +27,8 @@ function check(name, command, args, summarise) {
   const result = spawnSync(command, args, { cwd: root, stdio, encoding: 'utf8', maxBuffer: 2 ** 28 });
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const passed = result.status === 0;
-  if (!passed && summarise) process.stdout.write(summarise(`${result.stdout}${result.stderr}`));
+  if (result.error) process.stdout.write(`${command}: ${result.error.message}\n`);
+  else if (!passed && summarise) process.stdout.write(summarise(`${result.stdout}${result.stderr}`));
   process.stdout.write(`${passed ? 'passed' : 'FAILED'}: ${name} (${seconds} s)\n`);
   return passed;
 }
@@ -41,7 +42,8 @@ function unformatted(output) {
 const bin = (name) => join(root, 'node_modules', '.bin', name);
 
 try {
-  checkNode();
+  // On a fresh clone there is no eslint yet. The compiler belongs here, too; the addon does not.
+  await bootstrap({ addon: false });
   const results = [
     check('eslint', bin('eslint'), ['--max-warnings=0', ...(fix ? ['--fix'] : []), '.']),
     check('prettier', bin('prettier'), [fix ? '--write' : '--check', '--log-level=warn', '.']),
