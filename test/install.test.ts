@@ -1,6 +1,6 @@
 /** Building, finding and loading the addon, and what is said when one of it fails. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   cpSync,
@@ -24,6 +24,7 @@ import { commit } from '#fornax/libtorch/fetch.js';
 import { cacheFolder } from '#fornax/libtorch/locate.js';
 import { loadOrder } from '#fornax/libtorch/libraries.js';
 import type { OpenRequest } from '#fornax/native/open_addon.js';
+import { prepareAddon } from '#fornax/native/prepare.js';
 import { readSidecar, sidecarPath } from '#fornax/native/sidecar.js';
 import { checkToolchain } from '#fornax/native/toolchain.js';
 import { remedyFor, verifyAddon } from '#fornax/native/verify.js';
@@ -93,6 +94,44 @@ describe('bootstrapping', () => {
   });
 });
 
+describe('a command that a script runs', () => {
+  /** Sends `signal` to the wrapper alone once the command is up; the command needs a moment to finish. */
+  async function interrupted(signal: NodeJS.Signals, command: string) {
+    const wrapper = `import { run } from ${JSON.stringify(join(root, 'scripts/bootstrap.mjs'))};
+      process.exitCode = await run(process.execPath, ['-e', ${JSON.stringify(command)}]);`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', wrapper], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let output = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+      if (text.includes('up')) child.kill(signal);
+    });
+    const code = await new Promise((done) => child.on('close', done));
+    return { code, output };
+  }
+  const finishing = (signal: string) =>
+    `process.on('${signal}', () => setTimeout(() => { console.log('saved'); process.exit(43); }, 200));
+     setTimeout(() => {}, 20000); console.log('up');`;
+
+  it('gets the signals that only the script got, and is waited for', async () => {
+    for (const signal of ['SIGTERM', 'SIGHUP'] as const) {
+      assert.deepEqual(await interrupted(signal, finishing(signal)), { code: 43, output: 'up\nsaved\n' });
+    }
+  });
+
+  it('outlives a Ctrl-C that it got from the terminal itself', async () => {
+    const command = "console.log('up'); setTimeout(() => { console.log('saved'); process.exit(42); }, 400);";
+    assert.deepEqual(await interrupted('SIGINT', command), { code: 42, output: 'up\nsaved\n' });
+  });
+
+  it('killed by a signal gives 128 and its number', async () => {
+    const waiting = "console.log('up'); setTimeout(() => {}, 20000);";
+    assert.equal((await interrupted('SIGTERM', waiting)).code, 143);
+    assert.equal((await interrupted('SIGHUP', waiting)).code, 129);
+  });
+});
+
 describe('the tools for building', () => {
   const good = { cmake: CMAKE, 'g++': gcc('12'), ninja: 'echo 1.11.1' };
 
@@ -123,6 +162,18 @@ describe('the tools for building', () => {
     assert.throws(
       () => checkToolchain({ ...programs(good), CXX: 'g++-99' }),
       install(/CXX names a compiler/, /g\+\+-99/),
+    );
+  });
+});
+
+describe('preparing the addon', () => {
+  it('refuses the CUDA variant with a libtorch for the CPU, before anything is compiled', async () => {
+    const libtorch = fakeLibtorch();
+    const log = () => undefined;
+    const checkTools = (): never => assert.fail('the tools were looked for');
+    await assert.rejects(
+      prepareAddon({ libtorch, variant: 'cuda', log, checkTools }),
+      install(/this libtorch is CPU-only/, new RegExp(libtorch), /--libtorch PATH/, /--cpu/),
     );
   });
 });

@@ -205,6 +205,19 @@ describe('locating libtorch', () => {
     assert.ok(locateLibtorch({ ...nothing, env: { FORNAX_LIBTORCH: fakeLibtorch() }, pythonTorch }).found);
   });
 
+  it('takes nothing that was not fetched where FORNAX_LIBTORCH_SOURCE=fetch', () => {
+    const pythonTorch = (): never => assert.fail('Python was asked');
+    const only = { FORNAX_LIBTORCH_SOURCE: 'fetch' };
+    const empty = { ...only, FORNAX_CACHE: temporaryFolder() };
+    assert.equal(locateLibtorch({ ...nothing, env: empty, pythonTorch }).found, undefined);
+    const { found } = locateLibtorch({ ...nothing, env: { ...only, ...cacheWith() }, pythonTorch });
+    assert.equal(found?.source, "Fornax's cache (cpu)");
+    assert.throws(
+      () => locateLibtorch({ ...nothing, env: { ...empty, FORNAX_LIBTORCH_SOURCE: 'cache' } }),
+      install(/FORNAX_LIBTORCH_SOURCE is "cache"; it may be fetch or auto/),
+    );
+  });
+
   it('fails when a named place cannot be used, instead of taking another', () => {
     assert.throws(
       () => locateLibtorch({ ...nothing, env: { ...cacheWith(), FORNAX_LIBTORCH: '/nonexistent' } }),

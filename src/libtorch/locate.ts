@@ -1,6 +1,8 @@
 /**
  * Finds libtorch without fetching anything, in the order: FORNAX_LIBTORCH, LIBTORCH → (the place the addon was
  * built against) → Fornax's cache → an npm package that holds the libraries → the torch of the active Python.
+ * FORNAX_LIBTORCH_SOURCE=fetch leaves out the last two, so that what is not in the cache is fetched: for machines
+ * whose own torch shall not be touched, and for CI, where fetching is to be tested.
  */
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
@@ -83,6 +85,16 @@ function npmPackage(host: Host): string | undefined {
   return undefined;
 }
 
+function fetchedOnly(env: NodeJS.ProcessEnv): boolean {
+  const source = env.FORNAX_LIBTORCH_SOURCE;
+  if (!source || source === 'auto') return false;
+  if (source === 'fetch') return true;
+  throw new InstallError({
+    what: `FORNAX_LIBTORCH_SOURCE is ${JSON.stringify(source)}; it may be fetch or auto`,
+    fix: 'unset it, or set it to fetch (use no libtorch but the one in the cache, which is fetched if missing)',
+  });
+}
+
 /**
  * Yields what is found, in order, and records in `attempts` why the others were not taken. Lazy: Python is asked
  * only when nothing before it was good enough.
@@ -121,8 +133,12 @@ export function* libtorchCandidates(options: LocateOptions, attempts: Attempt[])
     ['the libtorch that the addon was built against', () => options.builtAgainst ?? undefined],
     ["Fornax's cache (cuda)", cached('cuda')],
     ...(options.cuda ? [] : [["Fornax's cache (cpu)", cached('cpu')] as [string, () => string | undefined]]),
-    ['an npm package with libtorch', () => npmPackage(host)],
-    ["the active Python's torch", options.pythonTorch ?? (() => pythonTorch(env))],
+    ...(fetchedOnly(env)
+      ? []
+      : ([
+          ['an npm package with libtorch', () => npmPackage(host)],
+          ["the active Python's torch", options.pythonTorch ?? (() => pythonTorch(env))],
+        ] as [string, () => string | undefined][])),
   ];
   for (const [source, place] of places) {
     const folder = place();

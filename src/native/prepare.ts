@@ -1,4 +1,5 @@
 /** From nothing to a usable addon: finds or fetches libtorch, then builds what is out of date. */
+import { InstallError } from '../errors.js';
 import { checkHost, hasNvidiaGpu } from '../libtorch/host.js';
 import { fetchLibtorch } from '../libtorch/fetch.js';
 import { inspectLibtorch, type Libtorch } from '../libtorch/inspect.js';
@@ -46,7 +47,15 @@ export async function prepareAddon(options: PrepareOptions): Promise<{ sidecar: 
     checkToolchain();
     libtorch = await fetchLibtorch({ variant: wantsCuda ? 'cuda' : 'cpu', log });
   }
-  const cuda = options.variant === 'cuda' || (wantsCuda && libtorch.hasCuda);
+  // Where CUDA is not asked for but possible, a CPU-only libtorch (one that the user named) gives the CPU variant.
+  const cuda = wantsCuda && libtorch.hasCuda;
+  if (options.variant === 'cuda' && !cuda) {
+    throw new InstallError({
+      what: 'this libtorch is CPU-only, but the CUDA variant is to be built',
+      where: libtorch.root,
+      fix: 'name a CUDA build of torch (--libtorch PATH or FORNAX_LIBTORCH), or none, so that one is fetched; or build for the CPU: npx fornax build --cpu',
+    });
+  }
   if (!options.force) {
     const current = upToDate(libtorch, cuda);
     if (current) return { sidecar: current, built: false };
