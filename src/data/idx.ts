@@ -61,7 +61,12 @@ export async function readIdx(file: string): Promise<IdxArray> {
   try {
     bytes = await fs.readFile(file);
   } catch (error) {
-    throw new DataError({ what: `cannot read: ${(error as Error).message}`, where: file, cause: error });
+    throw new DataError({
+      what: `cannot read: ${(error as Error).message}`,
+      where: file,
+      fix: 'check that it is a file and that you may read it',
+      cause: error,
+    });
   }
   if (bytes[0] === 0x1f && bytes[1] === 0x8b) {
     try {
@@ -148,6 +153,7 @@ async function openPair(
     throw new DataError({
       what: `the ${images === undefined ? 'images' : 'labels'} that belong to ${images ?? labels} are missing`,
       where: folder,
+      fix: `put the ${images === undefined ? `images (${split}-images-idx3-ubyte)` : `labels (${split}-labels-idx1-ubyte)`} of the same data set beside them; .gz is allowed`,
     });
   }
   const imagePath = path.join(folder, images);
@@ -156,6 +162,7 @@ async function openPair(
     throw new DataError({
       what: `expected images [N, H, W] and labels [N], found [${pixels.dims.join(', ')}] and [${classes.dims.join(', ')}]`,
       where: imagePath,
+      fix: 'download both files again: one of them holds something else than its name says',
     });
   }
   if (pixels.dims[0] !== classes.dims[0] || pixels.dims[0] === 0) {
