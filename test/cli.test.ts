@@ -252,6 +252,18 @@ describe('fornax init', () => {
     assert.ok(!existsSync(join(folder, 'x.yaml')));
   });
 
+  it('refuses a folder in which no image can be read', async () => {
+    const broken = join(folder, 'broken');
+    for (const name of ['a', 'b']) {
+      mkdirSync(join(broken, name), { recursive: true });
+      writeFileSync(join(broken, name, '1.jpg'), 'no image');
+    }
+    const { code, stderr } = await fornax(['init', 'broken', '--out', 'y.yaml'], { cwd: folder });
+    assert.equal(code, 1);
+    assert.match(stderr, /2 image files, but not one[^]*fix: `fornax data pack broken`/);
+    assert.ok(!existsSync(join(folder, 'y.yaml')));
+  });
+
   it('chooses by the size and number of the images', () => {
     const survey = (side: number, count: number): Survey => ({
       path: 'd',

@@ -17,6 +17,14 @@ test('fornax data prepare shapes draws the set once', async () => {
   assert.equal(other.code, 1);
   assert.match(other.stderr, /count 60 already, asked for was 72/);
   assert.equal((await fornax(['data', 'prepare', 'shapes', '--count', 'many'])).code, 2);
+  for (const [flag, value] of [
+    ['--count', '1'],
+    ['--size', '3'],
+  ] as const) {
+    const { code, stderr } = await fornax(['data', 'prepare', 'shapes', flag, value]);
+    assert.equal(code, 1);
+    assert.match(stderr, /must be a whole number from \d+ to \d+, is \d[^]*fix: choose at least \d+/);
+  }
 });
 
 test('fornax data pack decodes into the cache and names broken files', async () => {
@@ -62,6 +70,8 @@ test('fornax data pack refuses bad settings with exit code 2', async () => {
   await classFolder(root, { a: 2, b: 2 });
   for (const flags of [
     ['--pack', 'encoded'],
+    ['--pack-size', '0'],
+    ['--resolution', '0'],
     ['--val-fraction', '1'],
     ['--channels', '2'],
     ['--val', 'nowhere'],

@@ -14,9 +14,12 @@ describe('fornax quickstart', () => {
       env: { FORNAX_CACHE: path.join(root.path, 'cache') },
       timeoutMs: 900_000,
     };
-    const first = await fornax(['quickstart', '--device', 'cpu', '--json'], options);
+    const coloured = { ...options, env: { ...options.env, FORCE_COLOR: '1' } };
+    const first = await fornax(['quickstart', '--device', 'cpu', '--json'], coloured);
     assert.equal(first.code, 0, first.stderr);
+    assert.ok(!first.stdout.includes('\\u001b'), 'colours are for people');
     const records = jsonLines(first.stdout);
+    assert.equal(records.filter((record) => record['heading'] === true).length, 4);
     assert.equal(records.filter(({ type }) => type === 'epoch').length, 6);
     const summary = records.at(-1)!;
     assert.equal(summary['type'], 'quickstart');

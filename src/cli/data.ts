@@ -2,6 +2,7 @@
 import { InvalidArgumentError, type Command } from 'commander';
 import type { DataConfig } from '../data/dataset.js';
 import type { PackMode } from '../data/pack_plan.js';
+import { wholeNumber } from './numbers.js';
 
 interface DataFlags {
   source: NonNullable<DataConfig['source']>;
@@ -14,11 +15,6 @@ interface DataFlags {
   onBroken: 'skip' | 'fail';
   cache?: string;
   json?: boolean;
-}
-
-function wholeNumber(text: string): number {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('expected a whole number');
-  return Number(text);
 }
 
 function share(text: string): number {
@@ -54,15 +50,10 @@ function withDataFlags(command: Command): Command {
     .option('--val <name>', 'folder of the validation images')
     .option('--no-val', 'hold out a share of the training images even if there is a validation folder')
     .option('--val-fraction <share>', 'share held out where there is no validation folder', share)
-    .option('--resolution <px>', 'resolution of training', wholeNumber, 224)
+    .option('--resolution <px>', 'resolution of training', wholeNumber(1), 224)
     .option('--channels <n>', '1 (grayscale) or 3 (RGB)', channelCount)
-    .option(
-      '--pack <mode>',
-      'auto, resized or original',
-      oneOf('auto', 'resized', 'original', 'encoded'),
-      'auto',
-    )
-    .option('--pack-size <px>', 'shorter side of resized packs', wholeNumber)
+    .option('--pack <mode>', 'auto, resized or original', oneOf('auto', 'resized', 'original'), 'auto')
+    .option('--pack-size <px>', 'shorter side of resized packs', wholeNumber(1))
     .option('--on-broken <policy>', 'skip or fail', oneOf('skip', 'fail'), 'skip')
     .option('--cache <dir>', 'folder for packs (default: $FORNAX_CACHE, else ~/.cache/fornax)')
     .option('--json', 'one JSON object a line');
@@ -91,9 +82,9 @@ export function registerData(program: Command): void {
     .command('shapes')
     .description('Draws a sample set: JPEG files of six shapes, with masks and boxes.')
     .option('--out <dir>', 'folder to write (default: in the cache)')
-    .option('--count <n>', 'images in all (default 3600)', wholeNumber)
-    .option('--size <px>', 'height and width (default 64)', wholeNumber)
-    .option('--seed <n>', 'seed (default 0)', wholeNumber)
+    .option('--count <n>', 'images in all (default 3600)', wholeNumber(1))
+    .option('--size <px>', 'height and width (default 64)', wholeNumber(1))
+    .option('--seed <n>', 'seed (default 0)', wholeNumber(0))
     .option('--json', 'one JSON object a line')
     .action(async (flags: { out?: string; count?: number; size?: number; seed?: number; json?: boolean }) => {
       const { runPrepareShapes } = await import('./data_jobs.js');

@@ -130,8 +130,9 @@ export async function runInfo(
 async function splitRecord(split: SplitSource) {
   const sizes = await split.sampleSizes();
   const range = (side: 'height' | 'width'): string => {
-    const all = sizes.map((size) => size[side]);
-    const [least, most] = [Math.min(...all), Math.max(...all)];
+    // Not Math.min(...sizes): there may be more images than a call may have arguments.
+    const least = sizes.reduce((low, size) => Math.min(low, size[side]), Infinity);
+    const most = sizes.reduce((high, size) => Math.max(high, size[side]), 0);
     return least === most ? String(least) : `${least}–${most}`;
   };
   return {

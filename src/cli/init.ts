@@ -28,8 +28,7 @@ export function registerInit(program: Command): void {
       process.stdout.write(
         `${survey.classes} classes, ${survey.trainImages} training images` +
           (survey.valImages === null ? '' : `, ${survey.valImages} for validation`) +
-          (median === null ? '' : `, mostly about ${median.width}×${median.height} pixels`) +
-          `\nWrote ${file}. Next:\n  fornax train ${file}\n`,
+          `, mostly about ${median.width}×${median.height} pixels\nWrote ${file}. Next:\n  fornax train ${file}\n`,
       );
     });
 }

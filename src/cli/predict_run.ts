@@ -41,7 +41,11 @@ class PredictionRows {
   private labelWidth = 8;
 
   constructor(files: readonly string[]) {
-    this.pathWidth = Math.min(60, Math.max(...files.map((file) => file.length)));
+    // Not Math.max(...files): there may be more files than a call may have arguments.
+    this.pathWidth = Math.min(
+      60,
+      files.reduce((most, file) => Math.max(most, file.length), 0),
+    );
   }
 
   line({ path, predictions, error }: Prediction): string {

@@ -123,6 +123,7 @@ function epochFigures(epoch: EpochEvent): string[] {
 function describe(event: JobEvent): string[] {
   switch (event.type) {
     case 'info':
+      return [event.heading ? paint(event.message, ['bold', 'cyan']) : event.message];
     case 'device':
     case 'resumed':
       return [event.message];

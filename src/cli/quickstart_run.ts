@@ -43,7 +43,7 @@ interface Outcome {
 async function everything(context: JobContext, flags: QuickstartFlags): Promise<Outcome | null> {
   const { report, signal } = context;
   const step = (n: number, title: string): void =>
-    report({ type: 'info', message: paint(`[${n}/4] ${title}`, ['bold', 'cyan']) });
+    report({ type: 'info', message: `[${n}/4] ${title}`, heading: true });
 
   step(1, 'Sample images');
   const shapes = await prepareShapes({

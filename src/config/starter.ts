@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { openFolder } from '../data/folder_layout.js';
-import { ConfigError } from '../errors.js';
+import { ConfigError, DataError } from '../errors.js';
 import { writeFileAtomic } from '../io/atomic.js';
 import { loadConfig } from './load.js';
 
@@ -16,31 +16,35 @@ export interface Survey {
   valImages: number | null;
   /** Images of the largest class over those of the smallest. */
   imbalance: number;
-  /** Middle of the widths and of the heights of a sample; null if none could be read. */
-  median: { width: number; height: number } | null;
+  /** Middle of the widths and of the heights of a sample. */
+  median: { width: number; height: number };
 }
 
 function middle(values: number[]): number {
   return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
-/** Lists the folder and reads the headers of a spread of its images. @throws DataError if it holds no classes */
+/** Lists the folder and reads the headers of a spread of its images. @throws DataError if it holds no classes or no readable image */
 export async function surveyFolder(dir: string): Promise<Survey> {
   const source = await openFolder(dir);
   const { train, val } = source;
   const perClass = new Array<number>(source.classes.length).fill(0);
   for (const label of train.labels) perClass[label]!++;
   const sizes = await train.sampleSizes();
+  if (sizes.length === 0) {
+    throw new DataError({
+      what: `${train.labels.length} image files, but not one of those looked at can be read`,
+      where: dir,
+      fix: `\`fornax data pack ${dir}\` names each with its reason; JPEG, PNG and WebP are read`,
+    });
+  }
   return {
     path: dir,
     classes: source.classes.length,
     trainImages: train.labels.length,
     valImages: (val ?? source.test)?.labels.length ?? null,
     imbalance: Math.max(...perClass) / Math.max(1, Math.min(...perClass)),
-    median:
-      sizes.length === 0
-        ? null
-        : { width: middle(sizes.map((s) => s.width)), height: middle(sizes.map((s) => s.height)) },
+    median: { width: middle(sizes.map((s) => s.width)), height: middle(sizes.map((s) => s.height)) },
   };
 }
 
@@ -55,7 +59,8 @@ interface Choice {
 
 /** Small images get a CIFAR network at 32²; others a ResNet-18 at no more than their own size. */
 export function chooseSettings(survey: Survey): Choice {
-  const shorter = survey.median ? Math.min(survey.median.width, survey.median.height) : 224;
+  const { median } = survey;
+  const shorter = Math.min(median.width, median.height);
   const small = shorter <= 48;
   const resolution = small ? 32 : shorter < 112 ? 64 : shorter < 192 ? 128 : 224;
   const batchSize = survey.trainImages >= 2000 ? (small ? 128 : 64) : survey.trainImages >= 256 ? 32 : 16;
@@ -71,9 +76,7 @@ export function chooseSettings(survey: Survey): Choice {
     epochs,
     why: {
       model: small ? 'made for small images' : 'a good first choice; resnet34 and resnet50 are larger',
-      resolution: survey.median
-        ? `the images are mostly about ${survey.median.width}×${survey.median.height}`
-        : 'no image could be measured',
+      resolution: `the images are mostly about ${median.width}×${median.height}`,
       epochs: `${Math.ceil(survey.trainImages / batchSize)} steps each`,
     },
   };
@@ -118,7 +121,7 @@ run:
 
 /**
  * Surveys `dir` and writes a config for it.
- * @throws DataError for a folder without classes, ConfigError if `out` exists and `force` is not given
+ * @throws DataError for a folder without classes or without a readable image, ConfigError if `out` exists and `force` is not given
  */
 export async function writeStarterConfig(
   dir: string,

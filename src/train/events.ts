@@ -140,7 +140,7 @@ export interface DoneEvent {
 }
 
 export type JobEvent =
-  | { type: 'info'; message: string }
+  | { type: 'info'; message: string; /** It begins a part of the job. */ heading?: true }
   | { type: 'warning'; message: string }
   | DeviceEvent
   | DataProgressEvent
