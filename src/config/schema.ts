@@ -35,7 +35,9 @@ const deviceName = z
 const deviceKeys = z.strictObject({
   train: deviceName.default('auto').describe('Where training runs.'),
   eval: deviceName.default('auto').describe('Where evaluation runs.'),
-  export: deviceName.default('cpu').describe('Where exported models are checked.'),
+  export: deviceName
+    .default('cpu')
+    .describe('For exports, which come with `fornax export`; checked, but not used yet.'),
 });
 const device = z
   .union([deviceName.transform((name) => ({ train: name, eval: name, export: name })), deviceKeys])

@@ -8,7 +8,7 @@ const augment = z
       .enum(['auto', 'random_resized_crop', 'random_crop', 'resize_crop', 'none'])
       .default('auto')
       .describe(
-        'How a training image comes to its size. `random_resized_crop`: a random part, scaled; `random_crop`: zero padding, then a random window of the input size (CIFAR; of larger images it shows a part); `resize_crop`: scaled, then the centre; `none`: images have the size already. `auto`: `random_crop` where all images have the input size and that is at most 64 pixels, else `random_resized_crop`.',
+        'How a training image comes to its size. `random_resized_crop`: a random part, scaled; `random_crop`: zero padding, then a random window of the input size (CIFAR; of larger images it shows a part); `resize_crop`: scaled, then the centre; `none`: images have the size already. `auto`: `random_crop` where all images have exactly the input size and that is at most 64 pixels, else `random_resized_crop`, for input sizes of at most 64 pixels with at least half of the area (`scale` starts at 0.5).',
       ),
     scale: z
       .tuple([z.number().gt(0).max(1), z.number().gt(0).max(1)])
