@@ -9,7 +9,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, describe, it } from 'node:test';
 import { InstallError } from '#fornax/errors.js';
 import { cacheDir } from '#fornax/io/cache_dir.js';
 import { fetchLibtorch } from '#fornax/libtorch/fetch.js';
@@ -150,19 +150,24 @@ class Index {
   }
 }
 
-describe('fetching libtorch for a CPU', { skip: !hasPython && 'needs python3 with pip' }, () => {
-  const servers: Server[] = [];
-  /** A folder with a recent pip: the one that bootstrapping left, else one from the user's own index. */
-  let pip: string;
+/** A folder with a recent pip: the one that bootstrapping left, else one from the user's own index. */
+function recentPip(): { folder: string } | { missing: string } {
+  if (!hasPython) return { missing: 'needs python3 with pip' };
+  const left = join(cacheDir(), 'tools', 'pip-26');
+  if (existsSync(left)) return { folder: left };
+  const folder = join(temporaryFolder(), 'pip-26');
+  const args = ['-m', 'pip', 'install', '--quiet', '--retries', '1', '--no-deps', '--target', folder];
+  const installed = spawnSync('python3', [...args, 'pip>=26,<27'], { encoding: 'utf8', timeout: 60_000 });
+  if (installed.status === 0) return { folder };
+  const reason = installed.error?.message ?? installed.stderr.trim().split('\n').at(-1);
+  return { missing: `needs pip 26, which no package index gives (offline?): ${reason}` };
+}
 
-  before(() => {
-    pip = join(cacheDir(), 'tools', 'pip-26');
-    if (existsSync(pip)) return;
-    pip = join(temporaryFolder(), 'pip-26');
-    const args = ['-m', 'pip', 'install', '--quiet', '--no-deps', '--target', pip, 'pip>=26,<27'];
-    const installed = spawnSync('python3', args, { encoding: 'utf8' });
-    assert.equal(installed.status, 0, installed.stderr);
-  });
+const pip = recentPip();
+const why = 'missing' in pip && pip.missing;
+
+describe('fetching libtorch for a CPU', { skip: why }, () => {
+  const servers: Server[] = [];
   after(() => servers.forEach((server) => server.close()));
 
   async function setUp(
@@ -172,7 +177,8 @@ describe('fetching libtorch for a CPU', { skip: !hasPython && 'needs python3 wit
     servers.push(index.server);
     const cache = temporaryFolder();
     mkdirSync(join(cache, 'tools'));
-    cpSync(pip, join(cache, 'tools', 'pip-26'), { recursive: true });
+    assert.ok('folder' in pip);
+    cpSync(pip.folder, join(cache, 'tools', 'pip-26'), { recursive: true });
     const env = {
       ...process.env,
       FORNAX_CACHE: cache,

@@ -4,9 +4,12 @@
  * the data a test is skipped with a reason, unless FORNAX_REQUIRE_DATA=1: then it fails.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const unpackChild = fileURLToPath(new URL('./unpack_child.js', import.meta.url));
 
 /** Data sets that tests may ask for: the folder inside the archive. */
 export type TestDataName =
@@ -50,46 +53,14 @@ function locate(root: string, name: string): string | null {
 function unpack(archive: string, name: string): string {
   const { size, mtimeMs } = statSync(archive);
   const cache = process.env.FORNAX_CACHE ?? path.join(tmpdir(), 'fornax-cache');
-  const parent = path.join(cache, 'test-data');
-  const target = path.join(parent, `${name}-${size}-${Math.round(mtimeMs)}`);
+  const target = path.join(cache, 'test-data', `${name}-${size}-${Math.round(mtimeMs)}`);
   const folder = path.join(target, name);
   if (existsSync(folder)) return folder;
-  mkdirSync(parent, { recursive: true });
-  return exclusively(`${target}.lock`, folder, () => {
-    const temporary = mkdtempSync(path.join(parent, `.${name}-`));
-    try {
-      const tar = spawnSync('tar', ['-xf', archive, '-C', temporary], { encoding: 'utf8' });
-      if (tar.status !== 0) {
-        throw new Error(`cannot unpack ${archive}: ${tar.error?.message ?? tar.stderr.trim()}`);
-      }
-      if (!existsSync(path.join(temporary, name))) {
-        throw new Error(`${archive} holds no folder '${name}', only ${readdirSync(temporary).join(', ')}`);
-      }
-      renameSync(temporary, target);
-    } finally {
-      rmSync(temporary, { recursive: true, force: true });
-    }
-    return folder;
-  });
-}
-
-/** Test files run side by side: one of them unpacks, the others wait until it has (at most two minutes). */
-function exclusively(lock: string, result: string, work: () => string): string {
-  const deadline = Date.now() + 120_000;
-  for (;;) {
-    if (existsSync(result)) return result;
-    try {
-      mkdirSync(lock);
-      break;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-      if (Date.now() > deadline) rmSync(lock, { recursive: true, force: true }); // its owner died
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
-    }
+  // Test files run side by side: one unpacks, the others wait. The lock is asynchronous and this function, which
+  // decides about skipping, is not: so a process of its own takes it.
+  const child = spawnSync(process.execPath, [unpackChild, archive, name, target], { encoding: 'utf8' });
+  if (child.status !== 0) {
+    throw new Error(`cannot unpack ${archive}: ${child.error?.message ?? child.stderr.trim()}`);
   }
-  try {
-    return existsSync(result) ? result : work();
-  } finally {
-    rmSync(lock, { recursive: true, force: true });
-  }
+  return folder;
 }
