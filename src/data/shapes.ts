@@ -225,7 +225,10 @@ function listJobs(count: number): Job[] {
 
 function checkRange(name: string, value: number, low: number, high: number): void {
   if (Number.isSafeInteger(value) && value >= low && value <= high) return;
-  throw new ArgumentError(`${name} must be a whole number from ${low} to ${high}, is ${value}`);
+  throw new ArgumentError({
+    what: `${name} must be a whole number from ${low} to ${high}, is ${value}`,
+    fix: `choose ${value > high ? `at most ${high}` : `at least ${low}`}`,
+  });
 }
 
 function ignoreMissing(error: NodeJS.ErrnoException): undefined {
