@@ -374,12 +374,27 @@ describe('the published package', () => {
       (file) => file.path,
     );
     assert.equal(files.includes('binding.gyp'), false, 'npm would compile on every install');
+    const useless = files.filter((file) =>
+      /\.(map|tsbuildinfo|pyc|test\.js)$|^(test|bench|src)\//.test(file),
+    );
+    assert.deepEqual(useless, []);
     for (const path of [
       'CMakeLists.txt',
       'native/addon.cc',
       'native/loader/loader.cc',
+      'scripts/install.mjs',
+      'scripts/bootstrap.mjs',
       'scripts/fetch_libtorch.py',
+      'scripts/remote_wheel.py',
+      'scripts/user_pip.py',
+      'dist/index.js',
+      'dist/index.d.ts',
+      'dist/cli/main.js',
       'dist/native/build.js',
+      'docs/api.md',
+      'examples/cifar10-resnet20.yaml',
+      'LICENSE',
+      'README.md',
     ]) {
       assert.ok(files.includes(path), `${path} is missing`);
     }
