@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, promises as fs, statSync } from 'node:fs';
 import path from 'node:path';
 
+import { makeFolders } from '../io/folders.js';
 import { looksLikeIdx } from './idx.js';
 import type { PackOptions, PackProgress } from './pack.js';
 import { openPack, packAddress, packsFolder } from './pack_cache.js';
@@ -92,7 +93,7 @@ export async function resolveSettings(
     );
     if (packs.every((pack) => pack !== null)) return true;
     const folder = packsFolder(cache);
-    await fs.mkdir(folder, { recursive: true });
+    await makeFolders(folder);
     return bytes <= 0.5 * (await (options.freeBytes ?? freeBytes)(folder));
   });
 }

@@ -6,6 +6,7 @@ import sharp from 'sharp';
 
 import { AbortedError, DataError } from '../errors.js';
 import { removeFolderAtomically, writeFolderAtomically } from '../io/atomic.js';
+import { makeFolders } from '../io/folders.js';
 import { withLock } from '../io/lock.js';
 import { brokenReason, type DecodedImage } from './decode.js';
 import {
@@ -65,7 +66,7 @@ export async function packSplit(
     if (packed) return packed;
     // The folder has changed since it was listed: what was listed is packed here, and what is gone reported.
   }
-  await fs.mkdir(address.root, { recursive: true });
+  await makeFolders(address.root);
   return withLock(
     `${address.folder}.lock`,
     async () => {

@@ -11,6 +11,7 @@ import sharp from 'sharp';
 import { AbortedError, ArgumentError, DataError } from '../errors.js';
 import { cacheDir } from '../io/cache_dir.js';
 import { fsync, removeFolderAtomically, sweepOrphans, temporaryPath } from '../io/atomic.js';
+import { makeFolders } from '../io/folders.js';
 import { drawShape, SHAPES } from './shapes_draw.js';
 
 /** Raised whenever the same settings give other pixels. */
@@ -72,7 +73,7 @@ export async function prepareShapes(options: ShapesOptions = {}): Promise<Shapes
     checkSame(present, options, folder);
     return { folder, created: false, count: present.count, classes: present.classes };
   }
-  await fs.mkdir(path.dirname(folder), { recursive: true });
+  await makeFolders(path.dirname(folder));
   await sweepOrphans(path.dirname(folder));
   // Only what lies in the cache may be replaced.
   if (options.out === undefined) await removeFolderAtomically(folder).catch(ignoreMissing);

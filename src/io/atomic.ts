@@ -8,6 +8,8 @@ import { constants as fsConstants, promises as fs } from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
 
+import { makeFolders } from './folders.js';
+
 /** `.name.tmp-<host>-<pid>-<random>`: tells whose it is, so that a live writer's file is never swept. */
 const TEMPORARY = /^\..+\.tmp-([0-9a-f]{8})-(\d+)-[0-9a-f]{12}$/;
 
@@ -62,7 +64,7 @@ export async function writeAtomically<T>(
   target: string,
   write: (temporary: string) => Promise<T>,
 ): Promise<T> {
-  await fs.mkdir(path.dirname(path.resolve(target)), { recursive: true });
+  await makeFolders(path.dirname(path.resolve(target)));
   const temporary = temporaryPath(target);
   try {
     const result = await write(temporary);
@@ -88,7 +90,7 @@ export async function writeFolderAtomically<T>(
   target: string,
   write: (temporary: string) => Promise<T>,
 ): Promise<T> {
-  await fs.mkdir(path.dirname(path.resolve(target)), { recursive: true });
+  await makeFolders(path.dirname(path.resolve(target)));
   const temporary = temporaryPath(target);
   try {
     await fs.mkdir(temporary);

@@ -8,6 +8,7 @@ import { hostname } from 'node:os';
 import path from 'node:path';
 
 import { AbortedError } from '../errors.js';
+import { makeFolders } from './folders.js';
 
 const TOUCH_MS = 5_000;
 const STALE_MS = 60_000;
@@ -34,7 +35,7 @@ export interface Lock {
 
 /** Takes the lock `file` if it is free; does not wait. */
 export async function acquireLock(file: string): Promise<Lock | { heldBy: string }> {
-  await fs.mkdir(path.dirname(file), { recursive: true });
+  await makeFolders(path.dirname(file));
   const token = randomBytes(8).toString('hex');
   const owner: Owner = { host: hostname(), pid: process.pid, start: startOf(process.pid), token };
   // Three rounds: a stale lock is taken away, and another process may be quicker to make a new one and die too.
