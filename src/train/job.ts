@@ -10,7 +10,7 @@ import { readPreprocessing } from '../model/file.js';
 import { findArchitecture } from '../models/registry.js';
 import { CheckpointStore, type Checkpoint } from './checkpoint.js';
 import type { TrainData } from './data.js';
-import type { EvaluationMetrics, Report } from './events.js';
+import { eventRecord, type EvaluationMetrics, type JobEvent, type Report } from './events.js';
 import { existingRun } from './existing_run.js';
 import { finishRun } from './finish_run.js';
 import { chooseDevices } from './run_devices.js';
@@ -64,10 +64,15 @@ export async function trainJob(config: Config, options: TrainJobOptions = {}): P
   } catch (error) {
     if (!(error instanceof AbortedError) || !options.signal?.aborted) throw error;
     // Stopped while images were decoded, or in the final evaluation.
-    const [newest] = await new CheckpointStore(folder.paths.checkpoints).list();
+    const store = new CheckpointStore(folder.paths.checkpoints);
+    // Before the first step of a training from the start, what lies there is the earlier one's.
+    const [newest] = options.force && !folder.begun ? [] : await store.list();
+    const step = newest?.step ?? 0;
     const checkpoint = newest?.path ?? null;
-    report({ type: 'interrupted', step: newest?.step ?? 0, checkpoint, signal: null });
-    return outcome('interrupted', folder, { checkpoint, steps: newest?.step ?? 0 });
+    const event: JobEvent = { type: 'interrupted', step, checkpoint, signal: null };
+    folder.append(eventRecord(event));
+    report(event);
+    return outcome('interrupted', folder, { checkpoint, steps: step });
   } finally {
     await folder.close();
   }
@@ -109,9 +114,6 @@ async function trainInFolder(
       return outcome('skipped', folder, { metrics: existing.metrics });
     }
   }
-  if (force) await folder.clear();
-  folder.openLog(checkpoint?.state.log_bytes ?? 0);
-  await folder.writeConfig(config);
 
   const started = performance.now();
   const context: { run?: TrainingRun } = {};
@@ -146,6 +148,12 @@ async function trainInFolder(
     logPosition: ({ step, epoch, reason }) => {
       log.checkpoint(step, epoch, reason);
       return { bytes: folder.commitLog(), state: log.state };
+    },
+    // What an earlier training left is touched only once this one can begin: a mistyped path costs nothing.
+    onReady: async () => {
+      if (force) await folder.clear();
+      folder.openLog(checkpoint?.state.log_bytes ?? 0);
+      await folder.writeConfig(config);
     },
     run: { name: config.name, folder: folder.folder },
   });

@@ -10,6 +10,7 @@ import { stringify } from 'yaml';
 import { toSnake } from '../config/case.js';
 import { TrainError } from '../errors.js';
 import { sweepOrphans, writeFileAtomic } from '../io/atomic.js';
+import { makeFolders } from '../io/folders.js';
 import { acquireLock, type Lock } from '../io/lock.js';
 import { writeError } from '../io/safetensors.js';
 
@@ -37,10 +38,14 @@ export function runPaths(folder: string): {
 export class RunFolder {
   readonly paths: ReturnType<typeof runPaths>;
   private events: number | null = null;
+  /** Records from before the log was opened. */
+  private early: Record<string, unknown>[] = [];
 
   private constructor(
     readonly folder: string,
     private readonly lock: Lock,
+    /** Folders that were not there before, outermost first. */
+    private readonly made: readonly string[],
   ) {
     this.paths = runPaths(folder);
   }
@@ -52,11 +57,9 @@ export class RunFolder {
    */
   static async open(folder: string): Promise<RunFolder> {
     const absolute = path.resolve(folder);
-    try {
-      await fs.mkdir(absolute, { recursive: true });
-    } catch (error) {
+    const made = await makeFolders(absolute).catch((error: unknown) => {
       throw writeError(error, absolute);
-    }
+    });
     const lock = await acquireLock(runPaths(absolute).lock);
     if ('heldBy' in lock) {
       throw new TrainError({
@@ -66,7 +69,12 @@ export class RunFolder {
       });
     }
     await sweepOrphans(absolute, { all: true });
-    return new RunFolder(absolute, lock);
+    return new RunFolder(absolute, lock, made);
+  }
+
+  /** Whether a training has begun here, which is when it opens the log. */
+  get begun(): boolean {
+    return this.events !== null;
   }
 
   async writeConfig(config: object): Promise<void> {
@@ -79,7 +87,7 @@ export class RunFolder {
   }
 
   /**
-   * Opens the event log, cut back to `keepBytes` (0: empty).
+   * Opens the event log, cut back to `keepBytes` (0: empty), and writes what was appended so far.
    *
    * @returns how many bytes were cut off.
    */
@@ -94,13 +102,14 @@ export class RunFolder {
       });
     }
     ftruncateSync(this.events, keepBytes);
+    for (const record of this.early.splice(0)) this.append(record);
     return present - keepBytes;
   }
 
-  /** Appends one record to events.jsonl. */
+  /** Appends one record to events.jsonl; before `openLog` it is kept until then. */
   append(record: Record<string, unknown>): void {
-    if (this.events === null) return;
-    writeSync(this.events, JSON.stringify(record) + '\n');
+    if (this.events === null) this.early.push(record);
+    else writeSync(this.events, JSON.stringify(record) + '\n');
   }
 
   /** Flushes the log to the disk and returns its size: what a checkpoint that is about to be written covers. */
@@ -124,10 +133,17 @@ export class RunFolder {
     }
   }
 
-  /** Releases the lock. */
+  /** Releases the lock. Folders that `open` made go again if nothing was written to them. */
   async close(): Promise<void> {
     if (this.events !== null) closeSync(this.events);
     this.events = null;
     await this.lock.release();
+    for (const folder of this.made.toReversed()) {
+      const gone = await fs.rmdir(folder).then(
+        () => true,
+        () => false, // It has contents.
+      );
+      if (!gone) break;
+    }
   }
 }

@@ -47,6 +47,8 @@ export interface TrainingRunOptions {
   signal?: AbortSignal | undefined;
   /** What the log has by now; stored in checkpoints. Called right before one is written. */
   logPosition?: (event: CheckpointEvent) => { bytes: number; state: unknown };
+  /** Called when nothing stands in the way any more, right before the start event. */
+  onReady?: () => Promise<void>;
   /** For the start event. */
   run?: { name: string; folder: string } | undefined;
 }
@@ -96,6 +98,7 @@ export class TrainingRun {
     try {
       this.open();
       if (resumeFrom) await this.restore(resumeFrom);
+      await this.options.onReady?.();
       this.reportStart();
       while (this.progress.epoch < this.train.epochs) {
         if (!(await this.trainEpoch()) || !(await this.finishEpoch())) return await this.interrupt();
