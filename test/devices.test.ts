@@ -4,7 +4,7 @@ import { test } from 'node:test';
 
 import { ArgumentError, DeviceError } from '#fornax/errors.js';
 import type { SystemInfo } from '#fornax/native/contract.js';
-import { chooseAmp, describeDevice, resolveDevice } from '#fornax/train/devices.js';
+import { chooseAmp, describeDevice, describeSettings, resolveDevice } from '#fornax/train/devices.js';
 
 function host(cuda: Partial<SystemInfo['cuda']>): SystemInfo {
   return {
@@ -93,11 +93,39 @@ test('the line about a phase says where, how and why', () => {
     return describeDevice(phase, device, info, amp && chooseAmp(amp, device, info));
   };
   assert.equal(line('train', 'cuda', h200, 'fp16'), 'Training on cuda:0 (NVIDIA H200), mixed precision fp16');
-  assert.match(line('train', 'auto', h200, 'auto'), /mixed precision bf16 \(compute capability 9\.0/);
+  assert.match(
+    line('train', 'auto', h200, 'auto'),
+    /mixed precision bf16 \(amp auto: compute capability 9\.0/,
+  );
   assert.equal(line('eval', 'cpu', h200), 'Evaluation on cpu (configured), GPU available');
   assert.equal(line('eval', 'cpu', noDriver), 'Evaluation on cpu (configured)');
   assert.equal(
     line('train', 'auto', noDriver, 'auto'),
-    'Training on cpu (AVX512, 8 threads; no NVIDIA driver is loaded), fp32',
+    'Training on cpu (AVX512, 8 threads; no NVIDIA driver is loaded), fp32 (amp auto: float32 on a CPU, where bf16 is not always faster)',
+  );
+  assert.equal(line('train', 'cpu', noDriver, 'off'), 'Training on cpu (configured), fp32');
+});
+
+test('the line about settings names what applies on the device', () => {
+  const all = {
+    channelsLast: 'auto',
+    cudnnBenchmark: true,
+    tf32: true,
+    flushDenormal: true,
+    threads: 'auto',
+  } as const;
+  const cudnn = host({ ...h200.cuda, cudnn: '9.1' });
+  const line = (request: string, info: SystemInfo, changes: object = {}): string =>
+    describeSettings({ ...all, ...changes }, resolveDevice(request, info), info);
+  assert.equal(line('cuda', cudnn), 'Settings: channels-last, cuDNN benchmark, TF32');
+  assert.equal(
+    line('cuda', cudnn, { tf32: false, threads: 2 }),
+    'Settings: channels-last, cuDNN benchmark, 2 threads',
+  );
+  assert.equal(line('cuda:1', twoOld), 'Settings: channels-last');
+  assert.equal(line('cpu', h200), 'Settings: channels-last, flush denormals, 8 threads');
+  assert.equal(
+    line('cpu', noDriver, { channelsLast: false, flushDenormal: false, threads: 1 }),
+    'Settings: channels-first, 1 thread',
   );
 });

@@ -77,11 +77,16 @@ export function chooseAmp(
     });
   }
   if (setting !== 'auto') return { amp: setting, reason: 'configured' };
-  if (device.type === 'cpu') return { amp: 'off', reason: 'fp32 is the default on a CPU' };
+  if (device.type === 'cpu') {
+    return { amp: 'off', reason: 'amp auto: float32 on a CPU, where bf16 is not always faster' };
+  }
   const capability = info.cuda.devices[Number(device.device.slice('cuda:'.length))]?.capability ?? '0.0';
   return Number.parseFloat(capability) >= 8
-    ? { amp: 'bf16', reason: `compute capability ${capability} has bf16, which needs no loss scaling` }
-    : { amp: 'fp16', reason: `compute capability ${capability} has no fast bf16` };
+    ? {
+        amp: 'bf16',
+        reason: `amp auto: compute capability ${capability} has bf16, which needs no loss scaling`,
+      }
+    : { amp: 'fp16', reason: `amp auto: compute capability ${capability} has no fast bf16` };
 }
 
 const PHASE_NAMES = {
@@ -109,7 +114,36 @@ export function describeDevice(
   } else line += ` (${device.name}; ${noGpuReason(info)})`;
   if (precision) {
     line += precision.amp === 'off' ? ', fp32' : `, mixed precision ${precision.amp}`;
-    if (precision.reason !== 'configured' && precision.amp !== 'off') line += ` (${precision.reason})`;
+    if (precision.reason !== 'configured') line += ` (${precision.reason})`;
   }
   return line;
+}
+
+/**
+ * The line that tells which settings for speed apply on the device of training:
+ * `Settings: channels-last, cuDNN benchmark, TF32`; `Settings: channels-last, flush denormals, 8 threads`.
+ */
+export function describeSettings(
+  train: {
+    channelsLast: 'auto' | boolean;
+    cudnnBenchmark: boolean;
+    tf32: boolean;
+    flushDenormal: boolean;
+    threads: 'auto' | number;
+  },
+  device: ResolvedDevice,
+  info: SystemInfo,
+): string {
+  const settings = [train.channelsLast === false ? 'channels-first' : 'channels-last'];
+  if (device.type === 'cuda') {
+    const { capability } = info.cuda.devices[Number(device.device.slice('cuda:'.length))] ?? {};
+    if (train.cudnnBenchmark && info.cuda.cudnn !== null) settings.push('cuDNN benchmark');
+    // Older GPUs have no such units.
+    if (train.tf32 && Number.parseFloat(capability ?? '0') >= 8) settings.push('TF32');
+  } else if (train.flushDenormal) settings.push('flush denormals');
+  if (device.type === 'cpu' || train.threads !== 'auto') {
+    const threads = train.threads === 'auto' ? info.threads : train.threads;
+    settings.push(`${threads} thread${threads === 1 ? '' : 's'}`);
+  }
+  return `Settings: ${settings.join(', ')}`;
 }

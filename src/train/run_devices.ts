@@ -1,7 +1,14 @@
 /** The devices and the precision of a run, chosen and reported once. */
 import type { Config } from '../config/schema.js';
 import { loadAddon } from '../native.js';
-import { chooseAmp, describeDevice, resolveDevice, type Amp, type ResolvedDevice } from './devices.js';
+import {
+  chooseAmp,
+  describeDevice,
+  describeSettings,
+  resolveDevice,
+  type Amp,
+  type ResolvedDevice,
+} from './devices.js';
 import type { Report } from './events.js';
 
 export interface RunDevices {
@@ -19,7 +26,7 @@ export function chooseDevices(config: Pick<Config, 'device' | 'train'>): RunDevi
   return { train, eval: resolveDevice(config.device.eval, info), amp, reason };
 }
 
-/** `chooseDevices`, with a line for each phase. */
+/** `chooseDevices`, with a line for each phase and one for the settings. */
 export function chooseAndReportDevices(
   config: Pick<Config, 'device' | 'train'>,
   evaluates: boolean,
@@ -45,5 +52,6 @@ export function chooseAndReportDevices(
       message: describeDevice('eval', chosen.eval, info),
     });
   }
+  report({ type: 'info', message: describeSettings(config.train, chosen.train, info) });
   return chosen;
 }
