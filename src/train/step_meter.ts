@@ -10,14 +10,17 @@ export interface EpochPosition {
   totalSteps: number;
 }
 
-/** Weight of the newest event in the moving average of the speed. */
-const SMOOTHING = 0.2;
+/** How long an interval counts in the speed that the ETA goes by: after so many seconds by a third (1/e). */
+const MEMORY_SECONDS = 20;
+/** Weight of the newest epoch's end in the moving average of their length. */
+const NEWEST_OVERHEAD = 0.5;
 
-/** Follows one training run. Speeds are smoothed over the events of about the last seconds. */
+/** Follows one training run. The ETA goes by the average speed of about the last half minute. */
 export class StepMeter {
-  private secondsPerStep: number | null = null;
-  /** Seconds per optimizer step spent outside steps so far: evaluation and checkpoints between epochs. */
-  private overhead = 0;
+  /** Seconds and steps so far, each interval's share decayed by the time since. */
+  private decayed = { seconds: 0, steps: 0 };
+  /** Seconds an epoch spends outside of steps: evaluation and checkpoint. Null before the first one. */
+  private overhead: number | null = null;
   epochLossSum = 0;
   epochStep = 0;
   epochSamples = 0;
@@ -32,7 +35,10 @@ export class StepMeter {
 
   /** Time between epochs, so that the ETA counts it. */
   addOverhead(secondsPerEpoch: number): void {
-    this.overhead = secondsPerEpoch;
+    this.overhead =
+      this.overhead === null
+        ? secondsPerEpoch
+        : (1 - NEWEST_OVERHEAD) * this.overhead + NEWEST_OVERHEAD * secondsPerEpoch;
   }
 
   /** Mean loss of the epoch so far. */
@@ -46,11 +52,10 @@ export class StepMeter {
     this.epochStep += steps;
     this.epochSamples += raw.samples;
     this.epochSeconds += raw.seconds;
-    if (steps > 0) {
-      const now = raw.seconds / steps;
-      this.secondsPerStep =
-        this.secondsPerStep === null ? now : (1 - SMOOTHING) * this.secondsPerStep + SMOOTHING * now;
-    }
+    const keep = Math.exp(-raw.seconds / MEMORY_SECONDS);
+    this.decayed.seconds = keep * this.decayed.seconds + raw.seconds;
+    this.decayed.steps = keep * this.decayed.steps + steps;
+    const secondsPerStep = this.decayed.steps > 0 ? this.decayed.seconds / this.decayed.steps : 0;
     const left = Math.max(0, at.totalSteps - raw.step);
     const epochsLeft = at.epochs - at.epoch + 1;
     return {
@@ -69,7 +74,7 @@ export class StepMeter {
       samplesPerSecond: raw.seconds > 0 ? raw.samples / raw.seconds : 0,
       waitShare: raw.seconds > 0 ? Math.min(1, raw.wait_seconds / raw.seconds) : 0,
       memory: raw.memory,
-      etaSeconds: left * (this.secondsPerStep ?? 0) + epochsLeft * this.overhead,
+      etaSeconds: left * secondsPerStep + epochsLeft * (this.overhead ?? 0),
       ...(raw.scale === undefined ? {} : { scale: raw.scale }),
       ...(raw.skipped === undefined ? {} : { skipped: raw.skipped }),
     };
