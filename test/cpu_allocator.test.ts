@@ -1,8 +1,16 @@
 /** The caching CPU allocator: memory of one training step serves the next one. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+
+const HUGE_PAGES = '/sys/kernel/mm/transparent_hugepage/enabled';
+/** With huge pages everywhere a step faults in a handful of them, whichever allocator it has. */
+const skip =
+  existsSync(HUGE_PAGES) && readFileSync(HUGE_PAGES, 'utf8').includes('[always]')
+    ? 'transparent huge pages are always on here: there are no faults to count'
+    : false;
 
 interface Outcome {
   faults: number;
@@ -19,7 +27,7 @@ function trainWith(environment: Record<string, string>): Outcome {
   return JSON.parse(stdout) as Outcome;
 }
 
-test('a training step faults hardly any page in again, unlike with the system allocator', () => {
+test('a training step faults hardly any page in again, unlike with the system allocator', { skip }, () => {
   const caching = trainWith({});
   const system = trainWith({ FORNAX_CPU_ALLOCATOR: 'system' });
   assert.ok(system.faults > 1000, `system: ${system.faults} faults a step`);
@@ -30,6 +38,6 @@ test('a training step faults hardly any page in again, unlike with the system al
 test('a cache that is too small for a step costs time, not results', () => {
   const small = trainWith({ FORNAX_CPU_CACHE_MIB: '4' });
   const none = trainWith({ FORNAX_CPU_CACHE_MIB: '0' });
-  assert.ok(none.faults > 1000, `no cache: ${none.faults} faults a step`);
+  if (!skip) assert.ok(none.faults > 1000, `no cache: ${none.faults} faults a step`);
   assert.deepEqual(small.losses, none.losses);
 });

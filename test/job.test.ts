@@ -2,18 +2,19 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { promises as fs } from 'node:fs';
+import { existsSync, promises as fs } from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 
 import { defineConfig } from '#fornax/config/load.js';
 import type { Config, ConfigInput } from '#fornax/config/schema.js';
-import { ConfigError, DataError, DeviceError, TrainError } from '#fornax/errors.js';
+import { ConfigError, DataError, DeviceError, FornaxError, TrainError } from '#fornax/errors.js';
 import { evaluateModel } from '#fornax/eval/evaluate.js';
 import { predict } from '#fornax/eval/predict.js';
 import { readSafetensors } from '#fornax/io/safetensors.js';
 import { readModelHeader } from '#fornax/model/file.js';
 import { loadAddon } from '#fornax/native.js';
+import { CheckpointStore } from '#fornax/train/checkpoint.js';
 import type { JobEvent } from '#fornax/train/events.js';
 import { trainJob, type TrainJobOptions, type TrainOutcome } from '#fornax/train/job.js';
 import { RunFolder } from '#fornax/train/run_folder.js';
@@ -34,6 +35,8 @@ function config(name: string, changes: Partial<ConfigInput> = {}): Config {
   return defineConfig({
     name,
     model: { name: 'tiny_cnn' },
+    // Bits are compared.
+    device: 'cpu',
     data: { path: images, cache: path.join(root.path, 'cache'), resolution: 24 },
     run: { dir: path.join(root.path, 'runs') },
     ...changes,
@@ -67,13 +70,18 @@ function stopAt(step: number): { signal: AbortSignal; report: (event: JobEvent) 
   };
 }
 
-/** Goes on with the run in a process of its own and kills that so many ms after its first step. */
-async function runAndKill(given: Config, delay: number): Promise<boolean> {
+/** Goes on with the run in a process of its own and kills that so many ms after its n-th report of steps. */
+async function runAndKill(given: Config, reports: number, delay: number): Promise<boolean> {
   const child = spawn(process.execPath, [new URL('./support/train_child.js', import.meta.url).pathname], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   child.stdin.end(JSON.stringify(given));
-  child.stdout.once('data', () => setTimeout(() => child.kill('SIGKILL'), delay));
+  let lines = 0;
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    const before = lines;
+    lines += text.split('\n').length - 1;
+    if (before < reports && lines >= reports) setTimeout(() => child.kill('SIGKILL'), delay);
+  });
   const [, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
   return signal === 'SIGKILL';
 }
@@ -122,6 +130,7 @@ test('a run writes its folder, and the model file alone gives the same figures',
 
   const evaluated = await evaluateModel(outcome.modelPath!, images, {
     cache: path.join(root.path, 'cache2'),
+    device: 'cpu',
   });
   assert.equal(evaluated.samples, 21);
   assert.equal(evaluated.top1, outcome.metrics!.top1);
@@ -136,6 +145,7 @@ test('a run writes its folder, and the model file alone gives the same figures',
   let seen = 0;
   for await (const { path: file, predictions } of predict(outcome.modelPath!, [path.join(images, 'val')], {
     batchSize: 5,
+    device: 'cpu',
   })) {
     const target = info.labels.indexOf(path.basename(path.dirname(file)));
     confusion[target]![predictions[0]!.index]!++;
@@ -169,17 +179,20 @@ test('a finished run is skipped with the reason, refused, or trained anew', asyn
 });
 
 test('a run that was stopped in the middle of epochs goes on to the very same result', async () => {
-  // Steps long enough that a stop comes through before the end of an epoch.
-  const slow: Partial<ConfigInput> = {
-    data: { path: images, cache: path.join(root.path, 'cache'), resolution: 128 },
-    train: { batchSize: 2, clipNorm: 5 },
+  // Epochs so long that a stop comes through before their end.
+  const many = path.join(root.path, 'many');
+  await writeColourFolder(many, { train: 100, val: 7 });
+  const long: Partial<ConfigInput> = {
+    data: { path: many, cache: path.join(root.path, 'cache'), resolution: 24 },
+    train: { epochs: 2, batchSize: 1, clipNorm: 5 },
   };
-  const straight = await run(config('straight', slow));
-  const stopped = config('stopped', slow);
+  const straight = await run(config('straight', long));
+  const stopped = config('stopped', long);
   const stops: number[] = [];
   for (let resume = false; ; resume = true) {
     // The first report of every session comes right after its first step.
-    const { outcome, events } = await run(stopped, { resume, ...stopAt((stops.at(-1) ?? 0) + 1) });
+    const stop = stops.length < 4 ? stopAt((stops.at(-1) ?? 0) + 1) : {};
+    const { outcome, events } = await run(stopped, { resume, ...stop });
     if (resume) assert.equal(events.find((event) => event.type === 'resumed')!.step, stops.at(-1));
     if (outcome.status === 'done') {
       assert.deepEqual(outcome.metrics, straight.outcome.metrics);
@@ -195,11 +208,11 @@ test('a run that was stopped in the middle of epochs goes on to the very same re
     });
   }
   assert.ok(
-    stops.some((step) => step % 30 !== 0),
+    stops.some((step) => step % 300 !== 0),
     `all stops were at the end of an epoch: ${stops.join()}`,
   );
   const folder = path.join(root.path, 'runs');
-  for (const name of ['model.safetensors', 'checkpoints/step-00000090/optimizer.safetensors']) {
+  for (const name of ['model.safetensors', 'checkpoints/step-00000600/optimizer.safetensors']) {
     assert.deepEqual(
       await weights(path.join(folder, 'stopped', name)),
       await weights(path.join(folder, 'straight', name)),
@@ -209,19 +222,32 @@ test('a run that was stopped in the middle of epochs goes on to the very same re
 });
 
 test('a run that is killed at any moment goes on to the very same result', async () => {
-  const train = { epochs: 4, batchSize: 2 };
-  const straight = await run(config('unharmed', { train }));
-  const given = config('killed', { train, checkpoint: { everyMinutes: 0.0005 } });
-  let kills = 0;
-  for (const delay of [1, 40, 150, 20, 90]) {
-    if (await runAndKill(given, delay)) kills++;
+  // Every kill hits: while processes are killed there is no end to reach. The schedule does not depend on it.
+  const given = (name: string, epochs: number): Config =>
+    config(name, {
+      train: { epochs, batchSize: 2, schedule: 'constant' },
+      checkpoint: { everyMinutes: 0.0005 },
+    });
+  for (const [reports, delay] of [
+    [1, 0],
+    [5, 3],
+    [9, 11],
+    [2, 30],
+    [7, 6],
+  ] as const) {
+    assert.ok(await runAndKill(given('killed', 100_000), reports, delay), 'it ended before it was killed');
   }
-  assert.ok(kills >= 3, `only ${kills} processes were still training when they were killed`);
-  const { outcome } = await run(given, { resume: 'auto' });
+  const store = new CheckpointStore(path.join(root.path, 'runs', 'killed', 'checkpoints'));
+  const epochs = (await store.newest(() => undefined))!.state.epoch + 1;
+  const { outcome, events } = await run(given('killed', epochs), { resume: true });
   assert.equal(outcome.status, 'done');
+  assert.ok(events.find((event) => event.type === 'resumed')!.step > 0);
+  const straight = await run(given('unharmed', epochs));
   assert.deepEqual(await weights(outcome.modelPath!), await weights(straight.outcome.modelPath!));
   assert.deepEqual(outcome.metrics, straight.outcome.metrics);
-  assert.deepEqual(await logOf(outcome.folder), await logOf(straight.outcome.folder));
+  const log = async (folder: string): Promise<unknown[]> =>
+    ((await logOf(folder)) as Record<string, unknown>[]).map(({ epochs: _, ...rest }) => rest);
+  assert.deepEqual(await log(outcome.folder), await log(straight.outcome.folder));
 });
 
 test('more epochs can be asked for after the end', async () => {
@@ -304,6 +330,81 @@ test('bad input is refused with its reason', async () => {
     return true;
   });
   await assert.rejects(run(config('both'), { resume: true, force: true }), ConfigError);
+});
+
+/** Every file of a run with its contents. */
+async function contentsOf(folder: string): Promise<Record<string, string>> {
+  const entries = await fs.readdir(folder, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile()).map((entry) => path.join(entry.path, entry.name));
+  return Object.fromEntries(
+    await Promise.all(files.sort().map(async (file) => [file, await fs.readFile(file, 'base64')] as const)),
+  );
+}
+
+test('a training that cannot begin leaves an earlier one as it was', async () => {
+  const { outcome } = await run(config('kept', { train: { epochs: 1 } }));
+  const before = await contentsOf(outcome.folder);
+  const nowhere = { path: path.join(root.path, 'nowhere'), cache: path.join(root.path, 'cache') };
+  await assert.rejects(run(config('kept', { data: nowhere }), { force: true }), DataError);
+  await assert.rejects(
+    run(config('kept', { model: { name: 'tiny_cnn', numClasses: 7 } }), { force: true }),
+    ConfigError,
+  );
+  await assert.rejects(
+    run(config('kept', { train: { epochs: 3, lr: 0.5 } }), { resume: true }),
+    (error) => error instanceof TrainError && /train\.lr/.test(error.message),
+  );
+  const controller = new AbortController();
+  controller.abort();
+  const aborted = await run(config('kept'), { force: true, signal: controller.signal });
+  assert.equal(aborted.outcome.status, 'interrupted');
+  assert.equal(aborted.outcome.checkpoint, null);
+  assert.deepEqual(await contentsOf(outcome.folder), before);
+});
+
+test('a training that cannot begin leaves no folder behind', async () => {
+  const empty = path.join(root.path, 'empty');
+  await fs.mkdir(empty);
+  const dir = path.join(root.path, 'new', 'runs');
+  for (const given of [path.join(root.path, 'nowhere'), empty]) {
+    const data = { path: given, cache: path.join(root.path, 'cache') };
+    await assert.rejects(run(config('unborn', { data, run: { dir } })), DataError);
+    await assert.rejects(fs.stat(path.dirname(dir)), { code: 'ENOENT' });
+  }
+  // What was there before stays, empty as it is.
+  await fs.mkdir(dir, { recursive: true });
+  const data = { path: empty, cache: path.join(root.path, 'cache') };
+  await assert.rejects(run(config('unborn', { data, run: { dir } })), DataError);
+  assert.deepEqual(await fs.readdir(dir), []);
+});
+
+test('a stop in the final evaluation names the checkpoint to go on from', async () => {
+  const controller = new AbortController();
+  const given = config('at_the_end', { train: { epochs: 2 } });
+  const { outcome, events } = await run(given, {
+    signal: controller.signal,
+    // What follows the last checkpoint is the evaluation of the weights to keep.
+    report: (event) => {
+      if (event.type === 'checkpoint' && event.reason === 'final') controller.abort();
+    },
+  });
+  const checkpoint = path.join(outcome.folder, 'checkpoints', 'step-00000016');
+  assert.equal(outcome.status, 'interrupted');
+  assert.equal(outcome.checkpoint, checkpoint);
+  assert.deepEqual(events.at(-1), { type: 'interrupted', step: 16, checkpoint, signal: null });
+  assert.match(await fs.readFile(path.join(outcome.folder, 'events.jsonl'), 'utf8'), /"interrupted".*\n$/);
+  const finished = await run(given, { resume: true });
+  assert.equal(finished.outcome.status, 'done');
+  assert.equal(finished.outcome.steps, 16);
+});
+
+test('a folder on a file system that takes none is an error at once', async (t) => {
+  if (!existsSync('/proc/self')) return t.skip('there is no /proc');
+  await assert.rejects(run(config('x', { run: { dir: '/proc/x' } })), (error) => {
+    assert.ok(error instanceof FornaxError);
+    assert.match(error.message, /takes no new folders.*\/proc\/x/s);
+    return true;
+  });
 });
 
 test('a diverging loss stops the run and leaves the last sound checkpoint', async () => {

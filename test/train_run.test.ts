@@ -6,7 +6,14 @@ import { fileURLToPath } from 'node:url';
 import { AbortedError, ArgumentError, DataError, TrainError } from '#fornax/errors.js';
 import { crossEntropy } from '#fornax/losses/index.js';
 import { loadAddon } from '#fornax/native.js';
-import type { NativeGraph, NativeTrain, StepsEvent, TrainOptions } from '#fornax/native/contract.js';
+import type {
+  NativeGraph,
+  NativeLoader,
+  NativeTrain,
+  PackShard,
+  StepsEvent,
+  TrainOptions,
+} from '#fornax/native/contract.js';
 import { goldenModel, openSession, stateValues } from './support/training_golden.js';
 import { imageSize, normalize, openColourLoader, writeColourPack } from './support/training_pack.js';
 
@@ -17,6 +24,11 @@ const options: Partial<TrainOptions> = { normalize, schedule: { name: 'constant'
 
 function open(model: NativeGraph, overrides: Partial<TrainOptions> = {}): NativeTrain {
   return openSession(model, { ...options, ...overrides });
+}
+
+/** An epoch of 100,000 steps: no run comes to its end, however late the main thread gets its turn. */
+function openEndlessLoader(): NativeLoader {
+  return openColourLoader(pack, { shards: new Array<PackShard>(1000).fill(pack.shard), batch_size: 1 });
 }
 
 test('runs an epoch, reports every loss once, and learns', async () => {
@@ -130,18 +142,19 @@ test('uint8 pixels are normalised on the device', async () => {
 
 test('stop() ends a run after the current step', async () => {
   const session = open(goldenModel());
-  const loader = openColourLoader(pack, { batch_size: 1 });
+  const loader = openEndlessLoader();
   loader.startEpoch(0);
   const result = await session.run(loader, {
-    steps: 1000,
+    steps: 1_000_000,
     event_interval_ms: 0,
     onEvent: () => session.stop(),
   });
   assert.equal(result.reason, 'stopped');
-  assert.ok(result.steps < 100);
+  assert.ok(result.steps < 100_000);
   assert.equal(session.stepCount, result.steps);
-  const rest = await session.run(loader, { steps: 1000 });
-  assert.equal(result.steps + rest.steps, 100);
+  const rest = await session.run(loader, { steps: 3 });
+  assert.deepEqual([rest.steps, rest.reason], [3, 'done']);
+  assert.equal(session.stepCount, result.steps + 3);
   session.dispose();
   loader.dispose();
 });
@@ -159,11 +172,11 @@ test('stop() also ends the wait for a batch', { timeout: 20_000 }, async () => {
 
 test('a run in progress refuses a second one, and dispose() ends it', async () => {
   const session = open(goldenModel());
-  const loader = openColourLoader(pack, { batch_size: 1 });
+  const loader = openEndlessLoader();
   const other = openColourLoader(pack);
   loader.startEpoch(0);
   other.startEpoch(0);
-  const running = session.run(loader, { steps: 1000 });
+  const running = session.run(loader, { steps: 1_000_000 });
   await assert.rejects(session.run(other, { steps: 1 }), TrainError);
   assert.throws(() => session.snapshot(), TrainError);
   session.dispose();
