@@ -413,6 +413,21 @@ describe('a graph from a file', () => {
       2,
     );
     assert.throws(() => new addon.Graph(resample, { trusted: false }), /not allowed in a model file/);
+    // Attention with grouped queries divides by the number of the key's heads.
+    const attention = (gqa: boolean): Graph =>
+      graphOf(
+        [
+          {
+            op: 'aten::scaled_dot_product_attention',
+            path: 'a',
+            args: [{ slot: 0 }, { slot: 0 }, { slot: 0 }, null, 0, false, null, gqa],
+            outs: [1],
+          },
+        ],
+        2,
+      );
+    assert.ok(new addon.Graph(attention(false), { trusted: false }));
+    assert.throws(() => new addon.Graph(attention(true), { trusted: false }), /enable_gqa is not allowed/);
     // A sparse layout has no typed array.
     const sparse = graphOf([{ op: 'aten::zeros', path: '', args: [[4], null, 1], outs: [1] }], 2);
     assert.throws(() => new addon.Graph(sparse, { trusted: false }), GraphError);

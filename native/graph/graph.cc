@@ -87,6 +87,14 @@ void checkModal(const NodeSpec& node, const std::vector<bool>& is_buffer, const 
   };
   if (node.op == "fornax::dropout" || node.op == "fornax::feature_dropout") requireMode(2);
   if (node.op == "fornax::stochastic_depth") requireMode(3);
+  if (node.op == "aten::scaled_dot_product_attention") {
+    auto given = [&](size_t position) {
+      return node.args.size() > position && (node.args[position].boolean || node.args[position].number != 0);
+    };
+    // Draws from the process's generator, and divides by the number of heads of the key, which may be 0.
+    if (given(4)) fail("attention with dropout is not allowed in a model file", where);
+    if (given(7)) fail("attention with enable_gqa is not allowed in a model file", where);
+  }
   if (node.op != "fornax::batch_norm") return;
   requireMode(6);
   for (size_t i = 3; i < 6; ++i) {
