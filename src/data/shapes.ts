@@ -201,7 +201,17 @@ async function writeImages(
       if (done % 50 === 0 || done === jobs.length) options.onProgress?.(done, jobs.length);
     }
   };
-  await Promise.all(Array.from({ length: 2 * availableParallelism() + 2 }, worker));
+  const workers = Array.from({ length: 2 * availableParallelism() + 2 }, async () => {
+    try {
+      await worker();
+    } catch (error) {
+      next = jobs.length; // the others stop, too
+      throw error;
+    }
+  });
+  // Not Promise.all: the folder is removed after a failure, when nobody may be writing into it any more.
+  const failed = (await Promise.allSettled(workers)).find((result) => result.status === 'rejected');
+  if (failed) throw failed.reason;
   await fs.mkdir(path.join(folder, 'boxes'));
   for (const split of ['train', 'val'] as const) {
     const sorted = Object.fromEntries(Object.entries(boxes[split]).sort(([a], [b]) => (a < b ? -1 : 1)));
