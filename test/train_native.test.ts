@@ -448,3 +448,32 @@ function tensorValues(tensors: Record<string, NativeTensor>): Record<string, num
     Object.entries(tensors).map(([name, tensor]) => [name, Array.from(tensor.toTypedArray(), Number)]),
   );
 }
+
+test('run() over batches in memory equals step() on each of them, bit for bit', async () => {
+  const batches = [0, 16, 32, 48].map((first) => goldenBatch(first, 16));
+  const settings = { optimizer: { name: 'sgd', lr: 0.05, momentum: 0.9 } };
+  const weightsAfter = async (train: (session: ReturnType<typeof openSession>) => Promise<void>) => {
+    const model = goldenModel();
+    const session = openSession(model, caseOptions(model, settings));
+    await train(session);
+    session.dispose();
+    return stateValues(model);
+  };
+  const stepped = await weightsAfter(async (session) => {
+    for (const batch of batches) await session.step(batch);
+  });
+  const ran = await weightsAfter(async (session) => {
+    const losses: number[] = [];
+    const result = await session.run(batches, {
+      steps: 10,
+      onEvent: (event) => losses.push(...event.losses),
+    });
+    assert.deepEqual([result.steps, result.samples, result.reason], [4, 64, 'epoch_end']);
+    assert.equal(losses.length, 4);
+  });
+  assert.deepEqual(ran, stepped);
+  const model = goldenModel();
+  const session = openSession(model, caseOptions(model, settings));
+  await assert.rejects(session.run([{ image: 3 as unknown as NativeTensor }], { steps: 1 }), ArgumentError);
+  assert.equal((await session.run([], { steps: 1 })).reason, 'epoch_end');
+});

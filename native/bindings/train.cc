@@ -12,6 +12,7 @@
 #include "bindings/tensor_handle.h"
 #include "bindings/train_options.h"
 #include "core/error.h"
+#include "data/memory_source.h"
 #include "device/cpu_allocator.h"
 #include "train/session.h"
 
@@ -189,6 +190,17 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
     };
   }
 
+  // A Loader, or an array of batches in memory.
+  static std::shared_ptr<BatchSource> readSource(Napi::Value value) {
+    if (!value.IsArray()) return unwrapLoader(value, "source");
+    Napi::Array array = value.As<Napi::Array>();
+    std::vector<Batch> batches;
+    for (uint32_t i = 0; i < array.Length(); ++i) {
+      batches.push_back(Batch{readTensors(array.Get(i), "source[" + std::to_string(i) + "]")});
+    }
+    return std::make_shared<MemorySource>(std::move(batches));
+  }
+
   Napi::Value run(const Napi::CallbackInfo& info) {
     return launch(info.Env(), info[0], [&](auto done, auto failed) {
       TrainSession& session = core().session;
@@ -198,8 +210,8 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
       if (options.steps < 0) throw Error(ErrorKind::Argument, source.name("steps") + " must not be negative");
       options.event_interval = source.number("event_interval_ms", options.event_interval * 1000) / 1000;
       const auto on_event = readOnEvent(source);
-      std::shared_ptr<BatchSource> loader = unwrapLoader(info[0], "loader");
-      session.run(core().model->graph, std::move(loader), options, eventPoster(info.Env(), on_event), done,
+      std::shared_ptr<BatchSource> batches = readSource(info[0]);
+      session.run(core().model->graph, std::move(batches), options, eventPoster(info.Env(), on_event), done,
                   failed);
       on_event_ = on_event;  // only now: a run that was refused leaves the one in progress its function
     });

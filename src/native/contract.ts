@@ -232,9 +232,12 @@ export interface RunResult {
 }
 
 export interface NativeTrain extends NativeHandle {
-  /** Takes batches from the loader's current epoch until `steps` are done, the epoch ends, or stop(). */
+  /**
+   * Takes batches from the loader's current epoch, or from an array of batches in memory (each delivered once, in
+   * order), until `steps` are done, the epoch ends, or stop().
+   */
   run(
-    loader: NativeLoader,
+    source: NativeLoader | Record<string, NativeTensor>[],
     options: { steps: number; event_interval_ms?: number; onEvent?: (event: StepsEvent) => void },
   ): Promise<RunResult>;
   /**
