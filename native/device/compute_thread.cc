@@ -5,7 +5,15 @@
 
 #include <atomic>
 
+// From the OpenMP runtime that libtorch brings; absent in a libtorch built without OpenMP.
+extern "C" __attribute__((weak)) void omp_set_num_threads(int threads);
+
 namespace fornax {
+
+void setUpScriptThread() {
+  at::get_num_threads();  // libtorch's own setting of this thread comes first
+  if (omp_set_num_threads != nullptr) omp_set_num_threads(1);
+}
 
 void setUpComputeThread(const ComputeThreadOptions& options) {
   at::globalContext().setFlushDenormal(options.flush_denormal);
