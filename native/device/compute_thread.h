@@ -11,9 +11,10 @@ struct ComputeThreadOptions {
 
 void setUpComputeThread(const ComputeThreadOptions& options);
 
-// For a thread that only hands work over (JavaScript's): its parallel regions run on it alone, so that it starts no
-// OpenMP pool. libgomp counts the threads of all pools against the processors, and beyond them its waiting threads
-// go to sleep almost at once, which costs a training step with many small regions a good part of its time.
+// For a thread that only hands work over (JavaScript's): its parallel regions run on it alone, so that it
+// starts no OpenMP pool. libgomp counts the threads of all pools against the processors, and beyond them its
+// waiting threads go to sleep almost at once, which costs a training step with many small regions a good part
+// of its time.
 void setUpScriptThread();
 
 // Whether every thread of the calling thread's pool flushes denormals (for tests).
