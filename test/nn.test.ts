@@ -89,7 +89,7 @@ describe('architectures', () => {
     );
     assert.throws(
       () => createModule('zzzzzz'),
-      (e) => e instanceof ConfigError && e.fix!.includes('resnet50'),
+      (e) => e instanceof ConfigError && e.fix!.includes('fornax models'),
     );
   });
 

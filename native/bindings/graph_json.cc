@@ -131,14 +131,18 @@ ArgumentSpec readArgument(Napi::Value value, const std::string& where, int depth
 InitSpec readInit(Napi::Value value, const std::string& where) {
   Options init(value, where + ": init");
   InitSpec spec;
-  static const std::vector<std::string> kKinds = {"constant",       "uniform",         "normal",
-                                                  "trunc_normal",   "kaiming_uniform", "kaiming_normal",
-                                                  "xavier_uniform", "xavier_normal"};
+  static const std::vector<std::string> kKinds = {"constant",        "values",         "uniform",
+                                                  "normal",          "trunc_normal",   "kaiming_uniform",
+                                                  "kaiming_normal",  "xavier_uniform", "xavier_normal"};
   init.require("kind");
   spec.kind = static_cast<InitSpec::Kind>(init.choice("kind", kKinds, ""));
   switch (spec.kind) {
     case InitSpec::Kind::Constant:
       spec.value = init.number("value");
+      break;
+    case InitSpec::Kind::Values:
+      init.require("values");
+      spec.values = init.numbers("values");
       break;
     case InitSpec::Kind::Uniform:
       spec.low = init.number("low");
@@ -170,6 +174,7 @@ std::vector<PortSpec> readPorts(const Options& graph, const char* key) {
     Options port(array.Get(i), std::string("graph.") + key);
     ports.push_back({port.string("name"), readSlot(port.require("slot"), port.name("slot"))});
     if (port.has("rank")) ports.back().rank = port.integer("rank");
+    ports.back().auxiliary = port.boolean("auxiliary", false);
   }
   return ports;
 }

@@ -46,6 +46,13 @@ void drawInit(at::Tensor& tensor, const InitSpec& init, const at::Generator& gen
     case InitSpec::Kind::Constant:
       tensor.fill_(init.value);
       return;
+    case InitSpec::Kind::Values:
+      if (tensor.numel() != static_cast<int64_t>(init.values.size())) {
+        throw Error(ErrorKind::Graph, std::to_string(init.values.size()) + " initial values do not fill " +
+                                          std::to_string(tensor.numel()) + " elements");
+      }
+      tensor.copy_(at::tensor(init.values, at::kDouble).view(tensor.sizes()));
+      return;
     case InitSpec::Kind::Uniform:
       tensor.uniform_(init.low, init.high, generator);
       return;

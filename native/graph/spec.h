@@ -47,6 +47,7 @@ struct NodeSpec {
 struct InitSpec {
   enum class Kind : uint8_t {
     Constant,
+    Values,
     Uniform,
     Normal,
     TruncNormal,
@@ -57,6 +58,7 @@ struct InitSpec {
   };
   Kind kind = Kind::Constant;
   double value = 0;                         // Constant
+  std::vector<double> values;               // Values: every element, row-major
   double low = 0, high = 0;                 // Uniform
   double mean = 0, std = 1, a = -2, b = 2;  // Normal, TruncNormal
   double gain = 1;                          // Kaiming*, Xavier*
@@ -82,7 +84,8 @@ struct GuardSpec {
 struct PortSpec {
   std::string name;
   int slot = -1;
-  int64_t rank = -1;  // of an input: required number of dimensions, or -1
+  int64_t rank = -1;       // of an input: required number of dimensions, or -1
+  bool auxiliary = false;  // of an output: only training needs it
 };
 
 struct GraphSpec {

@@ -4,6 +4,7 @@ import type { Reader } from './reader.js';
 
 const kinds = [
   'constant',
+  'values',
   'uniform',
   'normal',
   'trunc_normal',
@@ -36,6 +37,15 @@ export function checkInit(reader: Reader, value: unknown, shape: readonly number
   switch (kind) {
     case 'constant':
       return { kind, ...numbers('value') };
+    case 'values': {
+      reader.object(value, where, ['kind', 'values']);
+      const values = reader.array(raw['values'], `${where}, values`, 1 << 20);
+      const length = shape.reduce((product, size) => product * size, 1);
+      if (values.length !== length) {
+        throw reader.error(`${values.length} values do not fill the shape [${shape.join(', ')}]`, where);
+      }
+      return { kind, values: values.map((v) => reader.finite(v, `${where}, values`)) };
+    }
     case 'uniform': {
       const init = numbers('low', 'high');
       ordered(init.low, init.high);

@@ -54,6 +54,8 @@ export interface GraphNode {
 /** How a parameter or buffer starts. Drawn natively from the run's seed, in the order of the state dict. */
 export type Init =
   | { kind: 'constant'; value: number }
+  /** Every element, in row-major order: tables such as Swin's relative positions. */
+  | { kind: 'values'; values: number[] }
   | { kind: 'uniform'; low: number; high: number }
   | { kind: 'normal'; mean: number; std: number }
   /** Normal, cut to [a, b] (torch.nn.init.trunc_normal_; a and b are absolute values, default ±2). */
@@ -88,6 +90,8 @@ export interface GraphPort {
   slot: number;
   /** Of an input: the number of dimensions it was traced with; another is refused. Absent: not checked. */
   rank?: number;
+  /** Of an output: only training needs it (the auxiliary head of a segmenter). Absent: false. */
+  auxiliary?: boolean;
 }
 
 export interface Graph {

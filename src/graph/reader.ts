@@ -66,6 +66,11 @@ export class Reader {
     return value;
   }
 
+  boolean(value: unknown, where: string): boolean {
+    if (typeof value !== 'boolean') throw this.error('this must be true or false', where);
+    return value;
+  }
+
   /** JSON's 1e999 is Infinity once parsed. */
   finite(value: unknown, where: string): number {
     if (typeof value !== 'number' || !Number.isFinite(value)) {

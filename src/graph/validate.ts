@@ -28,11 +28,17 @@ const comparisons = ['==', '!=', '<', '<=', '>', '>='] as const;
 const operatorName = /^[A-Za-z_]\w{0,63}::[A-Za-z_]\w{0,127}(\.\w{1,127})?$/;
 
 function readPort(reader: Reader, value: unknown, where: string): GraphPort {
-  const { name, slot, rank } = reader.object(value, where, ['name', 'slot'], ['rank']);
+  const { name, slot, rank, auxiliary } = reader.object(
+    value,
+    where,
+    ['name', 'slot'],
+    ['rank', 'auxiliary'],
+  );
   return {
     name: reader.name(name, `${where}, name`),
     slot: reader.integer(slot, `${where}, slot`, 0),
     ...(rank === undefined ? {} : { rank: reader.integer(rank, `${where}, rank`, 0, limits.dims) }),
+    ...(auxiliary === undefined ? {} : { auxiliary: reader.boolean(auxiliary, `${where}, auxiliary`) }),
   };
 }
 

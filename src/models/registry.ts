@@ -2,90 +2,84 @@
 import { ArgumentError, ConfigError } from '../errors.js';
 import { nearest } from '../nearest.js';
 import type { Module } from '../nn/index.js';
-import {
-  resnet101,
-  resnet152,
-  resnet18,
-  resnet34,
-  resnet50,
-  resnext50_32x4d,
-  wide_resnet50_2,
-} from './resnet.js';
-import { resnet20, resnet32, resnet44, resnet56 } from './resnet_cifar.js';
-import { tiny_cnn } from './tiny_cnn.js';
+import type { Architecture, ModelOptions, OptionSpec } from './architecture.js';
+import { resnets } from './resnet.js';
+import { cifarResnets } from './resnet_cifar.js';
+import { tinyCnns } from './tiny_cnn.js';
 
-/** What every model of the zoo can be told. */
-export interface ModelOptions {
-  /** Length of the logits. Default: that of the published weights (1000 for ImageNet, 10 for CIFAR). */
-  numClasses?: number;
-  /** Channels of the image. Default 3. */
-  inChannels?: number;
-}
+export type { Architecture, ModelOptions, OptionSpec, Task } from './architecture.js';
 
-export type Task = 'classification';
-
-export interface Architecture {
-  name: string;
-  task: Task;
-  /** Height and width for which the published model was trained. */
-  defaultResolution: number;
-  /** Classes of the published model. */
-  defaultClasses: number;
-  /** Names of the options beyond ModelOptions that `create` takes. */
-  options: readonly string[];
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- each architecture has its own options
-  create: (options: any) => Module;
-}
-
-function imagenet(name: string, options: readonly string[], create: Architecture['create']): Architecture {
-  return { name, task: 'classification', defaultResolution: 224, defaultClasses: 1000, options, create };
-}
-
-function cifar(name: string, options: readonly string[], create: Architecture['create']): Architecture {
-  return { name, task: 'classification', defaultResolution: 32, defaultClasses: 10, options, create };
-}
-
-export const architectures: readonly Architecture[] = [
-  cifar('tiny_cnn', ['dropout'], tiny_cnn),
-  cifar('resnet20', [], resnet20),
-  cifar('resnet32', [], resnet32),
-  cifar('resnet44', [], resnet44),
-  cifar('resnet56', [], resnet56),
-  imagenet('resnet18', ['zeroInitResidual'], resnet18),
-  imagenet('resnet34', ['zeroInitResidual'], resnet34),
-  imagenet('resnet50', ['zeroInitResidual'], resnet50),
-  imagenet('resnet101', ['zeroInitResidual'], resnet101),
-  imagenet('resnet152', ['zeroInitResidual'], resnet152),
-  imagenet('resnext50_32x4d', ['zeroInitResidual'], resnext50_32x4d),
-  imagenet('wide_resnet50_2', ['zeroInitResidual'], wide_resnet50_2),
-];
+/** One line for each family's file. */
+export const architectures: readonly Architecture[] = [...tinyCnns, ...cifarResnets, ...resnets];
 
 /** The architecture called `name`; ConfigError with the nearest name if there is none. */
 export function findArchitecture(name: string): Architecture {
   const found = architectures.find((a) => a.name === name);
   if (found !== undefined) return found;
-  const names = architectures.map((a) => a.name);
-  const hint = nearest(name, names);
+  const hint = nearest(
+    name,
+    architectures.map((a) => a.name),
+  );
   throw new ConfigError({
     what: `there is no model called '${name}'`,
-    fix: hint ? `did you mean '${hint}'?` : `there are: ${names.join(', ')}`,
+    fix: hint ? `did you mean '${hint}'?` : '`fornax models` lists all',
   });
+}
+
+const common: Record<string, OptionSpec> = {
+  numClasses: { type: 'integer', default: null, min: 1, description: 'Length of the logits.' },
+  inChannels: { type: 'integer', default: 3, min: 1, description: 'Channels of the image.' },
+};
+
+/** What is wrong with a value of an option, or null. */
+function faultOf(spec: OptionSpec, value: unknown): string | null {
+  switch (spec.type) {
+    case 'boolean':
+      return typeof value === 'boolean' ? null : 'true or false';
+    case 'choice':
+      return spec.choices.includes(value as string) ? null : `one of ${spec.choices.join(', ')}`;
+    case 'integers': {
+      const valid =
+        Array.isArray(value) && value.length > 0 && value.every((v) => Number.isSafeInteger(v) && v > 0);
+      return valid ? null : 'a list of positive integers';
+    }
+    default: {
+      const { min = -Infinity, max = Infinity } = spec;
+      if (value === null && spec.default === null) return null;
+      const valid =
+        typeof value === 'number' &&
+        (spec.type === 'integer' ? Number.isSafeInteger(value) : Number.isFinite(value)) &&
+        value >= min &&
+        value <= max;
+      if (valid) return null;
+      const range = `${min === -Infinity ? '' : ` from ${min}`}${max === Infinity ? '' : ` up to ${max}`}`;
+      return `${spec.type === 'integer' ? 'an integer' : 'a number'}${range}`;
+    }
+  }
 }
 
 /**
  * A new, untraced module of the zoo. Options beyond `numClasses` and `inChannels` are those that the architecture
- * lists; any other is an ArgumentError.
+ * lists; any other, or a value of another type, is an ArgumentError.
  */
 export function createModule(name: string, options: ModelOptions & Record<string, unknown> = {}): Module {
   const architecture = findArchitecture(name);
-  const known = ['numClasses', 'inChannels', ...architecture.options];
-  for (const key of Object.keys(options)) {
-    if (known.includes(key)) continue;
-    const hint = nearest(key, known);
-    throw new ArgumentError({
-      what: `${name} has no option '${key}'`,
-      fix: hint ? `did you mean '${hint}'?` : `it has: ${known.join(', ')}`,
-    });
+  const known: Record<string, OptionSpec> = { ...common, ...architecture.options };
+  for (const [key, value] of Object.entries(options)) {
+    const spec = Object.hasOwn(known, key) ? known[key]! : null;
+    if (spec === null) {
+      const hint = nearest(key, Object.keys(known));
+      throw new ArgumentError({
+        what: `${name} has no option '${key}'`,
+        fix: hint ? `did you mean '${hint}'?` : `it has: ${Object.keys(known).join(', ')}`,
+      });
+    }
+    const expected = faultOf(spec, value);
+    if (value !== undefined && expected !== null) {
+      throw new ArgumentError({
+        what: `option '${key}' of ${name} must be ${expected}, not ${JSON.stringify(value)}`,
+      });
+    }
   }
   return architecture.create(options);
 }

@@ -15,7 +15,7 @@ import {
   Sequential,
   type Tensor,
 } from '../nn/index.js';
-import type { ModelOptions } from './registry.js';
+import { imagenet, type ModelOptions, type OptionSpec } from './architecture.js';
 
 function conv3x3(inPlanes: number, outPlanes: number, stride = 1, groups = 1): Conv2d {
   return new Conv2d(inPlanes, outPlanes, 3, { stride, padding: 1, groups, bias: false });
@@ -177,3 +177,24 @@ export const resnext50_32x4d = (options?: ResNetOptions): ResNet =>
   new ResNet(Bottleneck, [3, 4, 6, 3], { ...options, groups: 32, widthPerGroup: 4 });
 export const wide_resnet50_2 = (options?: ResNetOptions): ResNet =>
   new ResNet(Bottleneck, [3, 4, 6, 3], { ...options, widthPerGroup: 128 });
+
+const zeroInitResidual: OptionSpec = {
+  type: 'boolean',
+  default: false,
+  description: 'Start the last batch norm of each block at zero (Goyal et al. 2017).',
+};
+
+export const resnets = [
+  ...imagenet(
+    { paper: 'He et al. 2015, arXiv:1512.03385', options: { zeroInitResidual } },
+    { resnet18, resnet34, resnet50, resnet101, resnet152 },
+  ),
+  ...imagenet(
+    { paper: 'Xie et al. 2016, arXiv:1611.05431', options: { zeroInitResidual } },
+    { resnext50_32x4d },
+  ),
+  ...imagenet(
+    { paper: 'Zagoruyko & Komodakis 2016, arXiv:1605.07146', options: { zeroInitResidual } },
+    { wide_resnet50_2 },
+  ),
+];

@@ -14,7 +14,7 @@ import {
   Sequential,
   type Tensor,
 } from '../nn/index.js';
-import type { ModelOptions } from './registry.js';
+import { cifar, type ModelOptions } from './architecture.js';
 
 /** Option A: subsamples and pads the channels with zeros, half before and half after. */
 class PaddedShortcut extends Module {
@@ -104,3 +104,8 @@ export const resnet20 = (options?: ModelOptions): CifarResNet => new CifarResNet
 export const resnet32 = (options?: ModelOptions): CifarResNet => new CifarResNet(5, options);
 export const resnet44 = (options?: ModelOptions): CifarResNet => new CifarResNet(7, options);
 export const resnet56 = (options?: ModelOptions): CifarResNet => new CifarResNet(9, options);
+
+export const cifarResnets = cifar(
+  { paper: 'He et al. 2015, arXiv:1512.03385, section 4.2' },
+  { resnet20, resnet32, resnet44, resnet56 },
+);

@@ -1,6 +1,6 @@
 /** Two convolutions and a classifier: small enough to train in seconds, for tests and first steps. */
 import { BatchNorm2d, Conv2d, Dropout, functional as F, Linear, Module, type Tensor } from '../nn/index.js';
-import type { ModelOptions } from './registry.js';
+import { cifar, dropoutOption, type ModelOptions } from './architecture.js';
 
 export interface TinyCnnOptions extends ModelOptions {
   /** Between the two convolutions. Default 0. */
@@ -34,3 +34,5 @@ export class TinyCnn extends Module {
 }
 
 export const tiny_cnn = (options?: TinyCnnOptions): TinyCnn => new TinyCnn(options);
+
+export const tinyCnns = cifar({ paper: 'none: a teaching model', options: dropoutOption(0) }, { tiny_cnn });

@@ -48,6 +48,17 @@ export function constant<T extends Parameter | Buffer>(tensor: T, value: number)
   return set(tensor, { kind: 'constant', value });
 }
 
+/** Every element, in row-major order. */
+export function values<T extends Parameter | Buffer>(tensor: T, elements: readonly number[]): T {
+  const length = tensor.dims.reduce((product, size) => product * size, 1);
+  if (elements.length !== length) {
+    throw new ArgumentError({
+      what: `${elements.length} values do not fill a tensor of shape [${tensor.dims.join(', ')}]`,
+    });
+  }
+  return set(tensor, { kind: 'values', values: [...elements] });
+}
+
 export function zeros<T extends Parameter | Buffer>(tensor: T): T {
   return constant(tensor, 0);
 }
