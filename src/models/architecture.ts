@@ -17,7 +17,7 @@ export type OptionSpec = { description: string } & (
   | { type: 'integer' | 'number'; default: number | null; min?: number; max?: number }
   /** A list of positive integers, such as widths. */
   | { type: 'integers'; default: readonly number[] }
-  | { type: 'choice'; default: string; choices: readonly string[] }
+  | { type: 'choice'; default: string | number; choices: readonly (string | number)[] }
 );
 
 export interface Architecture {
@@ -83,3 +83,14 @@ export function dropoutOption(probability: number): { dropout: OptionSpec } {
     },
   };
 }
+
+/** Of the mobile families. */
+export const widthOption: { width: OptionSpec } = {
+  width: {
+    type: 'number',
+    default: 1,
+    min: 0.05,
+    max: 10,
+    description: 'Factor of all numbers of channels, rounded to multiples of 8.',
+  },
+};

@@ -3,6 +3,7 @@ import { ArgumentError, ConfigError } from '../errors.js';
 import { nearest } from '../nearest.js';
 import type { Module } from '../nn/index.js';
 import type { Architecture, ModelOptions, OptionSpec } from './architecture.js';
+import { mobilenetV2s } from './mobilenet_v2.js';
 import { resnets } from './resnet.js';
 import { cifarResnets } from './resnet_cifar.js';
 import { tinyCnns } from './tiny_cnn.js';
@@ -10,7 +11,12 @@ import { tinyCnns } from './tiny_cnn.js';
 export type { Architecture, ModelOptions, OptionSpec, Task } from './architecture.js';
 
 /** One line for each family's file. */
-export const architectures: readonly Architecture[] = [...tinyCnns, ...cifarResnets, ...resnets];
+export const architectures: readonly Architecture[] = [
+  ...tinyCnns,
+  ...cifarResnets,
+  ...resnets,
+  ...mobilenetV2s,
+];
 
 /** The architecture called `name`; ConfigError with the nearest name if there is none. */
 export function findArchitecture(name: string): Architecture {
@@ -37,7 +43,7 @@ function faultOf(spec: OptionSpec, value: unknown): string | null {
     case 'boolean':
       return typeof value === 'boolean' ? null : 'true or false';
     case 'choice':
-      return spec.choices.includes(value as string) ? null : `one of ${spec.choices.join(', ')}`;
+      return spec.choices.includes(value as string | number) ? null : `one of ${spec.choices.join(', ')}`;
     case 'integers': {
       const valid =
         Array.isArray(value) && value.length > 0 && value.every((v) => Number.isSafeInteger(v) && v > 0);
