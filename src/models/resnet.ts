@@ -1,12 +1,15 @@
 /**
  * Deep Residual Learning for Image Recognition, He et al. 2015 (arXiv:1512.03385), table 1, in torchvision's
  * variant: the stride of a bottleneck is in its 3×3 convolution ("v1.5"). Names and order of the state dict are
- * torchvision's. Also ResNeXt (Xie et al. 2016) and Wide ResNet (Zagoruyko & Komodakis 2016).
+ * torchvision's. Also ResNeXt (Xie et al. 2016), Wide ResNet (Zagoruyko & Komodakis 2016) and, for 32×32 images,
+ * the same networks behind one 3×3 convolution (the keys of timm's resnets with such a stem).
  */
+import { ArgumentError } from '../errors.js';
 import {
   AdaptiveAvgPool2d,
   BatchNorm2d,
   Conv2d,
+  Identity,
   init,
   Linear,
   MaxPool2d,
@@ -15,84 +18,8 @@ import {
   Sequential,
   type Tensor,
 } from '../nn/index.js';
-import { imagenet, type ModelOptions, type OptionSpec } from './architecture.js';
-
-function conv3x3(inPlanes: number, outPlanes: number, stride = 1, groups = 1): Conv2d {
-  return new Conv2d(inPlanes, outPlanes, 3, { stride, padding: 1, groups, bias: false });
-}
-
-function conv1x1(inPlanes: number, outPlanes: number, stride = 1): Conv2d {
-  return new Conv2d(inPlanes, outPlanes, 1, { stride, bias: false });
-}
-
-interface BlockOptions {
-  inPlanes: number;
-  planes: number;
-  stride: number;
-  downsample: Sequential | null;
-  groups: number;
-  baseWidth: number;
-}
-
-/** Two 3×3 convolutions: figure 5, left. */
-export class BasicBlock extends Module {
-  static readonly expansion = 1;
-  readonly conv1: Conv2d;
-  readonly bn1: BatchNorm2d;
-  readonly relu: ReLU;
-  readonly conv2: Conv2d;
-  readonly bn2: BatchNorm2d;
-  readonly downsample: Sequential | null;
-
-  constructor({ inPlanes, planes, stride, downsample }: BlockOptions) {
-    super();
-    this.conv1 = conv3x3(inPlanes, planes, stride);
-    this.bn1 = new BatchNorm2d(planes);
-    this.relu = new ReLU();
-    this.conv2 = conv3x3(planes, planes);
-    this.bn2 = new BatchNorm2d(planes);
-    this.downsample = downsample;
-  }
-
-  forward(x: Tensor): Tensor {
-    let out = this.relu.forward(this.bn1.forward(this.conv1.forward(x)));
-    out = this.bn2.forward(this.conv2.forward(out));
-    return this.relu.forward(out.add(this.downsample?.forward(x) ?? x));
-  }
-}
-
-/** 1×1, 3×3, 1×1: figure 5, right. */
-export class Bottleneck extends Module {
-  static readonly expansion = 4;
-  readonly conv1: Conv2d;
-  readonly bn1: BatchNorm2d;
-  readonly conv2: Conv2d;
-  readonly bn2: BatchNorm2d;
-  readonly conv3: Conv2d;
-  readonly bn3: BatchNorm2d;
-  readonly relu: ReLU;
-  readonly downsample: Sequential | null;
-
-  constructor({ inPlanes, planes, stride, downsample, groups, baseWidth }: BlockOptions) {
-    super();
-    const width = Math.floor(planes * (baseWidth / 64)) * groups;
-    this.conv1 = conv1x1(inPlanes, width);
-    this.bn1 = new BatchNorm2d(width);
-    this.conv2 = conv3x3(width, width, stride, groups);
-    this.bn2 = new BatchNorm2d(width);
-    this.conv3 = conv1x1(width, planes * Bottleneck.expansion);
-    this.bn3 = new BatchNorm2d(planes * Bottleneck.expansion);
-    this.relu = new ReLU();
-    this.downsample = downsample;
-  }
-
-  forward(x: Tensor): Tensor {
-    let out = this.relu.forward(this.bn1.forward(this.conv1.forward(x)));
-    out = this.relu.forward(this.bn2.forward(this.conv2.forward(out)));
-    out = this.bn3.forward(this.conv3.forward(out));
-    return this.relu.forward(out.add(this.downsample?.forward(x) ?? x));
-  }
-}
+import { cifar, imagenet, type ModelOptions, type OptionSpec } from './architecture.js';
+import { BasicBlock, Bottleneck, conv1x1 } from './resnet_blocks.js';
 
 export interface ResNetOptions extends ModelOptions {
   /** Groups of the 3×3 convolutions of bottlenecks (ResNeXt). Default 1. */
@@ -101,13 +28,22 @@ export interface ResNetOptions extends ModelOptions {
   widthPerGroup?: number;
   /** Start the last batch norm of each block at zero (Goyal et al. 2017). Default false. */
   zeroInitResidual?: boolean;
+  /** `imagenet`: 7×7/2 and a 3×3/2 max-pool; `cifar`: 3×3, no pooling, for small images. Default 'imagenet'. */
+  stem?: 'imagenet' | 'cifar';
+  /** Factor on the channels of every layer. Default 1. */
+  width?: number;
+  /**
+   * Image pixels per pixel of `layer4`, for the stem `imagenet`: 16 and 8 replace the strides of the last one or
+   * two stages by dilation (torchvision's replace_stride_with_dilation), as segmentation needs. Default 32.
+   */
+  outputStride?: 32 | 16 | 8;
 }
 
 export class ResNet extends Module {
   readonly conv1: Conv2d;
   readonly bn1: BatchNorm2d;
   readonly relu: ReLU;
-  readonly maxpool: MaxPool2d;
+  readonly maxpool: MaxPool2d | Identity;
   readonly layer1: Sequential;
   readonly layer2: Sequential;
   readonly layer3: Sequential;
@@ -123,31 +59,52 @@ export class ResNet extends Module {
   ) {
     super();
     const { numClasses = 1000, inChannels = 3, groups = 1, widthPerGroup = 64 } = options;
-    let inPlanes = 64;
-    const stage = (planes: number, count: number, firstStride: number): Sequential => {
-      const layers: Module[] = [];
-      for (let i = 0; i < count; i++) {
-        const stride = i === 0 ? firstStride : 1;
-        const outPlanes = planes * block.expansion;
-        const downsample =
-          stride !== 1 || inPlanes !== outPlanes
-            ? new Sequential(conv1x1(inPlanes, outPlanes, stride), new BatchNorm2d(outPlanes))
-            : null;
-        layers.push(new block({ inPlanes, planes, stride, downsample, groups, baseWidth: widthPerGroup }));
-        inPlanes = outPlanes;
-      }
-      return new Sequential(...layers);
+    const { stem = 'imagenet', width = 1, outputStride = 32 } = options;
+    if (stem === 'cifar' && outputStride !== 32) {
+      throw new ArgumentError({ what: "outputStride is for the stem 'imagenet', not for 'cifar'" });
+    }
+    const channels = (planes: number): number => Math.max(1, Math.round(planes * width));
+    let inPlanes = channels(64);
+    let stride = 4;
+    let dilation = 1;
+    const stage = (basePlanes: number, count: number, firstStride: number): Sequential => {
+      const planes = channels(basePlanes);
+      const outPlanes = planes * block.expansion;
+      const dilate = stride * firstStride > outputStride;
+      const blockStride = dilate ? 1 : firstStride;
+      const previous = dilation;
+      if (dilate) dilation *= firstStride;
+      else stride *= firstStride;
+      const shared = { planes, groups, baseWidth: widthPerGroup };
+      const downsample =
+        blockStride !== 1 || inPlanes !== outPlanes
+          ? new Sequential(conv1x1(inPlanes, outPlanes, blockStride), new BatchNorm2d(outPlanes))
+          : null;
+      const first = { inPlanes, stride: blockStride, downsample, dilation: [previous, dilation] as const };
+      const rest = {
+        inPlanes: outPlanes,
+        stride: 1,
+        downsample: null,
+        dilation: [dilation, dilation] as const,
+      };
+      inPlanes = outPlanes;
+      return new Sequential(
+        ...Array.from({ length: count }, (_, i) => new block({ ...shared, ...(i === 0 ? first : rest) })),
+      );
     };
-    this.conv1 = new Conv2d(inChannels, 64, 7, { stride: 2, padding: 3, bias: false });
-    this.bn1 = new BatchNorm2d(64);
+    this.conv1 =
+      stem === 'cifar'
+        ? new Conv2d(inChannels, inPlanes, 3, { padding: 1, bias: false })
+        : new Conv2d(inChannels, inPlanes, 7, { stride: 2, padding: 3, bias: false });
+    this.bn1 = new BatchNorm2d(inPlanes);
     this.relu = new ReLU();
-    this.maxpool = new MaxPool2d(3, { stride: 2, padding: 1 });
+    this.maxpool = stem === 'cifar' ? new Identity() : new MaxPool2d(3, { stride: 2, padding: 1 });
     this.layer1 = stage(64, blocks[0], 1);
     this.layer2 = stage(128, blocks[1], 2);
     this.layer3 = stage(256, blocks[2], 2);
     this.layer4 = stage(512, blocks[3], 2);
     this.avgpool = new AdaptiveAvgPool2d([1, 1]);
-    this.fc = new Linear(512 * block.expansion, numClasses);
+    this.fc = new Linear(inPlanes, numClasses);
     for (const module of this.modules()) {
       if (module instanceof Conv2d) {
         init.kaimingNormal(module.weight, { mode: 'fan_out', nonlinearity: 'relu' });
@@ -175,26 +132,65 @@ export const resnet101 = (options?: ResNetOptions): ResNet => new ResNet(Bottlen
 export const resnet152 = (options?: ResNetOptions): ResNet => new ResNet(Bottleneck, [3, 8, 36, 3], options);
 export const resnext50_32x4d = (options?: ResNetOptions): ResNet =>
   new ResNet(Bottleneck, [3, 4, 6, 3], { ...options, groups: 32, widthPerGroup: 4 });
+export const resnext101_32x8d = (options?: ResNetOptions): ResNet =>
+  new ResNet(Bottleneck, [3, 4, 23, 3], { ...options, groups: 32, widthPerGroup: 8 });
+export const resnext101_64x4d = (options?: ResNetOptions): ResNet =>
+  new ResNet(Bottleneck, [3, 4, 23, 3], { ...options, groups: 64, widthPerGroup: 4 });
 export const wide_resnet50_2 = (options?: ResNetOptions): ResNet =>
   new ResNet(Bottleneck, [3, 4, 6, 3], { ...options, widthPerGroup: 128 });
+export const wide_resnet101_2 = (options?: ResNetOptions): ResNet =>
+  new ResNet(Bottleneck, [3, 4, 23, 3], { ...options, widthPerGroup: 128 });
 
-const zeroInitResidual: OptionSpec = {
-  type: 'boolean',
-  default: false,
-  description: 'Start the last batch norm of each block at zero (Goyal et al. 2017).',
+type Constructor = (options?: ResNetOptions) => ResNet;
+const forCifar =
+  (create: Constructor): Constructor =>
+  (options) =>
+    create({ numClasses: 10, stem: 'cifar', ...options });
+export const resnet18_cifar = forCifar(resnet18);
+export const resnet34_cifar = forCifar(resnet34);
+export const resnet50_cifar = forCifar(resnet50);
+export const resnet101_cifar = forCifar(resnet101);
+export const resnet152_cifar = forCifar(resnet152);
+
+const options: Record<string, OptionSpec> = {
+  zeroInitResidual: {
+    type: 'boolean',
+    default: false,
+    description: 'Start the last batch norm of each block at zero (Goyal et al. 2017).',
+  },
+  stem: {
+    type: 'choice',
+    default: 'imagenet',
+    choices: ['imagenet', 'cifar'],
+    description: 'imagenet: 7×7/2 and a max-pool; cifar: 3×3 without pooling, for small images.',
+  },
+  width: { type: 'number', default: 1, min: 0.01, description: 'Factor on the channels of every layer.' },
+  outputStride: {
+    type: 'choice',
+    default: 32,
+    choices: [32, 16, 8],
+    description: 'Image pixels per pixel of the last stage; below 32 dilation replaces strides.',
+  },
 };
 
 export const resnets = [
   ...imagenet(
-    { paper: 'He et al. 2015, arXiv:1512.03385', options: { zeroInitResidual } },
+    { paper: 'He et al. 2015, arXiv:1512.03385', options },
     { resnet18, resnet34, resnet50, resnet101, resnet152 },
   ),
   ...imagenet(
-    { paper: 'Xie et al. 2016, arXiv:1611.05431', options: { zeroInitResidual } },
-    { resnext50_32x4d },
+    { paper: 'Xie et al. 2016, arXiv:1611.05431', options },
+    { resnext50_32x4d, resnext101_32x8d, resnext101_64x4d },
   ),
   ...imagenet(
-    { paper: 'Zagoruyko & Komodakis 2016, arXiv:1605.07146', options: { zeroInitResidual } },
-    { wide_resnet50_2 },
+    { paper: 'Zagoruyko & Komodakis 2016, arXiv:1605.07146', options },
+    { wide_resnet50_2, wide_resnet101_2 },
+  ),
+  ...cifar(
+    {
+      paper: 'He et al. 2015, arXiv:1512.03385; 3×3 stem for small images',
+      options: { ...options, stem: { ...options.stem, default: 'cifar' } as OptionSpec },
+    },
+    { resnet18_cifar, resnet34_cifar, resnet50_cifar, resnet101_cifar, resnet152_cifar },
   ),
 ];
