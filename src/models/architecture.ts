@@ -94,3 +94,16 @@ export const widthOption: { width: OptionSpec } = {
     description: 'Factor of all numbers of channels, rounded to multiples of 8.',
   },
 };
+
+/** Of the networks that serve as backbones of segmentation: the first value is the default. */
+export function outputStrideOption(...strides: readonly [number, ...number[]]): { outputStride: OptionSpec } {
+  return {
+    outputStride: {
+      type: 'choice',
+      default: strides[0],
+      choices: strides,
+      description:
+        'Factor between the sizes of image and features; below the default, late stages are dilated.',
+    },
+  };
+}

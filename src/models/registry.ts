@@ -4,6 +4,7 @@ import { nearest } from '../nearest.js';
 import type { Module } from '../nn/index.js';
 import type { Architecture, ModelOptions, OptionSpec } from './architecture.js';
 import { mobilenetV2s } from './mobilenet_v2.js';
+import { mobilenetV3s } from './mobilenet_v3.js';
 import { resnets } from './resnet.js';
 import { cifarResnets } from './resnet_cifar.js';
 import { tinyCnns } from './tiny_cnn.js';
@@ -16,6 +17,7 @@ export const architectures: readonly Architecture[] = [
   ...cifarResnets,
   ...resnets,
   ...mobilenetV2s,
+  ...mobilenetV3s,
 ];
 
 /** The architecture called `name`; ConfigError with the nearest name if there is none. */
