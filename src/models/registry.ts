@@ -5,6 +5,8 @@ import type { Module } from '../nn/index.js';
 import type { Architecture, ModelOptions, OptionSpec } from './architecture.js';
 import { mobilenetV2s } from './mobilenet_v2.js';
 import { mobilenetV3s } from './mobilenet_v3.js';
+import { efficientnets } from './efficientnet.js';
+import { mobilenetV1s } from './mobilenetv1.js';
 import { resnets } from './resnet.js';
 import { cifarResnets } from './resnet_cifar.js';
 import { tinyCnns } from './tiny_cnn.js';
@@ -18,6 +20,8 @@ export const architectures: readonly Architecture[] = [
   ...resnets,
   ...mobilenetV2s,
   ...mobilenetV3s,
+  ...efficientnets,
+  ...mobilenetV1s,
 ];
 
 /** The architecture called `name`; ConfigError with the nearest name if there is none. */
