@@ -36,6 +36,7 @@ function contents(step: number, best: BestRecord | null = null): CheckpointConte
       epoch_loss_sum: step / 3,
       best,
       history: [],
+      seconds: step / 4,
       config: { train: { lr: 0.1 } },
       computed: { device: 'cpu', amp: 'off', threads: 2 },
       data_fingerprint: 'data',
@@ -45,6 +46,7 @@ function contents(step: number, best: BestRecord | null = null): CheckpointConte
     },
     saveModel: async (file) => void (await writeSafetensors(file, [['w', Tensor.from([step]).native]])),
     optimizer: { 'momentum.w': Tensor.from([step / 2]).native },
+    keptSteps: new Set(best === null ? [] : [best.step]),
   };
 }
 

@@ -142,7 +142,7 @@ describe('elsewhere', () => {
     reportAll(reporter, [
       { type: 'warning', message: 'two images are broken' },
       { type: 'skipped', message: 'The model exists', modelPath: 'm' },
-      { type: 'checkpoint', step: 1, epoch: 1, path: 'c', reason: 'epoch', seconds: 1 },
+      { type: 'checkpoint', step: 1, epoch: 1, path: 'c', reason: 'epoch', seconds: 1, pauseSeconds: 0 },
       { type: 'interrupted', step: 1200, checkpoint: 'runs/a/checkpoints/x', signal: 'SIGINT' },
       { type: 'done', modelPath: 'm', folder: 'f', epochs: 1, steps: 2, seconds: 3, metrics: evaluation },
     ]);

@@ -75,9 +75,13 @@ test('a trainer goes on from its folder', async () => {
   using model = tiny();
   const controller = new AbortController();
   const first = new Trainer({ model, data, device: 'cpu', folder, train: { ...train, epochs: 3 } });
-  for await (const event of first.fit({ signal: controller.signal }))
+  let stoppedAt = 0;
+  for await (const event of first.fit({ signal: controller.signal })) {
     if (event.type === 'epoch') controller.abort();
+    if (event.type === 'interrupted') stoppedAt = event.step;
+  }
   assert.ok(first.interrupted);
+  assert.ok(stoppedAt >= 8 && stoppedAt < 24, `stopped at step ${stoppedAt}`);
   using other = tiny(9);
   await assert.rejects(
     collect(new Trainer({ model: other, data, device: 'cpu', folder, train: { ...train, epochs: 3 } })),
@@ -85,7 +89,7 @@ test('a trainer goes on from its folder', async () => {
   );
   const second = new Trainer({ model: other, data, device: 'cpu', folder, train: { ...train, epochs: 3 } });
   for await (const event of second.fit({ resume: true })) {
-    if (event.type === 'start') assert.equal(event.firstStep, 8);
+    if (event.type === 'start') assert.equal(event.firstStep, stoppedAt);
   }
   assert.equal(second.history.length, 3);
   assert.deepEqual(second.history[0], first.history[0]);

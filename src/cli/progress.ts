@@ -128,6 +128,7 @@ function describe(event: JobEvent): string[] {
     case 'resumed':
       return [event.message];
     case 'skipped':
+    case 'stopped':
       return [paint(event.message, 'yellow')];
     case 'warning':
       return [`${paint('warning:', 'yellow')} ${event.message}`];

@@ -64,9 +64,18 @@ const checkpoint = z
       .nullable()
       .default(null)
       .describe('Also write one when so many minutes have passed, in the middle of an epoch.'),
+    every_steps: positiveInt
+      .nullable()
+      .default(null)
+      .describe('Also write one after every so many optimizer steps, in the middle of an epoch.'),
     keep: positiveInt
       .default(2)
-      .describe('How many of the newest checkpoints to keep; the best one is kept besides.'),
+      .describe('How many of the newest checkpoints to keep, at least 2; the best ones are kept besides.'),
+    keep_best: positiveInt.default(1).describe('How many of the best checkpoints, by `monitor`, to keep.'),
+    keep_every_epochs: positiveInt
+      .nullable()
+      .default(null)
+      .describe('Keep the checkpoint of every so many epochs for good. `null`: none.'),
     monitor: z
       .enum(['top1', 'top5', 'loss'])
       .default('top1')

@@ -1,5 +1,6 @@
 /** The section `train` of a config, with its optimizers and schedules. */
 import { z } from 'zod';
+import { stoppingKeys } from './schema_stopping.js';
 import { auto } from './schema_values.js';
 
 const sgd = z.strictObject({
@@ -116,6 +117,7 @@ export const trainSchema = z
       .nullable()
       .default(null)
       .describe('Largest norm of all gradients together; larger ones are scaled down. `null`: no limit.'),
+    ...stoppingKeys,
     frozen: z
       .array(z.string().min(1))
       .default([])

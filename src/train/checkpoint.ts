@@ -1,7 +1,7 @@
 /**
  * Checkpoints: each is a folder with the model, what else a resume needs as tensors, and state.json with the
  * checksums of both. It is written beside its place and committed by one rename, so that it is there as a whole or
- * not at all. The newest few and the best one are kept; the one a run was resumed from is never removed.
+ * not at all. The newest few and the best ones are kept; the one a run was resumed from is never removed.
  */
 import { createHash } from 'node:crypto';
 import { promises as fs } from 'node:fs';
@@ -44,6 +44,8 @@ const stateSchema = z.object({
   epoch_loss_sum: z.number(),
   best: bestSchema.nullable(),
   history: z.array(epochRecordSchema),
+  /** Wall-clock seconds of the run so far, over all its parts. */
+  seconds: z.number().min(0).default(0),
   /** The resolved options of the run, to compare with on resume. */
   config: z.record(z.string(), z.unknown()),
   /** Where and how the run was computed so far: another way is sound, but not the same to the last bit. */
@@ -77,6 +79,8 @@ export interface CheckpointContents {
   saveModel(file: string): Promise<void>;
   /** TrainSession.snapshot(); read, not disposed. */
   optimizer: Record<string, NativeTensor>;
+  /** Steps whose checkpoints stay, however old: the best ones. */
+  keptSteps: ReadonlySet<number>;
 }
 
 function sha256(text: string): string {
@@ -146,7 +150,7 @@ export class CheckpointStore {
     } catch (error) {
       throw writeError(error, target);
     }
-    await this.prune(state.best?.step ?? null);
+    await this.prune(contents.keptSteps);
     return target;
   }
 
@@ -251,14 +255,14 @@ export class CheckpointStore {
     return null;
   }
 
-  private async prune(bestStep: number | null): Promise<void> {
+  private async prune(keptSteps: ReadonlySet<number>): Promise<void> {
     const keep = Math.max(2, this.options.keep ?? 2);
     const entries = await this.list();
-    // Of a step that was written twice the newer one counts.
-    const best = entries.find((entry) => entry.step === bestStep);
-    for (const entry of entries.slice(keep)) {
-      if (entry.path === best?.path || entry.path === this.protectedPath) continue;
-      await removeFolderAtomically(entry.path);
+    for (const [i, { path, step }] of entries.entries()) {
+      // Of a step that was written twice the newer one counts.
+      const newer = entries[i - 1]?.step === step;
+      if (i < keep || path === this.protectedPath || (keptSteps.has(step) && !newer)) continue;
+      await removeFolderAtomically(path);
     }
   }
 }

@@ -101,8 +101,21 @@ export interface CheckpointEvent {
   /** Completed epochs. */
   epoch: number;
   path: string;
-  reason: 'epoch' | 'interval' | 'interrupted' | 'final';
+  reason: 'epoch' | 'interval' | 'interrupted' | 'final' | 'stopped';
+  /** Until it was on the disk. */
   seconds: number;
+  /** Of these, how long training stood still. */
+  pauseSeconds: number;
+}
+
+/** The run ends before its last epoch, in good order. */
+export interface StoppedEvent {
+  type: 'stopped';
+  reason: 'early_stopping' | 'max_time';
+  step: number;
+  /** Completed epochs. */
+  epoch: number;
+  message: string;
 }
 
 export interface DataProgressEvent {
@@ -152,6 +165,7 @@ export type JobEvent =
   | EvaluationEvent
   | CheckpointEvent
   | SkippedEvent
+  | StoppedEvent
   | { type: 'interrupted'; step: number; checkpoint: string | null; signal: string | null }
   | DoneEvent;
 

@@ -10,6 +10,7 @@ import type { Checkpoint } from './checkpoint.js';
 import type { EvaluationMetrics } from './events.js';
 import { comparedConfig, configDifferences, type ComparedConfig } from './resume.js';
 import type { RunFolder } from './run_folder.js';
+import { stopNow } from './stopping.js';
 
 export interface ExistingRun {
   message: string;
@@ -29,7 +30,10 @@ export async function existingRun(
 ): Promise<ExistingRun | null> {
   const { model } = folder.paths;
   if (!existsSync(model)) return null;
-  if (resuming && checkpoint && checkpoint.state.epoch < config.train.epochs) return null;
+  if (resuming && checkpoint && checkpoint.state.epoch < config.train.epochs) {
+    // A run that was ended by a limit goes on once the limit is raised.
+    if (stopNow(config, checkpoint.state.history, checkpoint.state.seconds) === null) return null;
+  }
   const { info } = await readModelHeader(model);
   const { top1, top5, loss, samples } = info.metrics;
   const metrics =
@@ -54,11 +58,12 @@ async function differences(folder: RunFolder, config: Config): Promise<string[]>
   try {
     const before = parse(await fs.readFile(folder.paths.config, 'utf8')) as ComparedConfig;
     const now = comparedConfig(config);
-    const epochs = (value: ComparedConfig): unknown =>
-      (value.train as { epochs?: unknown } | undefined)?.epochs;
     const lines = configDifferences(before, now);
-    if (epochs(before) !== epochs(now))
-      lines.push(`train.epochs: ${String(epochs(before))} → ${String(epochs(now))}`);
+    for (const key of ['epochs', 'early_stopping', 'max_time']) {
+      const of = (value: ComparedConfig): string =>
+        JSON.stringify((value.train as Record<string, unknown> | undefined)?.[key] ?? null);
+      if (of(before) !== of(now)) lines.push(`train.${key}: ${of(before)} → ${of(now)}`);
+    }
     return lines;
   } catch {
     return []; // The folder was made by hand or by an older version: there is nothing to compare with.

@@ -28,7 +28,8 @@ export async function keepBest(
   report: Report,
 ): Promise<{ weights: 'best' | 'last'; epoch: number }> {
   const { best } = result;
-  if (!best || best.epoch === result.epochs || !store) return { weights: 'last', epoch: result.epochs };
+  if (!best || !store || (best.epoch === result.epochs && result.epochEnd))
+    return { weights: 'last', epoch: result.epochs };
   const checkpoint = await store.best(best);
   if (!checkpoint) {
     report({
@@ -83,6 +84,7 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
     modelPath: folder.paths.model,
     epochs: result.epochs,
     steps: result.step,
+    stopped: result.stopped,
     weights: kept,
     metrics,
     best: result.best,

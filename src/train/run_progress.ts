@@ -12,25 +12,59 @@ export class RunProgress {
   /** Of the running epoch. */
   readonly meter = new StepMeter();
 
-  constructor(private readonly checkpoint: Pick<Config['checkpoint'], 'monitor' | 'mode'>) {}
+  /** Seconds of the run's earlier parts. */
+  private earlierSeconds = 0;
+  private readonly started = performance.now();
+
+  constructor(
+    private readonly checkpoint: Pick<
+      Config['checkpoint'],
+      'monitor' | 'mode' | 'keepBest' | 'keepEveryEpochs'
+    >,
+  ) {}
+
+  /** Of the run, over all its parts. */
+  get seconds(): number {
+    return this.earlierSeconds + (performance.now() - this.started) / 1000;
+  }
 
   /** Goes on where a checkpoint was written. */
   restore(state: CheckpointState): void {
     this.epoch = state.epoch;
     this.history = [...state.history];
     this.best = state.best;
+    this.earlierSeconds = state.seconds;
     this.meter.beginEpoch(state.epoch_step, state.epoch_loss_sum);
   }
 
   /** What `restore` needs. */
-  get state(): Pick<CheckpointState, 'epoch' | 'epoch_step' | 'epoch_loss_sum' | 'best' | 'history'> {
+  get state(): Pick<
+    CheckpointState,
+    'epoch' | 'epoch_step' | 'epoch_loss_sum' | 'best' | 'history' | 'seconds'
+  > {
     return {
       epoch: this.epoch,
       epoch_step: this.meter.epochStep,
       epoch_loss_sum: this.meter.epochLossSum,
       best: this.best,
       history: this.history,
+      seconds: this.seconds,
     };
+  }
+
+  /** Steps whose checkpoints are kept whatever comes after them: the best ones, and those of every n-th epoch. */
+  get keptSteps(): ReadonlySet<number> {
+    const { monitor, mode, keepBest, keepEveryEpochs } = this.checkpoint;
+    const sign = mode === 'min' ? 1 : -1;
+    const scored = this.history
+      .map(({ step, evaluation }) => ({ step, value: evaluation?.[monitor] ?? NaN }))
+      .filter(({ value }) => !Number.isNaN(value))
+      // Of equal ones the first counts, as for `best`.
+      .sort((a, b) => sign * (a.value - b.value) || a.step - b.step);
+    const regular = this.history.filter(
+      ({ epoch }) => keepEveryEpochs !== null && epoch % keepEveryEpochs === 0,
+    );
+    return new Set([...scored.slice(0, keepBest), ...regular].map(({ step }) => step));
   }
 
   /**

@@ -12,6 +12,7 @@ import type {
   EvaluationResult,
   NativeLoader,
   NativeTrain,
+  RunResult,
   StepsEvent as NativeSteps,
 } from '../native/contract.js';
 import { loadAddon } from '../native.js';
@@ -25,13 +26,17 @@ import {
 import type { TrainData } from './data.js';
 import { Evaluator } from './evaluator.js';
 import type { CheckpointEvent, Report } from './events.js';
+import { copyModel } from './model_copy.js';
 import { checkResumable, comparedConfig, type ResumeIdentity } from './resume.js';
 import { chooseAndReportDevices, type RunDevices } from './run_devices.js';
 import { RunProgress } from './run_progress.js';
+import { stopNow, timeLimit, type Stop, type StopReason } from './stopping.js';
 import { trainOptions } from './train_options.js';
 
 /** How often the native session reports. */
 const EVENT_INTERVAL_MS = 200;
+/** What setTimeout takes; where more time is left, a checkpoint in between does no harm. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export type RunConfig = Pick<Config, 'train' | 'device' | 'eval' | 'checkpoint'> & Partial<Config>;
 
@@ -55,6 +60,10 @@ export interface TrainingRunOptions {
 
 export interface TrainingResult {
   interrupted: boolean;
+  /** Why it ended before its last epoch, in good order. */
+  stopped: StopReason | null;
+  /** The weights are those of the end of an epoch, not of the middle of one. */
+  epochEnd: boolean;
   /** Written because of the interruption; null without a store. */
   checkpoint: string | null;
   history: EpochRecord[];
@@ -72,6 +81,8 @@ export class TrainingRun {
   private evaluator!: Evaluator;
   private devices!: RunDevices;
   private failure: Error | null = null;
+  /** The checkpoint that is being written while training goes on. */
+  private writing: Promise<void> = Promise.resolve();
 
   constructor(private readonly options: TrainingRunOptions) {
     this.train = options.config.train;
@@ -101,10 +112,16 @@ export class TrainingRun {
       await this.options.onReady?.();
       this.reportStart();
       while (this.progress.epoch < this.train.epochs) {
-        if (!(await this.trainEpoch()) || !(await this.finishEpoch())) return await this.interrupt();
+        const stop = stopNow(config, this.progress.history, this.progress.seconds);
+        if (stop) return await this.stop(stop);
+        const ended = await this.trainEpoch();
+        if (ended === 'out of time') continue;
+        if (ended === 'aborted' || !(await this.finishEpoch())) return await this.interrupt();
       }
-      return this.result(false, null);
+      await this.writing;
+      return this.result({});
     } finally {
+      await this.writing.catch(() => undefined);
       this.evaluator?.dispose();
       this.session?.dispose();
       this.loader?.dispose();
@@ -205,36 +222,41 @@ export class TrainingRun {
     });
   }
 
-  /** Runs what is left of the epoch. False: the signal fired. */
-  private async trainEpoch(): Promise<boolean> {
+  /** Runs what is left of the epoch. */
+  private async trainEpoch(): Promise<'done' | 'aborted' | 'out of time'> {
     const { meter } = this.progress;
-    if (meter.epochStep >= this.stepsPerEpoch) return !this.aborted;
-    this.loader.startEpoch(this.progress.epoch, meter.epochStep * this.train.gradAccum);
-    const minutes = this.options.config.checkpoint.everyMinutes;
-    for (;;) {
-      if (this.aborted) return false;
-      const before = meter.epochStep;
-      const reason = await this.runSteps(
-        this.stepsPerEpoch - before,
-        minutes === null ? null : minutes * 60_000,
-      );
+    const { everyMinutes, everySteps } = this.options.config.checkpoint;
+    if (meter.epochStep < this.stepsPerEpoch) {
+      this.loader.startEpoch(this.progress.epoch, meter.epochStep * this.train.gradAccum);
+    }
+    while (meter.epochStep < this.stepsPerEpoch) {
+      if (this.aborted) return 'aborted';
+      const secondsLeft = timeLimit(this.train) - this.progress.seconds;
+      if (secondsLeft <= 0) return 'out of time';
+      const left = this.stepsPerEpoch - meter.epochStep;
+      const steps =
+        everySteps === null ? left : Math.min(left, everySteps - (this.session.stepCount % everySteps));
+      const seconds = Math.min(secondsLeft, everyMinutes === null ? Infinity : everyMinutes * 60);
+      const reason = await this.runSteps(steps, seconds);
       if (this.failure) throw this.failure;
-      if (meter.epochStep >= this.stepsPerEpoch) return !this.aborted;
-      if (reason !== 'stopped') {
+      if (meter.epochStep >= this.stepsPerEpoch) break;
+      if (reason === 'epoch_end') {
         throw new TrainError({
           what: `the loader ended after ${meter.epochStep} of ${this.stepsPerEpoch} steps`,
           where: `epoch ${this.progress.epoch + 1}`,
         });
       }
-      if (!this.aborted) await this.checkpoint('interval');
+      const outOfTime = timeLimit(this.train) <= this.progress.seconds;
+      if (!this.aborted && !outOfTime) await this.checkpoint('interval');
     }
+    return this.aborted ? 'aborted' : 'done';
   }
 
-  /** Runs native steps until they are done, the signal fires, or `maxMs` have passed. */
-  private async runSteps(steps: number, maxMs: number | null): Promise<string> {
+  /** Runs native steps until they are done, the signal fires, or the time has passed. */
+  private async runSteps(steps: number, seconds: number): Promise<RunResult['reason']> {
     const stop = (): void => this.session.stop();
     this.options.signal?.addEventListener('abort', stop, { once: true });
-    const timer = maxMs === null ? null : setTimeout(stop, maxMs);
+    const timer = seconds === Infinity ? null : setTimeout(stop, Math.min(seconds * 1000, LONGEST_TIMER_MS));
     try {
       const { reason } = await this.session.run(this.loader, {
         steps,
@@ -328,50 +350,93 @@ export class TrainingRun {
     return last || !this.aborted;
   }
 
-  private async checkpoint(reason: CheckpointEvent['reason']): Promise<string | null> {
+  /**
+   * Copies what a resume needs and writes it in the background; training goes on meanwhile. One at a time: where
+   * the one before is still being written, this waits for it.
+   */
+  private async checkpoint(reason: CheckpointEvent['reason']): Promise<void> {
     const { store, model, report } = this.options;
-    if (!store) return null;
+    if (!store) return;
     const started = performance.now();
-    const step = this.session.stepCount;
-    const { epoch } = this.progress;
-    const event: CheckpointEvent = { type: 'checkpoint', step, epoch, path: '', reason, seconds: 0 };
+    const secondsSince = (): number => (performance.now() - started) / 1000;
+    await this.writing;
+    const event: CheckpointEvent = {
+      type: 'checkpoint',
+      step: this.session.stepCount,
+      epoch: this.progress.epoch,
+      path: '',
+      reason,
+      seconds: 0,
+      pauseSeconds: 0,
+    };
+    const contents = { ...copyModel(model), optimizer: this.session.snapshot() };
     const log = this.options.logPosition?.(event) ?? { bytes: 0, state: null };
     const { config, computed, dataFingerprint, graphHash, stepsPerEpoch } = this.identity();
-    const optimizer = this.session.snapshot();
-    try {
-      event.path = await store.save({
-        state: {
-          step,
-          ...this.progress.state,
-          steps_per_epoch: stepsPerEpoch,
-          config,
-          computed,
-          data_fingerprint: dataFingerprint,
-          graph_hash: graphHash,
-          log_bytes: log.bytes,
-          log_state: log.state,
-        },
-        saveModel: async (file) => void (await model.save(file)),
-        optimizer,
-      });
-    } finally {
-      for (const tensor of Object.values(optimizer)) tensor.dispose();
-    }
-    event.seconds = (performance.now() - started) / 1000;
-    report(event);
-    return event.path;
+    const state = {
+      step: event.step,
+      ...this.progress.state,
+      steps_per_epoch: stepsPerEpoch,
+      config,
+      computed,
+      data_fingerprint: dataFingerprint,
+      graph_hash: graphHash,
+      log_bytes: log.bytes,
+      log_state: log.state,
+    };
+    const keptSteps = this.progress.keptSteps;
+    event.pauseSeconds = secondsSince();
+    const write = async (): Promise<void> => {
+      try {
+        event.path = await store.save({ state, keptSteps, ...contents });
+      } finally {
+        contents.dispose();
+        for (const tensor of Object.values(contents.optimizer)) tensor.dispose();
+      }
+      event.seconds = secondsSince();
+      report(event);
+    };
+    this.writing = write();
+    // Told where it is awaited; steps in between need not be computed.
+    this.writing.catch((error: unknown) => {
+      this.failure ??= error as Error;
+      this.session.stop();
+    });
   }
 
   private async interrupt(): Promise<TrainingResult> {
+    await this.writing;
     // An interruption right after a regular checkpoint needs no second one.
     const newest = (await this.options.store?.list())?.[0];
     const covered = newest?.step === this.session.stepCount && this.progress.meter.epochStep === 0;
-    const checkpoint = covered ? newest.path : await this.checkpoint('interrupted');
-    return this.result(true, checkpoint);
+    if (!covered) await this.checkpoint('interrupted');
+    await this.writing;
+    const checkpoint = (await this.options.store?.list())?.[0]?.path ?? null;
+    return this.result({ interrupted: true, checkpoint });
   }
 
-  private result(interrupted: boolean, checkpoint: string | null): TrainingResult {
-    const { history, best, epoch } = this.progress;
-    return { interrupted, checkpoint, history, best, step: this.session.stepCount, epochs: epoch };
+  private async stop({ reason, message }: Stop): Promise<TrainingResult> {
+    const { epoch, meter } = this.progress;
+    this.options.report({ type: 'stopped', reason, step: this.session.stepCount, epoch, message });
+    // At the end of an epoch there is one already.
+    if (meter.epochStep > 0) await this.checkpoint('stopped');
+    await this.writing;
+    return this.result({ stopped: reason });
+  }
+
+  private result(
+    how: Partial<Pick<TrainingResult, 'interrupted' | 'stopped' | 'checkpoint'>>,
+  ): TrainingResult {
+    const { history, best, epoch, meter } = this.progress;
+    return {
+      interrupted: false,
+      stopped: null,
+      checkpoint: null,
+      ...how,
+      epochEnd: meter.epochStep === 0,
+      history,
+      best,
+      step: this.session.stepCount,
+      epochs: epoch,
+    };
   }
 }

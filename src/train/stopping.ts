@@ -1,0 +1,59 @@
+/** Whether a run ends before its last epoch. Functions of what a checkpoint holds, so that a resume agrees. */
+import { parseDuration } from '../config/duration.js';
+import type { Config } from '../config/schema.js';
+import type { EpochRecord } from './checkpoint.js';
+
+export type StopReason = 'early_stopping' | 'max_time';
+
+export interface Stop {
+  reason: StopReason;
+  /** The whole line for people. */
+  message: string;
+}
+
+type Limits = Pick<Config, 'checkpoint'> & { train: Pick<Config['train'], 'earlyStopping' | 'maxTime'> };
+
+/** Seconds after which the run ends; Infinity without a limit. */
+export function timeLimit(train: Limits['train']): number {
+  return train.maxTime === null ? Infinity : (parseDuration(train.maxTime) ?? Infinity);
+}
+
+/**
+ * Why the run should end now, or null.
+ *
+ * @param history completed epochs.
+ * @param seconds of the run so far, over all its parts.
+ */
+export function stopNow(config: Limits, history: readonly EpochRecord[], seconds: number): Stop | null {
+  if (seconds >= timeLimit(config.train)) {
+    return { reason: 'max_time', message: `Stopped: train.max_time (${config.train.maxTime}) is over` };
+  }
+  return earlyStop(config, history);
+}
+
+function earlyStop({ train, checkpoint }: Limits, history: readonly EpochRecord[]): Stop | null {
+  if (train.earlyStopping === null) return null;
+  const { patience, minDelta } = train.earlyStopping;
+  const monitor = train.earlyStopping.monitor === 'auto' ? checkpoint.monitor : train.earlyStopping.monitor;
+  const sign = monitor === 'loss' ? -1 : 1;
+  let best = { score: -Infinity, epoch: 0 };
+  let without = 0;
+  for (const { epoch, evaluation } of history) {
+    const value = evaluation?.[monitor];
+    if (evaluation === null || value === undefined) continue;
+    const score = value === null || Number.isNaN(value) ? -Infinity : sign * value;
+    if (score > best.score + minDelta || (best.epoch === 0 && score > -Infinity)) {
+      best = { score, epoch };
+      without = 0;
+    } else {
+      without++;
+    }
+  }
+  if (without < patience) return null;
+  const by = minDelta > 0 ? ` by more than ${minDelta}` : '';
+  const since = best.epoch === 0 ? '' : ` (best ${sign * best.score} after epoch ${best.epoch})`;
+  return {
+    reason: 'early_stopping',
+    message: `Stopped early: ${monitor} has not improved${by} in ${without} evaluations${since}`,
+  };
+}

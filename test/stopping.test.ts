@@ -1,0 +1,146 @@
+/** What ends a run before its last epoch, and which checkpoints it keeps. */
+import assert from 'node:assert/strict';
+import { promises as fs } from 'node:fs';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+
+import { parseDuration } from '#fornax/config/duration.js';
+import { defineConfig } from '#fornax/config/load.js';
+import type { Config, ConfigInput } from '#fornax/config/schema.js';
+import { ConfigError } from '#fornax/errors.js';
+import { CheckpointStore, type EpochRecord } from '#fornax/train/checkpoint.js';
+import type { JobEvent } from '#fornax/train/events.js';
+import { trainJob } from '#fornax/train/job.js';
+import { RunProgress } from '#fornax/train/run_progress.js';
+import { stopNow } from '#fornax/train/stopping.js';
+
+import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+
+let root: Awaited<ReturnType<typeof temporaryFolder>>;
+let images: string;
+
+before(async () => {
+  root = await temporaryFolder();
+  images = path.join(root.path, 'images');
+  await writeColourFolder(images);
+});
+after(() => root[Symbol.asyncDispose]());
+
+function config(name: string, changes: Partial<ConfigInput> = {}): Config {
+  return defineConfig({
+    name,
+    model: { name: 'tiny_cnn' },
+    device: 'cpu',
+    data: { path: images, cache: path.join(root.path, 'cache'), resolution: 24 },
+    run: { dir: path.join(root.path, 'runs') },
+    ...changes,
+    train: { epochs: 6, batchSize: 8, lr: 0.05, ...changes.train },
+  });
+}
+
+async function run(given: Config, resume = false): Promise<{ events: JobEvent[]; epochs: number }> {
+  const events: JobEvent[] = [];
+  const { epochs } = await trainJob(given, { resume, report: (event) => events.push(event) });
+  return { events, epochs };
+}
+
+function history(top1: (number | null)[], loss = top1.map(() => 1)): EpochRecord[] {
+  return top1.map((value, i) => ({
+    epoch: i + 1,
+    step: 10 * (i + 1),
+    loss: 1,
+    lr: 0.1,
+    evaluation: value === null ? null : { loss: loss[i]!, top1: value, top5: 1, samples: 10 },
+  }));
+}
+
+test('lengths of time', () => {
+  assert.deepEqual(
+    ['90s', '45m', '1h30m', '2d', '0.5h', '1d 2h', '', '0s', '5', '1x', 'm', '-1h'].map(parseDuration),
+    [90, 2700, 5400, 172_800, 1800, 93_600, null, null, null, null, null, null],
+  );
+  assert.throws(
+    () => config('a', { train: { maxTime: 'soon' } }),
+    (error) => error instanceof ConfigError && /90s, 45m/.test(error.message),
+  );
+});
+
+test('early stopping counts evaluations without an improvement', () => {
+  const stopping = { patience: 2 };
+  const stop = (changes: object, epochs: EpochRecord[]): string | null =>
+    stopNow(config('a', { train: { earlyStopping: { ...stopping, ...changes } } }), epochs, 0)?.reason ??
+    null;
+  assert.equal(stop({}, history([0.5, 0.6, 0.6])), null);
+  assert.equal(stop({}, history([0.5, 0.6, 0.6, 0.59])), 'early_stopping');
+  assert.equal(stop({}, history([0.5, 0.6, 0.6, 0.61])), null);
+  // Epochs that were not evaluated do not count, nor do changes that are too small.
+  assert.equal(stop({}, history([0.6, null, null, 0.5])), null);
+  assert.equal(stop({ minDelta: 0.02 }, history([0.6, 0.61, 0.615])), 'early_stopping');
+  assert.equal(stop({ monitor: 'loss' }, history([0.1, 0.2, 0.3], [1, 1.1, 1.2])), 'early_stopping');
+  assert.equal(stop({ monitor: 'loss' }, history([0.3, 0.2, 0.1], [1, 0.9, 0.8])), null);
+  // A loss that was never finite does not keep a run alive.
+  assert.equal(stop({ monitor: 'loss' }, history([0.3, 0.2], [NaN, NaN])), 'early_stopping');
+  assert.equal(stopNow(config('a'), history([0.5, 0.4, 0.3, 0.2]), 1e9), null);
+});
+
+test('a run stops early with its best weights, and a resume leaves it so until the limit is raised', async () => {
+  // No image ever changes its class at this rate.
+  const given = config('early', { train: { lr: 1e-12, earlyStopping: { patience: 2 } } });
+  const { events, epochs } = await run(given);
+  assert.equal(epochs, 3);
+  const stopped = events.find(({ type }) => type === 'stopped');
+  assert.match((stopped as { message: string }).message, /top1 has not improved in 2 evaluations/);
+  assert.equal(events.at(-1)!.type, 'done');
+  const summary = JSON.parse(
+    await fs.readFile(path.join(root.path, 'runs', 'early', 'summary.json'), 'utf8'),
+  ) as { stopped: string; epochs: number };
+  assert.deepEqual([summary.stopped, summary.epochs], ['early_stopping', 3]);
+
+  assert.equal((await run(given, true)).events.at(-1)!.type, 'skipped');
+  const patient = config('early', { train: { lr: 1e-12, earlyStopping: { patience: 4 } } });
+  assert.equal((await run(patient, true)).epochs, 5);
+});
+
+test('max_time ends a run in the middle of an epoch; the time of all parts counts', async () => {
+  const endless = { epochs: 100_000, batchSize: 4 };
+  const { events } = await run(config('timed', { train: { ...endless, maxTime: '1.5s' } }));
+  assert.deepEqual(
+    events.filter(({ type }) => ['stopped', 'done'].includes(type)).map(({ type }) => type),
+    ['stopped', 'done'],
+  );
+  const [newest] = await new CheckpointStore(path.join(root.path, 'runs', 'timed', 'checkpoints')).list();
+  assert.ok(newest);
+  const again = await run(config('timed', { train: { ...endless, maxTime: '1.5s' } }), true);
+  assert.equal(again.events.at(-1)!.type, 'skipped');
+  const longer = await run(config('timed', { train: { ...endless, maxTime: '2.5s' } }), true);
+  const resumed = longer.events.find(({ type }) => type === 'resumed') as { step: number };
+  assert.equal(resumed.step, newest.step);
+});
+
+test('the best checkpoints and those of every n-th epoch are kept', () => {
+  const kept = (changes: ConfigInput['checkpoint'], epochs: EpochRecord[]): number[] => {
+    const progress = new RunProgress(config('a', { checkpoint: changes }).checkpoint);
+    progress.history = epochs;
+    return [...progress.keptSteps].sort((a, b) => a - b);
+  };
+  const epochs = history([0.5, 0.9, null, 0.7, 0.9, 0.8], [5, 4, 0, 2, 3, 1]);
+  assert.deepEqual(kept({}, epochs), [20]);
+  assert.deepEqual(kept({ keepBest: 3 }, epochs), [20, 50, 60]);
+  assert.deepEqual(kept({ keepBest: 2, monitor: 'loss' }, epochs), [40, 60]);
+  assert.deepEqual(kept({ keepEveryEpochs: 3 }, epochs), [20, 30, 60]);
+});
+
+test('checkpoints inside an epoch, every so many steps', async () => {
+  const given = config('steps', {
+    checkpoint: { everySteps: 2, everyEpochs: 100, keep: 50 },
+    train: { epochs: 1, batchSize: 4 },
+  });
+  const { events } = await run(given);
+  const steps = events
+    .filter(({ type }) => type === 'checkpoint')
+    .map((event) => (event as { step: number }).step);
+  const last = steps.at(-1)!;
+  assert.ok(last > 4, `only ${last} steps`);
+  const expected = Array.from({ length: Math.ceil(last / 2) - 1 }, (_, i) => 2 * (i + 1));
+  assert.deepEqual(steps, [...expected, last]);
+});
