@@ -107,3 +107,17 @@ export function outputStrideOption(...strides: readonly [number, ...number[]]): 
     },
   };
 }
+
+/** Of residual networks whose branches are dropped in training (Huang et al. 2016, arXiv:1603.09382). */
+export function stochasticDepthOption(probability: number): { stochasticDepth: OptionSpec } {
+  return {
+    stochasticDepth: {
+      type: 'number',
+      default: probability,
+      min: 0,
+      max: 1,
+      description:
+        "Probability that the last block's branch is dropped; grows linearly from 0 over the blocks.",
+    },
+  };
+}

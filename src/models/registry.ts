@@ -3,13 +3,17 @@ import { ArgumentError, ConfigError } from '../errors.js';
 import { nearest } from '../nearest.js';
 import type { Module } from '../nn/index.js';
 import type { Architecture, ModelOptions, OptionSpec } from './architecture.js';
+import { alexnets } from './alexnet.js';
+import { densenets } from './densenet.js';
 import { mobilenetV2s } from './mobilenet_v2.js';
 import { mobilenetV3s } from './mobilenet_v3.js';
 import { efficientnets } from './efficientnet.js';
 import { mobilenetV1s } from './mobilenetv1.js';
 import { resnets } from './resnet.js';
 import { cifarResnets } from './resnet_cifar.js';
+import { squeezenets } from './squeezenet.js';
 import { tinyCnns } from './tiny_cnn.js';
+import { vggs } from './vgg.js';
 
 export type { Architecture, ModelOptions, OptionSpec, Task } from './architecture.js';
 
@@ -22,6 +26,10 @@ export const architectures: readonly Architecture[] = [
   ...mobilenetV3s,
   ...efficientnets,
   ...mobilenetV1s,
+  ...alexnets,
+  ...vggs,
+  ...squeezenets,
+  ...densenets,
 ];
 
 /** The architecture called `name`; ConfigError with the nearest name if there is none. */
