@@ -8,10 +8,16 @@ import { densenets } from './densenet.js';
 import { mobilenetV2s } from './mobilenet_v2.js';
 import { mobilenetV3s } from './mobilenet_v3.js';
 import { efficientnets } from './efficientnet.js';
+import { mnasnets } from './mnasnet.js';
 import { mobilenetV1s } from './mobilenetv1.js';
+import { regnets } from './regnet.js';
 import { resnets } from './resnet.js';
 import { cifarResnets } from './resnet_cifar.js';
 import { squeezenets } from './squeezenet.js';
+import { shufflenetV2s } from './shufflenet_v2.js';
+import { convnexts } from './convnext.js';
+import { visionTransformers } from './vit.js';
+import { swins } from './swin.js';
 import { tinyCnns } from './tiny_cnn.js';
 import { vggs } from './vgg.js';
 
@@ -25,11 +31,17 @@ export const architectures: readonly Architecture[] = [
   ...mobilenetV2s,
   ...mobilenetV3s,
   ...efficientnets,
+  ...shufflenetV2s,
+  ...mnasnets,
+  ...regnets,
   ...mobilenetV1s,
   ...alexnets,
   ...vggs,
   ...squeezenets,
   ...densenets,
+  ...convnexts,
+  ...visionTransformers,
+  ...swins,
 ];
 
 /** The architecture called `name`; ConfigError with the nearest name if there is none. */
