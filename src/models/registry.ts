@@ -5,6 +5,8 @@ import type { Module } from '../nn/index.js';
 import type { Architecture, ModelOptions, OptionSpec } from './architecture.js';
 import { alexnets } from './alexnet.js';
 import { densenets } from './densenet.js';
+import { googlenets } from './googlenet.js';
+import { inceptions } from './inception.js';
 import { mobilenetV2s } from './mobilenet_v2.js';
 import { mobilenetV3s } from './mobilenet_v3.js';
 import { efficientnets } from './efficientnet.js';
@@ -42,6 +44,8 @@ export const architectures: readonly Architecture[] = [
   ...convnexts,
   ...visionTransformers,
   ...swins,
+  ...googlenets,
+  ...inceptions,
 ];
 
 /** The architecture called `name`; ConfigError with the nearest name if there is none. */

@@ -17,6 +17,7 @@ export type { CallArgument, IntLike } from './recorder.js';
 export * as functional from './functional.js';
 export * as init from './init.js';
 export * from './layers/activation.js';
+export * from './layers/attention.js';
 export * from './layers/container.js';
 export {
   Conv2d,
@@ -25,6 +26,7 @@ export {
   type ConvTranspose2dOptions,
   type PaddingMode,
 } from './layers/conv.js';
+export { DeformConv2d, type DeformConv2dOptions } from './layers/deform_conv.js';
 export * from './layers/dropout.js';
 export * from './layers/linear.js';
 export * from './layers/normalization.js';

@@ -86,6 +86,14 @@ export class SymInt {
     return this.compared('>=', other);
   }
 
+  /**
+   * The number for the example input, without a guard. Only for choosing between two ways that give the same result
+   * for every size; where a way holds for some sizes only, a comparison must guard it.
+   */
+  get example(): number {
+    return typeof this.expr === 'number' ? this.expr : this.hint(activeRecorder('reading a size'));
+  }
+
   /** The number for the example input. Records a guard: the graph holds for this size only. */
   get value(): number {
     if (typeof this.expr === 'number') return this.expr;

@@ -55,11 +55,12 @@ export interface FillOptions {
   convGain?: number;
 }
 
-/** Fills a model's whole state; entries of integers stay as they are. */
+/** Fills a model's whole state; entries of integers (counts, tables of indices) keep their initial values. */
 export function fillModel(model: NativeGraph, { convGain = 1 }: FillOptions = {}): void {
   const { Tensor } = loadAddon();
   const gain = Math.fround(convGain);
   const entries: Record<string, NativeTensor> = {};
+  model.initialize(0);
   for (const [t, { name, kind, tensor }] of model.state().entries()) {
     const { shape, dtype } = tensor;
     tensor.dispose();

@@ -111,6 +111,20 @@ export class Flatten extends Module {
   }
 }
 
+/** Reorders the dimensions. */
+export class Permute extends Module {
+  readonly dims: readonly number[];
+
+  constructor(dims: readonly number[]) {
+    super();
+    this.dims = [...dims];
+  }
+
+  forward(x: SymbolicTensor): SymbolicTensor {
+    return x.permute(...this.dims);
+  }
+}
+
 export class Identity extends Module {
   forward(x: SymbolicTensor): SymbolicTensor {
     return x;
