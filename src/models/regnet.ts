@@ -43,13 +43,19 @@ interface Stage {
   groupWidth: number;
 }
 
+/** As Python and torch round: halves to even. It decides widths: 80 · 2.25 / 8 = 22.5 in regnet_x_1_6gf. */
+function roundHalfToEven(value: number): number {
+  const rounded = Math.round(value);
+  return rounded - value === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
+}
+
 /** Widths grow linearly (equation 2), are quantised (3, 4) to multiples of 8 and equal within a stage. */
 function stagesOf([depth, w0, wa, wm, groupWidth]: Design): Stage[] {
   const stages: Stage[] = [];
   let previous = 0;
   for (let j = 0; j < depth; j++) {
-    const step = Math.round(Math.log((w0 + wa * j) / w0) / Math.log(wm));
-    const width = Math.round((w0 * wm ** step) / 8) * 8;
+    const step = roundHalfToEven(Math.log((w0 + wa * j) / w0) / Math.log(wm));
+    const width = roundHalfToEven((w0 * wm ** step) / 8) * 8;
     if (width === previous) {
       stages.at(-1)!.blocks++;
       continue;
@@ -72,7 +78,7 @@ interface BlockOptions {
 
 /** 1×1, 3×3 in groups, squeeze-and-excite (Y), 1×1. No narrower inside than outside. */
 function bottleneck({ inChannels, width, stride, groupWidth, squeeze }: BlockOptions): Sequential {
-  const squeezed = Math.round(inChannels / 4);
+  const squeezed = roundHalfToEven(inChannels / 4);
   return new Sequential({
     a: new Conv2dNormActivation(inChannels, width, { kernelSize: 1 }),
     b: new Conv2dNormActivation(width, width, { stride, groups: width / groupWidth }),
