@@ -22,6 +22,7 @@ import { visionTransformers } from './vit.js';
 import { swins } from './swin.js';
 import { tinyCnns } from './tiny_cnn.js';
 import { vggs } from './vgg.js';
+import { cifarWideResnets } from './wide_resnet_cifar.js';
 
 export type { Architecture, ModelOptions, OptionSpec, Task } from './architecture.js';
 
@@ -46,6 +47,7 @@ export const architectures: readonly Architecture[] = [
   ...swins,
   ...googlenets,
   ...inceptions,
+  ...cifarWideResnets,
 ];
 
 /** The architecture called `name`; ConfigError with the nearest name if there is none. */

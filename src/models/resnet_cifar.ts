@@ -104,8 +104,9 @@ export const resnet20 = (options?: ModelOptions): CifarResNet => new CifarResNet
 export const resnet32 = (options?: ModelOptions): CifarResNet => new CifarResNet(5, options);
 export const resnet44 = (options?: ModelOptions): CifarResNet => new CifarResNet(7, options);
 export const resnet56 = (options?: ModelOptions): CifarResNet => new CifarResNet(9, options);
+export const resnet110 = (options?: ModelOptions): CifarResNet => new CifarResNet(18, options);
 
 export const cifarResnets = cifar(
   { paper: 'He et al. 2015, arXiv:1512.03385, section 4.2' },
-  { resnet20, resnet32, resnet44, resnet56 },
+  { resnet20, resnet32, resnet44, resnet56, resnet110 },
 );
