@@ -31,6 +31,12 @@ export function modelPath(given: string, runs = 'runs'): string {
   });
 }
 
+/** The weights of a run folder or of a checkpoint's folder; anything else is as given: a file, a name or an address. */
+export function weightsPath(given: string): string {
+  if (!statSync(given, { throwIfNoEntry: false })?.isDirectory()) return given;
+  return modelPath(given);
+}
+
 function runNames(runs: string): string[] {
   try {
     return readdirSync(runs, { withFileTypes: true })

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import type { Override } from '../config/load.js';
+import { weightsPath } from './model_path.js';
 
 export interface TrainFlags {
   config?: string[];
@@ -12,6 +13,8 @@ export interface TrainFlags {
   name?: string;
   device?: string;
   resume?: 'required' | 'auto';
+  resumeFrom?: string;
+  initFrom?: string;
   force?: boolean;
   json?: boolean;
 }
@@ -48,6 +51,14 @@ export function registerTrain(program: Command): void {
       'go on from the last checkpoint; =auto starts fresh where there is none',
       resumeMode,
     )
+    .option(
+      '--resume-from <checkpoint>',
+      'go on from this checkpoint: an older one of the run, or one of another run under a new name',
+    )
+    .option(
+      '--init-from <path>',
+      'start a new training from the weights of a run, a checkpoint or a file (model.pretrained)',
+    )
     .option('--force', 'train anew although the run has results; the old model is kept beside the new one')
     .option('--json', 'one JSON object a line on stdout')
     .addHelpText(
@@ -76,6 +87,7 @@ export function overridesOf(flags: TrainFlags): Override[] {
   const epochs = flags.epochs === undefined ? undefined : Number(flags.epochs);
   add('--epochs', 'train.epochs', Number.isNaN(epochs) ? flags.epochs : epochs);
   add('--name', 'name', flags.name);
+  add('--init-from', 'model.pretrained', flags.initFrom && weightsPath(flags.initFrom));
   add('--device', 'device.train', flags.device);
   add('--device', 'device.eval', flags.device);
   return overrides;

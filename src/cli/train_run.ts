@@ -10,7 +10,13 @@ export async function runTrain(files: string[], flags: TrainFlags): Promise<numb
   const options = { json: flags.json ?? false, whatNow: 'finishing the step and writing a checkpoint' };
   const resume = flags.resume === 'auto' ? 'auto' : flags.resume === 'required';
   await runLongJob(options, ({ report, signal }) =>
-    trainJob(config, { report, signal, resume, force: flags.force ?? false }),
+    trainJob(config, {
+      report,
+      signal,
+      resume,
+      resumeFrom: flags.resumeFrom,
+      force: flags.force ?? false,
+    }),
   );
   return Number(process.exitCode ?? 0);
 }

@@ -4,13 +4,13 @@
  * not at all. The newest few and the best ones are kept; the one a run was resumed from is never removed.
  */
 import { createHash } from 'node:crypto';
-import { promises as fs } from 'node:fs';
+import { existsSync, promises as fs } from 'node:fs';
 import path from 'node:path';
 
 import { z } from 'zod';
 
 import { TrainError } from '../errors.js';
-import { removeFolderAtomically, sweepOrphans, writeFolderAtomically } from '../io/atomic.js';
+import { fsync, removeFolderAtomically, sweepOrphans, writeFolderAtomically } from '../io/atomic.js';
 import { fileSha256, readSafetensors, writeError, writeSafetensors } from '../io/safetensors.js';
 import type { NativeTensor } from '../native/contract.js';
 
@@ -242,6 +242,50 @@ export class CheckpointStore {
       fix: 'start over with --force',
       cause: last,
     });
+  }
+
+  /**
+   * The checkpoint that somebody chose, of this run or of another one. One of this run is never removed from now on.
+   *
+   * @throws TrainError if there is none, or it is damaged.
+   */
+  async open(folder: string): Promise<Checkpoint> {
+    const absolute = path.resolve(folder);
+    if (!existsSync(path.join(absolute, STATE_FILE))) {
+      throw new TrainError({
+        what: 'this is not a checkpoint',
+        where: absolute,
+        fix: 'name a folder such as runs/<name>/checkpoints/step-00001000',
+      });
+    }
+    const checkpoint = await this.load(absolute);
+    if (this.owns(checkpoint)) this.protectedPath = checkpoint.path;
+    return checkpoint;
+  }
+
+  /** Whether it is one of this run's. */
+  owns(checkpoint: Checkpoint): boolean {
+    return path.dirname(path.resolve(checkpoint.path)) === path.resolve(this.folder);
+  }
+
+  /**
+   * Takes those newer than `checkpoint` out of the way, so that they are not taken for a continuation of it. They
+   * are renamed, not removed.
+   *
+   * @returns their new paths.
+   */
+  async setAsideNewerThan(checkpoint: Checkpoint): Promise<string[]> {
+    const entries = await this.list();
+    const position = entries.findIndex((entry) => path.resolve(entry.path) === path.resolve(checkpoint.path));
+    const renamed: string[] = [];
+    for (const entry of entries.slice(0, Math.max(0, position))) {
+      let target = `${entry.path}.superseded`;
+      for (let repeat = 1; existsSync(target); repeat++) target = `${entry.path}.superseded-${repeat}`;
+      await fs.rename(entry.path, target);
+      renamed.push(target);
+    }
+    if (renamed.length > 0) await fsync(this.folder);
+    return renamed;
   }
 
   /** The checkpoint of the best epoch, as recorded in `best`; null if it is gone or damaged. */

@@ -22,6 +22,11 @@ import { TrainingRun } from './training_run.js';
 export interface TrainJobOptions {
   /** `true`: there must be a checkpoint to go on from; `auto`: starts fresh where there is none. Default false. */
   resume?: boolean | 'auto';
+  /**
+   * A checkpoint to go on from, instead of the newest one: an older one of this run (newer ones are set aside), or
+   * one of another run, for a new run.
+   */
+  resumeFrom?: string | undefined;
   /** Train anew although the run has results. The old model is kept as model.previous.safetensors. */
   force?: boolean;
   /** Finishes the current step, writes a checkpoint and returns. */
@@ -103,12 +108,17 @@ async function trainInFolder(
   options: TrainJobOptions,
   report: Report,
 ): Promise<TrainOutcome> {
-  const { resume = false, force = false, signal } = options;
+  const { resume = false, force = false, resumeFrom, signal } = options;
   const store = new CheckpointStore(folder.paths.checkpoints, { keep: config.checkpoint.keep });
   await store.sweep();
-  const checkpoint = await findCheckpoint(store, folder, { resume, force }, report);
+  const checkpoint = await findCheckpoint(store, folder, { resume, force, resumeFrom }, report);
   if (!force) {
-    const existing = await existingRun(config, folder, checkpoint, resume !== false);
+    const existing = await existingRun(
+      config,
+      folder,
+      checkpoint,
+      resume !== false || resumeFrom !== undefined,
+    );
     if (existing) {
       report({ type: 'skipped', message: existing.message, modelPath: folder.paths.model });
       return outcome('skipped', folder, { metrics: existing.metrics });
@@ -121,7 +131,9 @@ async function trainInFolder(
     (record) => folder.append(record),
     (step) => context.run!.learningRate(step),
   );
-  if (checkpoint) log.state = checkpoint.state.log_state as RunLogState;
+  // The log of another run stays there.
+  const own = checkpoint !== null && store.owns(checkpoint) ? checkpoint : null;
+  if (own) log.state = own.state.log_state as RunLogState;
   const reportAll: Report = (event) => {
     log.write(event);
     report(event);
@@ -152,7 +164,12 @@ async function trainInFolder(
     // What an earlier training left is touched only once this one can begin: a mistyped path costs nothing.
     onReady: async () => {
       if (force) await folder.clear();
-      folder.openLog(checkpoint?.state.log_bytes ?? 0);
+      const newer = own ? await store.setAsideNewerThan(own) : [];
+      folder.openLog(own?.state.log_bytes ?? 0);
+      if (newer.length > 0) {
+        const message = `Newer checkpoints of this run were set aside: ${newer.join(', ')}`;
+        reportAll({ type: 'info', message });
+      }
       await folder.writeConfig(config);
     },
     run: { name: config.name, folder: folder.folder },
@@ -184,10 +201,27 @@ async function trainInFolder(
 async function findCheckpoint(
   store: CheckpointStore,
   folder: RunFolder,
-  options: { resume: boolean | 'auto'; force: boolean },
+  options: { resume: boolean | 'auto'; force: boolean; resumeFrom: string | undefined },
   report: Report,
 ): Promise<Checkpoint | null> {
-  const { resume, force } = options;
+  const { resume, force, resumeFrom } = options;
+  if (resumeFrom !== undefined) {
+    if (resume !== false || force) {
+      throw new ConfigError({
+        what: `--resume-from and ${force ? '--force' : '--resume'} contradict each other`,
+        fix: 'use one of them',
+      });
+    }
+    const chosen = await store.open(resumeFrom);
+    if (!store.owns(chosen) && ((await store.list()).length > 0 || existsSync(folder.paths.model))) {
+      throw new TrainError({
+        what: 'the checkpoint is of another run, and this run was begun already',
+        where: folder.folder,
+        fix: 'give the new run a name of its own (--name)',
+      });
+    }
+    return chosen;
+  }
   if (resume !== false && force) {
     throw new ConfigError({ what: '--resume and --force contradict each other', fix: 'use one of them' });
   }

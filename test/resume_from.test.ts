@@ -1,0 +1,120 @@
+/** Going on from a chosen checkpoint, and starting from another run's weights. */
+import assert from 'node:assert/strict';
+import { existsSync, promises as fs } from 'node:fs';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+
+import { overridesOf } from '#fornax/cli/train.js';
+import { defineConfig } from '#fornax/config/load.js';
+import type { Config, ConfigInput } from '#fornax/config/schema.js';
+import { ConfigError, TrainError } from '#fornax/errors.js';
+import { fileSha256 } from '#fornax/io/safetensors.js';
+import { CheckpointStore } from '#fornax/train/checkpoint.js';
+import type { JobEvent } from '#fornax/train/events.js';
+import { trainJob, type TrainJobOptions, type TrainOutcome } from '#fornax/train/job.js';
+
+import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+
+let root: Awaited<ReturnType<typeof temporaryFolder>>;
+let images: string;
+
+before(async () => {
+  root = await temporaryFolder();
+  images = path.join(root.path, 'images');
+  await writeColourFolder(images);
+});
+after(() => root[Symbol.asyncDispose]());
+
+function config(name: string, changes: Partial<ConfigInput> = {}): Config {
+  return defineConfig({
+    name,
+    model: { name: 'tiny_cnn' },
+    device: 'cpu',
+    data: { path: images, cache: path.join(root.path, 'cache'), resolution: 24 },
+    run: { dir: path.join(root.path, 'runs') },
+    checkpoint: { keep: 10 },
+    ...changes,
+    train: { epochs: 3, batchSize: 8, lr: 0.05, schedule: 'constant', ...changes.train },
+  });
+}
+
+async function run(
+  given: Config,
+  options: TrainJobOptions = {},
+): Promise<{ outcome: TrainOutcome; events: JobEvent[] }> {
+  const events: JobEvent[] = [];
+  const outcome = await trainJob(given, { ...options, report: (event) => events.push(event) });
+  return { outcome, events };
+}
+
+const checkpointOf = (name: string, step: number): string =>
+  path.join(root.path, 'runs', name, 'checkpoints', `step-${String(step).padStart(8, '0')}`);
+
+/** The weights of a model file, without the provenance around them. */
+const weightsOf = (folder: string): Promise<string> => fileSha256(path.join(folder, 'optimizer.safetensors'));
+
+test('a run goes on from an older checkpoint of its own; newer ones are set aside', async () => {
+  const straight = await run(config('straight'));
+  await run(config('branch', { train: { epochs: 2 } }));
+  await assert.rejects(
+    run(config('branch'), { resumeFrom: checkpointOf('branch', 8), resume: true }),
+    ConfigError,
+  );
+  const { outcome, events } = await run(config('branch'), { resumeFrom: checkpointOf('branch', 8) });
+  assert.equal(events.find(({ type }) => type === 'resumed')?.type, 'resumed');
+  assert.equal(outcome.steps, 24);
+  assert.ok(existsSync(`${checkpointOf('branch', 16)}.superseded`));
+  assert.equal(await weightsOf(checkpointOf('branch', 24)), await weightsOf(checkpointOf('straight', 24)));
+  assert.deepEqual(outcome.metrics, straight.outcome.metrics);
+  // The log is that of one run: every step once.
+  const log = await fs.readFile(path.join(outcome.folder, 'events.jsonl'), 'utf8');
+  const steps = [...log.matchAll(/"type":"epoch".*?"step":(\d+)/g)].map(([, step]) => Number(step));
+  assert.deepEqual(steps, [8, 16, 24]);
+});
+
+test('a new run goes on from a checkpoint of another one', async () => {
+  await run(config('origin'));
+  const { outcome } = await run(config('fork'), { resumeFrom: checkpointOf('origin', 16) });
+  assert.equal(outcome.steps, 24);
+  assert.equal(await weightsOf(checkpointOf('fork', 24)), await weightsOf(checkpointOf('origin', 24)));
+  // The origin is as it was, and a run that was begun does not take over another one's checkpoint.
+  assert.deepEqual(
+    (await new CheckpointStore(path.dirname(checkpointOf('origin', 0))).list()).map(({ step }) => step),
+    [24, 16, 8],
+  );
+  await assert.rejects(
+    run(config('fork'), { resumeFrom: checkpointOf('origin', 8) }),
+    (error) => error instanceof TrainError && /of another run.*--name/s.test(error.message),
+  );
+});
+
+test('what is no checkpoint, or one of another model, is refused', async () => {
+  await assert.rejects(
+    run(config('none'), { resumeFrom: path.join(root.path, 'nowhere') }),
+    (error) => error instanceof TrainError && /not a checkpoint.*step-/s.test(error.message),
+  );
+  await run(config('other', { train: { epochs: 1 } }));
+  await assert.rejects(
+    run(config('mismatch', { train: { lr: 0.5 } }), { resumeFrom: checkpointOf('other', 8) }),
+    (error) => error instanceof TrainError && /train\.lr: 0\.05 → 0\.5/.test(error.message),
+  );
+});
+
+test('--init-from takes the weights of a run, a checkpoint or a file', async () => {
+  const { outcome } = await run(config('source', { train: { epochs: 1 } }));
+  const pretrained = (given: string): unknown => overridesOf({ initFrom: given })[0]?.value;
+  assert.equal(pretrained(outcome.folder), outcome.modelPath);
+  assert.equal(
+    pretrained(checkpointOf('source', 8)),
+    path.join(checkpointOf('source', 8), 'model.safetensors'),
+  );
+  assert.equal(pretrained('weights.pth'), 'weights.pth');
+  // A fresh training: its first step is the first.
+  const started = config('started', {
+    model: { name: 'tiny_cnn', pretrained: pretrained(outcome.folder) as string },
+    train: { epochs: 1, lr: 1e-12 },
+  });
+  const { outcome: tuned, events } = await run(started);
+  assert.equal((events.find(({ type }) => type === 'start') as { firstStep: number }).firstStep, 0);
+  assert.deepEqual(tuned.metrics!.top1, outcome.metrics!.top1);
+});
