@@ -1,7 +1,7 @@
 /** The public API. docs/api.md describes it with examples. */
 export { Model } from './model.js';
 export type { CreateOptions, ForwardOptions, LossAndGradients, StateEntry } from './model/types.js';
-export type { ModelInfo, Preprocessing } from './model/info.js';
+export type { DetectionInfo, ModelInfo, Preprocessing } from './model/info.js';
 export { Tensor } from './tensor.js';
 export type { CallArg, NestedNumbers } from './tensor.js';
 

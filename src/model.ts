@@ -9,7 +9,7 @@ import { trace } from './graph/trace.js';
 import { disposeAll, readSafetensors } from './io/safetensors.js';
 import { crossEntropy } from './losses/index.js';
 import { readModelHeader, readModelTensors, writeModelFile } from './model/file.js';
-import type { InputSpec, ModelInfo } from './model/info.js';
+import { normalizeOf, type InputSpec, type ModelInfo } from './model/info.js';
 import { Sessions } from './model/sessions.js';
 import type { CreateOptions, ForwardOptions, LossAndGradients, StateEntry } from './model/types.js';
 import { createModule, findArchitecture } from './models/registry.js';
@@ -94,7 +94,8 @@ export class Model {
       task: zoo?.task ?? 'custom',
       labels: [...(options.labels ?? [])],
       inputs,
-      preprocessing: options.preprocessing ?? null,
+      preprocessing: options.preprocessing ?? zoo?.preprocessing ?? null,
+      ...(zoo?.detection ? { detection: zoo.detection } : {}),
       provenance: {},
       metrics: {},
     };
@@ -149,8 +150,8 @@ export class Model {
     options: ForwardOptions = {},
   ): Promise<Record<string, Tensor>> {
     const named = this.nameInputs(inputs);
-    const { taps, seed, device, threads } = options;
-    const normalize = this.info.preprocessing?.normalize;
+    const { taps, outputs, seed, device, threads } = options;
+    const normalize = normalizeOf(this.info.preprocessing);
     const session: InferenceOptions = {
       device: device ?? 'cpu',
       ...(threads === undefined ? {} : { threads }),
@@ -159,6 +160,7 @@ export class Model {
     const run = {
       modes: modesOf(options.mode ?? 'eval', options.modes),
       ...(taps ? { taps } : {}),
+      ...(outputs ? { outputs } : {}),
       ...(seed === undefined ? {} : { seed }),
     };
     const tensors = unwrap(named);
@@ -311,7 +313,7 @@ export class Model {
     const parameters = this.graph.parameters
       .filter(({ kind }) => kind === 'parameter')
       .map(({ name }) => name);
-    const normalize = this.info.preprocessing?.normalize;
+    const normalize = normalizeOf(this.info.preprocessing);
     const session = new (loadAddon().TrainSession)(this.native, {
       device: options.device ?? 'cpu',
       loss: options.loss ?? crossEntropy(),

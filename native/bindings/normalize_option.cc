@@ -11,6 +11,13 @@ std::optional<Normalize> readNormalize(Napi::Value value, const std::string& wha
   source.require("mean");
   source.require("std");
   Normalize normalize{source.numbers("mean"), source.numbers("std")};
+  if (source.has("channel_order")) {
+    const std::string order = source.string("channel_order");
+    if (order != "rgb" && order != "bgr") {
+      throw Error(ErrorKind::Argument, what + ".channel_order must be 'rgb' or 'bgr', not '" + order + "'");
+    }
+    normalize.reverse = order == "bgr";
+  }
   if (normalize.mean.empty() || normalize.mean.size() != normalize.std.size()) {
     throw Error(ErrorKind::Argument, what + ": mean and std must have one number per channel each");
   }

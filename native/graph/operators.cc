@@ -112,9 +112,13 @@ void normalizePixels(const uint8_t* pixels, float* out, int64_t count, const flo
 }
 
 // uint8 [N, H, W, C] → float32 [N, C, H, W] in channels-last memory, (x / 255 − mean) / std per channel.
-at::Tensor normalize(const at::Tensor& pixels, at::ArrayRef<double> mean, at::ArrayRef<double> std) {
-  TORCH_CHECK(pixels.dim() == 4 && pixels.scalar_type() == at::kByte,
-              "normalize takes uint8 [N, H, W, C], got ", pixels.scalar_type(), " ", pixels.sym_sizes());
+// `reverse` turns the order of the channels around first: mean and std are those of the result.
+at::Tensor normalize(const at::Tensor& source_pixels, at::ArrayRef<double> mean, at::ArrayRef<double> std,
+                     bool reverse) {
+  TORCH_CHECK(source_pixels.dim() == 4 && source_pixels.scalar_type() == at::kByte,
+              "normalize takes uint8 [N, H, W, C], got ", source_pixels.scalar_type(), " ",
+              source_pixels.sym_sizes());
+  const at::Tensor pixels = reverse ? source_pixels.flip({3}) : source_pixels;
   int64_t channels = pixels.size(3);
   TORCH_CHECK(channels > 0, "normalize needs at least one channel");
   TORCH_CHECK(static_cast<int64_t>(mean.size()) == channels && static_cast<int64_t>(std.size()) == channels,
@@ -160,7 +164,7 @@ TORCH_LIBRARY(fornax, library) {
               featureDropout);
   library.def("stochastic_depth(Tensor x, float p, str kind, int mode, Generator? generator=None) -> Tensor",
               stochasticDepth);
-  library.def("normalize(Tensor pixels, float[] mean, float[] std) -> Tensor", normalize);
+  library.def("normalize(Tensor pixels, float[] mean, float[] std, bool reverse=False) -> Tensor", normalize);
 }
 
 }  // namespace fornax

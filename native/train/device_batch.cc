@@ -51,8 +51,8 @@ at::Tensor normalizePixels(const at::Tensor& pixels, const Normalize& normalize)
   static const auto op =
       c10::Dispatcher::singleton()
           .findSchemaOrThrow("fornax::normalize", "")
-          .typed<at::Tensor(const at::Tensor&, at::ArrayRef<double>, at::ArrayRef<double>)>();
-  return op.call(pixels, normalize.mean, normalize.std);
+          .typed<at::Tensor(const at::Tensor&, at::ArrayRef<double>, at::ArrayRef<double>, bool)>();
+  return op.call(pixels, normalize.mean, normalize.std, normalize.reverse);
 }
 
 // From pageable memory a copy would wait for the device: pinned memory lets it run beside the previous step.

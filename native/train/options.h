@@ -17,9 +17,11 @@ namespace fornax {
 
 enum class Precision : uint8_t { Float32, BFloat16, Float16 };
 
-// (x / 255 − mean) / std, per channel.
+// (x / 255 − mean) / std, per channel, in the order of the model's channels. `reverse`: that order is not RGB, as
+// pixels come, but BGR.
 struct Normalize {
   std::vector<double> mean, std;
+  bool reverse = false;
 };
 
 struct GroupOptions {

@@ -5,7 +5,8 @@ import { prepareSplit } from '../data/evaluation_split.js';
 import { loaderOptions } from '../data/loader_options.js';
 import { ArgumentError, DataError } from '../errors.js';
 import { Model } from '../model.js';
-import type { Preprocessing } from '../model/info.js';
+import { normalizeOf, type FixedPreprocessing } from '../model/info.js';
+import type { EvaluationResult, MetricAverages } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { describeDevice, resolveDevice } from '../train/devices.js';
 import type { EvaluationMetrics, Report } from '../train/events.js';
@@ -34,9 +35,23 @@ export interface ClassResult {
   correct: number;
   /** Null for a class without samples. */
   accuracy: number | null;
+  /** Shares, 0…1; 0 where nothing was predicted or nothing is there. */
+  precision: number;
+  recall: number;
+  f1: number;
+  /** Area under the ROC curve, this class against the rest; null for a class without samples or without others. */
+  auroc: number | null;
 }
 
 export interface EvaluationReport extends EvaluationMetrics {
+  /** Means over the classes that occur as label or prediction. */
+  macro: MetricAverages;
+  /** Means weighted by the images of each class. */
+  weighted: MetricAverages;
+  /** One-vs-rest area under the ROC curve, mean over the classes with images; null above 1 GiB of scores. */
+  auroc: number | null;
+  /** Expected calibration error: 15 bins of the highest softmax, l1. */
+  ece: number;
   classes: ClassResult[];
   /** Row = target, column = prediction, counts. */
   confusion: number[][];
@@ -44,10 +59,17 @@ export interface EvaluationReport extends EvaluationMetrics {
   device: string;
 }
 
-/** What a model must know about itself to be fed with image files. */
-export function requirePreprocessing(model: Model): Preprocessing {
-  const { preprocessing, name } = model.info;
-  if (preprocessing) return preprocessing;
+/** What a classifier must know about itself to be fed with image files. */
+export function requirePreprocessing(model: Model): FixedPreprocessing {
+  const { preprocessing, name, task } = model.info;
+  if (preprocessing) {
+    const { resize, size, ...rest } = preprocessing;
+    if (resize !== null && size !== null) return { ...rest, resize, size };
+    throw new ArgumentError({
+      what: `the model '${name}' (${task}) takes images of any size and does not classify`,
+      fix: task === 'detection' ? 'find faces with `fornax predict` or detectFaces()' : 'give a classifier',
+    });
+  }
   throw new ArgumentError({
     what: `the model '${name}' does not say how images become its input`,
     fix: 'set `model.info.preprocessing` before saving it; models trained by Fornax have it',
@@ -55,7 +77,8 @@ export function requirePreprocessing(model: Model): Preprocessing {
 }
 
 /**
- * Top-1, top-5, loss, the accuracy of each class and the confusion matrix.
+ * Top-1, top-5, loss, macro and weighted precision, recall and F1, AUROC, calibration error, the figures of each
+ * class and the confusion matrix.
  *
  * @param model a model, or the path of its file (which is then disposed afterwards).
  * @param data folder of the images (`<class>/<file>`, or with `val/` or `test/` in it), or IDX files.
@@ -109,7 +132,7 @@ export async function evaluateModel(
       throw new DataError({ what: 'there are no images to evaluate on', where: split.location });
     const session = evaluationSession(loaded.native, {
       device: device.device,
-      normalize: preprocessing.normalize,
+      normalize: normalizeOf(preprocessing),
     });
     try {
       const result = await runEvaluation(
@@ -127,6 +150,7 @@ export async function evaluateModel(
         },
         {
           classes: labels.length,
+          auroc: true,
           signal: options.signal,
           onProgress: (done, total) => report({ type: 'evaluation_progress', epoch: null, done, total }),
         },
@@ -151,8 +175,12 @@ export async function evaluateModel(
         samples: result.samples,
         seconds: result.seconds,
         device: device.device,
+        macro: result.macro,
+        weighted: result.weighted,
+        auroc: result.auroc,
+        ece: result.ece,
         confusion,
-        classes: labels.map((label, i) => classResult(label, confusion[i]!, i)),
+        classes: labels.map((label, i) => classResult(label, confusion[i]!, i, result)),
       };
     } finally {
       session.dispose();
@@ -166,8 +194,22 @@ function rows(flat: readonly number[], classes: number): number[][] {
   return Array.from({ length: classes }, (_, row) => flat.slice(row * classes, (row + 1) * classes));
 }
 
-function classResult(label: string, row: readonly number[], index: number): ClassResult {
+function classResult(
+  label: string,
+  row: readonly number[],
+  index: number,
+  { per_class: scores, auroc_per_class: areas }: EvaluationResult,
+): ClassResult {
   const samples = row.reduce((sum, count) => sum + count, 0);
   const correct = row[index]!;
-  return { label, samples, correct, accuracy: samples === 0 ? null : correct / samples };
+  return {
+    label,
+    samples,
+    correct,
+    accuracy: samples === 0 ? null : correct / samples,
+    precision: scores.precision[index]!,
+    recall: scores.recall[index]!,
+    f1: scores.f1[index]!,
+    auroc: areas[index] ?? null,
+  };
 }

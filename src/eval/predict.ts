@@ -11,7 +11,7 @@ import { decodeImage, type DecodedImage } from '../data/decode.js';
 import { readShard, ShardWriter } from '../data/pack_format.js';
 import { AbortedError, ArgumentError, DataError } from '../errors.js';
 import { Model } from '../model.js';
-import type { Preprocessing } from '../model/info.js';
+import { normalizeOf, type FixedPreprocessing } from '../model/info.js';
 import type { NativeInference, NativeTensor, PackShard } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { Tensor } from '../tensor.js';
@@ -84,7 +84,10 @@ export async function* predict(
       amp: 'off',
       message: describeDevice('predict', device, info),
     });
-    session = evaluationSession(loaded.native, { device: device.device, normalize: preprocessing.normalize });
+    session = evaluationSession(loaded.native, {
+      device: device.device,
+      normalize: normalizeOf(preprocessing),
+    });
     const classify = new Classifier(loaded, session, preprocessing, options.topk ?? 5, temporary);
     const decode = (from: number): Promise<Decoded[]> =>
       Promise.all(files.slice(from, from + batchSize).map((file) => decodeOne(file, preprocessing)));
@@ -113,7 +116,7 @@ export async function* predict(
   }
 }
 
-async function decodeOne(file: string, preprocessing: Preprocessing): Promise<Decoded> {
+async function decodeOne(file: string, preprocessing: FixedPreprocessing): Promise<Decoded> {
   const { channels, pack_size: shorterSide } = preprocessing;
   try {
     return {
@@ -132,7 +135,7 @@ class Classifier {
   constructor(
     private readonly model: Model,
     private readonly session: NativeInference,
-    private readonly preprocessing: Preprocessing,
+    private readonly preprocessing: FixedPreprocessing,
     private readonly topk: number,
     private readonly folder: string,
   ) {}

@@ -1,4 +1,5 @@
 /** What the zoo knows of an architecture beside its layers. */
+import type { DetectionInfo, Preprocessing } from '../model/info.js';
 import type { Module } from '../nn/index.js';
 
 /** What every model of the zoo can be told. */
@@ -31,6 +32,10 @@ export interface Architecture {
   defaultClasses: number;
   /** Options beyond ModelOptions that `create` takes, by their TypeScript names. */
   options: Readonly<Record<string, OptionSpec>>;
+  /** How images become the input of the published weights, where no data decides it (detectors). */
+  preprocessing?: Preprocessing;
+  /** Of detectors: how their outputs become boxes. */
+  detection?: DetectionInfo;
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- each architecture has its own options
   create: (options: any) => Module;
 }

@@ -10,10 +10,12 @@ import { inceptions } from './inception.js';
 import { mobilenetV2s } from './mobilenet_v2.js';
 import { mobilenetV3s } from './mobilenet_v3.js';
 import { efficientnets } from './efficientnet.js';
+import { featherfaces } from './featherface.js';
 import { mnasnets } from './mnasnet.js';
 import { mobilenetV1s } from './mobilenetv1.js';
 import { regnets } from './regnet.js';
 import { resnets } from './resnet.js';
+import { retinafaces } from './retinaface.js';
 import { cifarResnets } from './resnet_cifar.js';
 import { squeezenets } from './squeezenet.js';
 import { shufflenetV2s } from './shufflenet_v2.js';
@@ -48,6 +50,8 @@ export const architectures: readonly Architecture[] = [
   ...googlenets,
   ...inceptions,
   ...cifarWideResnets,
+  ...retinafaces,
+  ...featherfaces,
 ];
 
 /** The architecture called `name`; ConfigError with the nearest name if there is none. */

@@ -89,9 +89,11 @@ export interface GraphClass {
 
 /** Pixel preprocessing done on the device: uint8 [N, H, W, C] → (x / 255 − mean) / std, channels-last [N, C, H, W]. */
 export interface Normalize {
-  /** Per channel, for pixels scaled to 0…1. */
+  /** Per channel in the model's order, for pixels scaled to 0…1. */
   mean: number[];
   std: number[];
+  /** The model's order of colours; pixels come as RGB. Sessions only, not loaders. Default 'rgb'. */
+  channel_order?: 'rgb' | 'bgr';
 }
 
 export interface InferenceOptions {
@@ -106,30 +108,147 @@ export interface InferenceOptions {
   normalize?: Normalize;
 }
 
-export interface EvaluationResult {
+/** Shares in 0…1; 0 where nothing was predicted or nothing is there. */
+export interface MetricAverages {
+  precision: number;
+  recall: number;
+  f1: number;
+}
+
+/** Figures of a classifier over all samples that were added. */
+export interface ClassificationResult {
   samples: number;
-  loss: number | null;
+  /** Shares of the samples, 0…1; `top5` of fewer than five classes: among all of them. */
   top1: number;
   top5: number;
+  /** Mean over samples; null without samples, and from `evaluate`, whose loss is a graph. */
+  cross_entropy: number | null;
+  /** Expected calibration error, l1, 15 bins of equal width over the highest softmax. NaN if a score is. */
+  ece: number;
+  /** One-vs-rest area under the ROC curve, exact: mean over the classes that have samples; null if it was not computed. */
+  auroc: number | null;
+  /** Null for a class without samples; empty if it was not computed. */
+  auroc_per_class: (number | null)[];
+  /** Mean over the classes that occur as label or prediction. */
+  macro: MetricAverages;
+  /** Mean weighted by the samples of each class. */
+  weighted: MetricAverages;
+  per_class: { support: number[]; precision: number[]; recall: number[]; f1: number[] };
+  classes: number;
   /** Row = target, column = prediction, flat [classes × classes]. */
   confusion: number[];
-  classes: number;
+}
+
+export interface EvaluationResult extends ClassificationResult {
+  loss: number | null;
   seconds: number;
+}
+
+/** Figures of a segmentation over all pixels that were added. */
+export interface SegmentationResult {
+  /** Counted ones: without those of `ignore_index`. */
+  pixels: number;
+  pixel_accuracy: number;
+  /** Means over the classes that occur as target or prediction. */
+  miou: number;
+  mean_dice: number;
+  /** Null for a class that does not occur. */
+  iou_per_class: (number | null)[];
+  dice_per_class: (number | null)[];
+  classes: number;
+  /** Row = target, column = prediction, flat [classes × classes]. */
+  confusion: number[];
+}
+
+/** Counts batches on a thread of its own, in the order of the calls. */
+export interface NativeClassificationMetrics extends NativeHandle {
+  /** `logits` floating [n, classes], `label` int64 [n]. DataError for a label outside 0…classes − 1. */
+  add(logits: NativeTensor, label: NativeTensor): Promise<void>;
+  result(): Promise<ClassificationResult>;
+}
+
+export interface ClassificationMetricsClass {
+  /**
+   * AUROC keeps every score (4 bytes × samples × classes); beyond `auroc_bytes` (default 1 GiB) it is given up, and
+   * the result has null. Everything else needs the confusion matrix and a few sums.
+   */
+  new (options: {
+    classes: number;
+    device?: DeviceName;
+    /** Default true. */
+    auroc?: boolean;
+    auroc_bytes?: number;
+    /** Of the calibration error. Default 15. */
+    bins?: number;
+  }): NativeClassificationMetrics;
+}
+
+export interface NativeSegmentationMetrics extends NativeHandle {
+  /**
+   * `output`: floating logits [n, classes, …] or predicted classes, integers [n, …]; `mask`: integers [n, …].
+   * DataError for a value of the mask outside 0…classes − 1 that is not `ignore_index`.
+   */
+  add(output: NativeTensor, mask: NativeTensor): Promise<void>;
+  result(): Promise<SegmentationResult>;
+}
+
+export interface SegmentationMetricsClass {
+  new (options: {
+    classes: number;
+    device?: DeviceName;
+    /** Pixels of the mask with this value are not counted. */
+    ignore_index?: number;
+  }): NativeSegmentationMetrics;
+}
+
+/** What WIDER FACE's evaluation works on, image after image. */
+export interface WiderOptions {
+  /** [x, y, width, height, score] of each prediction, in the order in which they are matched. */
+  predictions: Float64Array;
+  /** [images + 1]: where the predictions of an image begin, counted in predictions. */
+  prediction_offsets: Int32Array;
+  /** [x, y, width, height] of each face. */
+  faces: Float64Array;
+  face_offsets: Int32Array;
+  /** Per setting (easy, medium, hard): 1 for each face that counts, 0 for each that is ignored. */
+  settings: Uint8Array[];
+  /** Default 0.5. */
+  iou_threshold?: number;
+  /** Of the normalised score. Default 1000. */
+  thresholds?: number;
+}
+
+export interface WiderResult {
+  average_precision: number;
+  /** Faces that count. */
+  faces: number;
+  /** One value per threshold, the highest first. */
+  precision: Float64Array;
+  recall: Float64Array;
 }
 
 export interface NativeInference extends NativeHandle {
   /**
    * Runs on the session's own threads. Result: outputs by name, and tapped outputs by module path (the last
-   * node made by that module or one below it).
+   * node made by that module or one below it). What neither needs is not computed.
+   *
+   * `outputs`: names of those to compute. Default: all of them, but where every mode is eval without the
+   * auxiliary ones. ArgumentError for an unknown name, or if there is neither an output nor a tap.
    */
   forward(
     inputs: Record<string, NativeTensor>,
-    options?: { modes?: Modes; taps?: string[]; seed?: number },
+    options?: { modes?: Modes; taps?: string[]; outputs?: string[]; seed?: number },
   ): Promise<Record<string, NativeTensor>>;
   /** Classification metrics over one epoch of a loader. `loss` is a graph over `output` and `label`. */
   evaluate(
     loader: NativeLoader,
-    options: { classes: number; loss?: Graph; onProgress?: (done: number, total: number) => void },
+    options: {
+      classes: number;
+      loss?: Graph;
+      /** Keeps every score for it: 4 bytes × samples × classes, up to 1 GiB. Default false. */
+      auroc?: boolean;
+      onProgress?: (done: number, total: number) => void;
+    },
   ): Promise<EvaluationResult>;
   /** Copies the graph's state again if the session holds its own copy (other device, other layout). */
   refresh(): void;
@@ -341,13 +460,19 @@ export interface LoaderClass {
   new (options: LoaderOptions): NativeLoader;
 }
 
-/** One tensor inside a file, as found in a safetensors header. */
+/** One tensor inside a file. */
 export interface FileTensor {
   name: string;
   dtype: DType;
   shape: number[];
+  /** Where its first element lies, bytes from the start of the file. */
   offset: number;
+  /** Bytes from the first element to the end of the last one. */
   length: number;
+  /** In elements, not negative. Default: contiguous, row-major. */
+  strides?: number[];
+  /** Default: false. */
+  big_endian?: boolean;
 }
 
 export interface SystemInfo {
@@ -385,6 +510,10 @@ export interface NativeAddon {
   InferenceSession: InferenceClass;
   TrainSession: TrainClass;
   Loader: LoaderClass;
+  ClassificationMetrics: ClassificationMetricsClass;
+  SegmentationMetrics: SegmentationMetricsClass;
+  /** One result per setting, in their order; computed on a thread of its own. */
+  widerAveragePrecision(options: WiderOptions): Promise<WiderResult[]>;
   /** Must be called once per environment before anything else: the native core throws these classes. */
   setErrorClasses(classes: Record<string, unknown>): void;
   systemInfo(): SystemInfo;
@@ -393,10 +522,36 @@ export interface NativeAddon {
   /** Reads tensors out of a file by pread (nothing is mapped). Ranges are checked against the file. */
   readTensors(path: string, tensors: FileTensor[]): Promise<NativeTensor[]>;
   /**
-   * Writes `header` and then every tensor's bytes (contiguous, little endian) to `path`, fsyncs it, and resolves
-   * with the SHA-256 of the file in hex. Does not rename: see src/io/atomic.ts.
+   * Writes chunks one after another to `path`: bytes as they are, tensors' contiguous and little endian. Fsyncs the
+   * file and resolves with its SHA-256 in hex. Does not rename: see src/io/atomic.ts.
    */
-  writeTensors(path: string, header: Uint8Array, tensors: NativeTensor[]): Promise<string>;
+  writeTensors(path: string, chunks: (Uint8Array | NativeTensor)[]): Promise<string>;
+  /** CRC-32 (that of zip archives) of each tensor's bytes, as `writeTensors` writes them. */
+  tensorChecksums(tensors: NativeTensor[]): Promise<number[]>;
+  /**
+   * Compiles TorchScript methods on a module that holds the tensors in submodules by their paths (a `constant` is an
+   * attribute outside the state dict), and saves it with the texts of `extra` as further files of the archive.
+   * WeightsError if the source does not compile. Names must be checked before: see src/export/torchscript.ts.
+   */
+  writeTorchScript(
+    path: string,
+    module: {
+      source: string;
+      tensors: { name: string; kind: 'parameter' | 'buffer' | 'constant'; tensor: NativeTensor }[];
+      extra: Record<string, string>;
+    },
+  ): Promise<void>;
+  /**
+   * Loads an archive that `writeTorchScript` made and calls its forward. Outputs by name: '' for a single tensor, '0',
+   * '1'… for a tuple, the keys of a dictionary.
+   */
+  runTorchScript(
+    path: string,
+    inputs: NativeTensor[],
+  ): Promise<{
+    outputs: Record<string, NativeTensor>;
+    state: { name: string; kind: 'parameter' | 'buffer'; tensor: NativeTensor }[];
+  }>;
   /** Draws one tensor; what Graph.initialize does for one parameter (for tests). */
   drawInit(init: Init, shape: number[], dtype: DType, seed: number): NativeTensor;
 }

@@ -304,3 +304,4 @@ export function scaledDotProductAttention(
 }
 
 export * from './loss_functions.js';
+export * from './sampling.js';

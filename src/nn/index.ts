@@ -2,6 +2,7 @@
 export { Module, type StateEntry } from './module.js';
 export { Buffer, Parameter } from './parameter.js';
 export {
+  auxiliary,
   call,
   cat,
   stack,

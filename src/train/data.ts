@@ -1,6 +1,6 @@
 /** What a trainer needs to know of its data. `prepareTrainData` (train_data.ts) makes it from a data set. */
 import type { LoaderOptions } from '../native/contract.js';
-import type { Preprocessing } from '../model/info.js';
+import type { FixedPreprocessing } from '../model/info.js';
 
 export interface LoaderRequest {
   batchSize: number;
@@ -18,7 +18,7 @@ export interface TrainData {
   /** Changes if the samples change; compared on resume. */
   readonly fingerprint: string;
   /** How a sample becomes an input in evaluation and use; stored in the model. */
-  readonly preprocessing: Preprocessing;
+  readonly preprocessing: FixedPreprocessing;
   /** Shuffled and augmented for training, in order and as `preprocessing` says for evaluation. */
   loaderOptions(phase: 'train' | 'eval', request: LoaderRequest): LoaderOptions;
 }

@@ -3,7 +3,7 @@ import type { Config } from '../config/schema.js';
 import { resolveNormalize } from '../config/normalize.js';
 import { loaderOptions, evaluationResize } from '../data/loader_options.js';
 import { prepareDataset, type Dataset } from '../data/dataset.js';
-import type { Preprocessing } from '../model/info.js';
+import type { FixedPreprocessing, Preprocessing } from '../model/info.js';
 import type { AugmentOptions } from '../native/contract.js';
 import type { TrainData } from './data.js';
 import type { Report } from './events.js';
@@ -20,7 +20,7 @@ export interface PrepareTrainDataOptions {
 }
 
 /** Geometry of evaluation and use, as the loader takes it. */
-export function evaluationAugment(preprocessing: Preprocessing): AugmentOptions {
+export function evaluationAugment(preprocessing: FixedPreprocessing): AugmentOptions {
   return { size: preprocessing.size, crop: { kind: 'resize_crop', resize: preprocessing.resize } };
 }
 
@@ -95,7 +95,7 @@ function choosePreprocessing(
   dataset: Dataset,
   resolution: readonly [number, number],
   pretrained: Preprocessing | null,
-): Preprocessing {
+): FixedPreprocessing {
   const uniform = (dataset.val ?? dataset.train).uniformSize;
   const fits = uniform?.[0] === resolution[0] && uniform[1] === resolution[1];
   return {
