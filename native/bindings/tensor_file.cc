@@ -1,4 +1,4 @@
-// readTensors and writeTensors of the contract.
+// readTensors, writeTensors and tensorChecksums of the contract.
 #include "io/tensor_file.h"
 
 #include <ATen/ATen.h>
@@ -8,6 +8,7 @@
 #include "bindings/options.h"
 #include "bindings/registry.h"
 #include "bindings/tensor_handle.h"
+#include "bindings/tensor_ranges.h"
 #include "core/error.h"
 
 namespace fornax::bindings {
@@ -18,14 +19,7 @@ Napi::Value readTensorsAsync(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
     std::string path = readString(info[0], "path");
-    Napi::Array given = readArray(info[1], "tensors");
-    std::vector<TensorRange> ranges;
-    for (uint32_t i = 0; i < given.Length(); ++i) {
-      Options range(given.Get(i), "tensors[" + std::to_string(i) + "]");
-      ranges.push_back({range.string("name"), parseDtype(range.string("dtype"), range.name("dtype")),
-                        readIntegers(range.require("shape"), range.name("shape")), range.integer("offset"),
-                        range.integer("length")});
-    }
+    std::vector<TensorRange> ranges = readRanges(info[1], "tensors");
     auto promise = Promise::create(env);
     runOnIoThread(env, promise, [promise, path, ranges] {
       auto tensors = std::make_shared<std::vector<at::Tensor>>(readTensors(path, ranges));
@@ -41,24 +35,49 @@ Napi::Value readTensorsAsync(const Napi::CallbackInfo& info) {
   });
 }
 
+FileChunk readChunk(Napi::Value value, const std::string& what) {
+  if (!value.IsTypedArray()) return {"", unwrapTensor(value, what)};
+  if (value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    throw Error(ErrorKind::Argument, what + " must be a Uint8Array or a Tensor");
+  }
+  auto bytes = value.As<Napi::Uint8Array>();
+  return {std::string(reinterpret_cast<const char*>(bytes.Data()), bytes.ByteLength()), {}};
+}
+
 Napi::Value writeTensorsAsync(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
     std::string path = readString(info[0], "path");
-    if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-      throw Error(ErrorKind::Argument, "header must be a Uint8Array");
+    Napi::Array given = readArray(info[1], "chunks");
+    std::vector<FileChunk> chunks;
+    for (uint32_t i = 0; i < given.Length(); ++i) {
+      chunks.push_back(readChunk(given.Get(i), "chunks[" + std::to_string(i) + "]"));
     }
-    auto bytes = info[1].As<Napi::Uint8Array>();
-    std::string header(reinterpret_cast<const char*>(bytes.Data()), bytes.ByteLength());
-    Napi::Array given = readArray(info[2], "tensors");
+    auto promise = Promise::create(env);
+    runOnIoThread(env, promise, [promise, path, chunks = std::move(chunks)] {
+      std::string digest = writeChunks(path, chunks);
+      promise->resolve([digest](Napi::Env env) -> Napi::Value { return Napi::String::New(env, digest); });
+    });
+    return promise->value();
+  });
+}
+
+Napi::Value checksumsAsync(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    Napi::Array given = readArray(info[0], "tensors");
     std::vector<at::Tensor> tensors;
     for (uint32_t i = 0; i < given.Length(); ++i) {
       tensors.push_back(unwrapTensor(given.Get(i), "tensors[" + std::to_string(i) + "]"));
     }
     auto promise = Promise::create(env);
-    runOnIoThread(env, promise, [promise, path, header = std::move(header), tensors = std::move(tensors)] {
-      std::string digest = writeTensors(path, header, tensors);
-      promise->resolve([digest](Napi::Env env) -> Napi::Value { return Napi::String::New(env, digest); });
+    runOnIoThread(env, promise, [promise, tensors = std::move(tensors)] {
+      std::vector<uint32_t> values = checksums(tensors);
+      promise->resolve([values](Napi::Env env) -> Napi::Value {
+        Napi::Array array = Napi::Array::New(env, values.size());
+        for (size_t i = 0; i < values.size(); ++i) array.Set(static_cast<uint32_t>(i), values[i]);
+        return array;
+      });
     });
     return promise->value();
   });
@@ -67,6 +86,7 @@ Napi::Value writeTensorsAsync(const Napi::CallbackInfo& info) {
 void init(Napi::Env env, Napi::Object exports) {
   exports.Set("readTensors", Napi::Function::New(env, readTensorsAsync, "readTensors"));
   exports.Set("writeTensors", Napi::Function::New(env, writeTensorsAsync, "writeTensors"));
+  exports.Set("tensorChecksums", Napi::Function::New(env, checksumsAsync, "tensorChecksums"));
 }
 
 }  // namespace

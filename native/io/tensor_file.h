@@ -1,5 +1,5 @@
-// Tensors in and out of files, by plain reads and writes (a file that shrinks under a mapping would kill the
-// process). The format of the header is TypeScript's business (src/io/safetensors.ts).
+// Tensors into files, by plain writes. The formats are TypeScript's business (src/io/safetensors.ts,
+// src/export/pth.ts).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,20 +10,18 @@
 
 namespace fornax {
 
-struct TensorRange {
-  std::string name;
-  c10::ScalarType dtype;
-  std::vector<int64_t> shape;
-  int64_t offset;  // bytes from the start of the file
-  int64_t length;  // bytes
+// A piece of a file: bytes, then a tensor's (if it is defined).
+struct FileChunk {
+  std::string bytes;
+  at::Tensor tensor;
 };
 
-// WeightsError if a range lies outside the file, does not fit shape and dtype, or cannot be read.
-std::vector<at::Tensor> readTensors(const std::string& path, const std::vector<TensorRange>& ranges);
+// The chunks one after another, tensors contiguous and little endian; fsynced. Returns the SHA-256 of the file.
+// The file is created or truncated; on failure a partial file may remain (the caller writes to a temporary
+// name).
+std::string writeChunks(const std::string& path, const std::vector<FileChunk>& chunks);
 
-// Header, then the tensors' bytes one after another; fsynced. Returns the SHA-256 of the file. The file is
-// created or truncated; on failure a partial file may remain (the caller writes to a temporary name).
-std::string writeTensors(const std::string& path, const std::string& header,
-                         const std::vector<at::Tensor>& tensors);
+// CRC-32 of the bytes of each tensor, as writeChunks writes them.
+std::vector<uint32_t> checksums(const std::vector<at::Tensor>& tensors);
 
 }  // namespace fornax

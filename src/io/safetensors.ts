@@ -58,7 +58,7 @@ export async function writeSafetensors(
   const handles = entries.map(([, tensor]) => tensor);
   try {
     const sha256 = await writeAtomically(file, (temporary) =>
-      loadAddon().writeTensors(temporary, header, handles),
+      loadAddon().writeTensors(temporary, [header, ...handles]),
     );
     return { sha256, bytes: fileBytes };
   } catch (error) {
