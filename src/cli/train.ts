@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import type { Override } from '../config/load.js';
+import { wholeNumber } from './numbers.js';
 import { weightsPath } from './model_path.js';
 
 export interface TrainFlags {
@@ -16,6 +17,8 @@ export interface TrainFlags {
   resumeFrom?: string;
   initFrom?: string;
   force?: boolean;
+  dryRun?: boolean;
+  overfit?: number;
   json?: boolean;
 }
 
@@ -60,6 +63,12 @@ export function registerTrain(program: Command): void {
       'start a new training from the weights of a run, a checkpoint or a file (model.pretrained)',
     )
     .option('--force', 'train anew although the run has results; the old model is kept beside the new one')
+    .option('--dry-run', 'one batch of every phase in a temporary folder, to see that all works')
+    .option(
+      '--overfit <images>',
+      'learn so many images by heart in a temporary folder, to see that anything can be learnt',
+      wholeNumber(1),
+    )
     .option('--json', 'one JSON object a line on stdout')
     .addHelpText(
       'after',

@@ -54,6 +54,8 @@ export interface TrainingRunOptions {
   logPosition?: (event: CheckpointEvent) => { bytes: number; state: unknown };
   /** Called when nothing stands in the way any more, right before the start event. */
   onReady?: () => Promise<void>;
+  /** Ends as if the config had so many epochs; the schedule is that of the config. */
+  epochLimit?: number | undefined;
   /** For the start event. */
   run?: { name: string; folder: string } | undefined;
 }
@@ -89,6 +91,10 @@ export class TrainingRun {
     this.progress = new RunProgress(options.config.checkpoint);
   }
 
+  private get lastEpoch(): number {
+    return Math.min(this.train.epochs, this.options.epochLimit ?? Infinity);
+  }
+
   private get aborted(): boolean {
     return this.options.signal?.aborted ?? false;
   }
@@ -111,7 +117,7 @@ export class TrainingRun {
       if (resumeFrom) await this.restore(resumeFrom);
       await this.options.onReady?.();
       this.reportStart();
-      while (this.progress.epoch < this.train.epochs) {
+      while (this.progress.epoch < this.lastEpoch) {
         const stop = stopNow(config, this.progress.history, this.progress.seconds);
         if (stop) return await this.stop(stop);
         const ended = await this.trainEpoch();
@@ -306,7 +312,7 @@ export class TrainingRun {
     const { config, data, report } = this.options;
     const started = performance.now();
     const epoch = progress.epoch + 1;
-    const last = epoch === this.train.epochs;
+    const last = epoch === this.lastEpoch;
     let metrics: EvaluationResult | null = null;
     if (data.evalSamples !== null && (last || epoch % config.eval.everyEpochs === 0)) {
       metrics = await this.evaluator.evaluate(epoch);
