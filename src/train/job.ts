@@ -32,6 +32,10 @@ export interface TrainJobOptions {
   /** Finishes the current step, writes a checkpoint and returns. */
   signal?: AbortSignal;
   report?: Report;
+  /** Changes what the data delivers (trials). */
+  data?: (data: TrainData) => TrainData;
+  /** Ends as if the config had so many epochs; the schedule is that of the config. */
+  epochLimit?: number;
 }
 
 export interface TrainOutcome {
@@ -140,13 +144,14 @@ async function trainInFolder(
   };
 
   const pretrained = checkpoint ? path.join(checkpoint.path, 'model.safetensors') : config.model.pretrained;
-  const data = await prepareTrainData(config.data, {
+  const prepared = await prepareTrainData(config.data, {
     defaultResolution: defaultResolution(config),
     seed: config.train.seed,
     pretrained: pretrained === null ? null : await readPreprocessing(pretrained),
     report: reportAll,
     signal,
   });
+  const data = options.data?.(prepared) ?? prepared;
   if (signal?.aborted) throw new AbortedError('stopped before the first step');
   using model = await buildModel(config, data, checkpoint !== null, reportAll);
   const run = new TrainingRun({
@@ -157,6 +162,7 @@ async function trainInFolder(
     store,
     report: reportAll,
     signal,
+    epochLimit: options.epochLimit,
     logPosition: ({ step, epoch, reason }) => {
       log.checkpoint(step, epoch, reason);
       return { bytes: folder.commitLog(), state: log.state };
