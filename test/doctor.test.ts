@@ -1,6 +1,7 @@
 /** `fornax doctor`: what it finds, what it advises, and its exit code. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { describe, it } from 'node:test';
 import { InstallError } from '#fornax/errors.js';
 import { cpuQuota, examine, realProbes, supportsNode, type Probes } from '#fornax/doctor/examine.js';
@@ -249,6 +250,17 @@ describe('fornax doctor', () => {
     assert.equal(report.addon.ok, true);
     assert.equal(report.libtorch?.version, report.addon.torch);
     assert.equal(report.optimisations.length, 8);
+  });
+
+  it('counts the threads that computing gets, not those of the script', async () => {
+    const threadsOf = async (env: Record<string, string>): Promise<number> => {
+      const { stdout } = await fornax(['doctor', '--json'], { env });
+      return Number(/"threads":(\d+)/.exec(stdout)![1]);
+    };
+    assert.equal(await threadsOf({ OMP_NUM_THREADS: '1', MKL_NUM_THREADS: '1' }), 1);
+    if (availableParallelism() > 1) {
+      assert.equal(await threadsOf({ OMP_NUM_THREADS: '2', MKL_NUM_THREADS: '2', MKL_DYNAMIC: 'FALSE' }), 2);
+    }
   });
 
   it('exits with 1 where libtorch cannot be used', async () => {

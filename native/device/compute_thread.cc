@@ -10,8 +10,13 @@ extern "C" __attribute__((weak)) void omp_set_num_threads(int threads);
 
 namespace fornax {
 
+int defaultThreads() {
+  static const int threads = at::get_num_threads();
+  return threads;
+}
+
 void setUpScriptThread() {
-  at::get_num_threads();  // libtorch's own setting of this thread comes first
+  defaultThreads();  // libtorch's own setting of this thread comes first
   if (omp_set_num_threads != nullptr) omp_set_num_threads(1);
 }
 

@@ -17,6 +17,9 @@ void setUpComputeThread(const ComputeThreadOptions& options);
 // of its time.
 void setUpScriptThread();
 
+// Intra-op threads of a computing thread that is not told otherwise: one per core, or OMP_NUM_THREADS.
+int defaultThreads();
+
 // Whether every thread of the calling thread's pool flushes denormals (for tests).
 bool poolFlushesDenormals();
 

@@ -9,6 +9,7 @@
 #include <cpuid.h>
 #endif
 
+#include "device/compute_thread.h"
 #include "device/cpu_allocator.h"
 
 namespace fornax {
@@ -71,7 +72,7 @@ SystemInfo systemInfo() {
   info.torch_version = TORCH_VERSION;
   info.cpu_capability = at::get_cpu_capability();
   info.cpu_features = cpuFeatures();
-  info.threads = at::get_num_threads();
+  info.threads = defaultThreads();
   info.interop_threads = at::get_num_interop_threads();
   info.mkldnn = at::Context::hasMKLDNN();
   info.mkl = at::Context::hasMKL();
