@@ -1,14 +1,13 @@
 /** The public model: a traced graph with its weights, and what is known about it. */
 import { createHash } from 'node:crypto';
 
-import { ArgumentError, GuardError, WeightsError } from './errors.js';
+import { ArgumentError, GuardError } from './errors.js';
 import type { Graph, Mode } from './graph/format.js';
 import { formatSummary } from './graph/format_summary.js';
 import { summarize, type Summary } from './graph/summary.js';
 import { trace } from './graph/trace.js';
-import { disposeAll, readSafetensors } from './io/safetensors.js';
 import { crossEntropy } from './losses/index.js';
-import { readModelHeader, readModelTensors, writeModelFile } from './model/file.js';
+import { readModelHeader, writeModelFile } from './model/file.js';
 import { normalizeOf, type InputSpec, type ModelInfo } from './model/info.js';
 import { Sessions } from './model/sessions.js';
 import type { CreateOptions, ForwardOptions, LossAndGradients, StateEntry } from './model/types.js';
@@ -23,6 +22,7 @@ import type {
 import { loadAddon } from './native.js';
 import type { Module } from './nn/index.js';
 import { Tensor } from './tensor.js';
+import { loadWeightsInto, type LoadWeightsOptions, type LoadWeightsReport } from './weights/load.js';
 
 function wrap(tensors: Record<string, NativeTensor>): Record<string, Tensor> {
   return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, new Tensor(tensor)]));
@@ -112,12 +112,7 @@ export class Model {
     const header = await readModelHeader(file);
     const native = new (loadAddon().Graph)(header.graph, { trusted: false });
     try {
-      const tensors = await readModelTensors(file, header);
-      try {
-        native.loadState(Object.fromEntries(tensors));
-      } finally {
-        disposeAll(tensors);
-      }
+      await native.loadFile(file, header.tensors);
       return new Model(header.graph, native, header.info, null);
     } catch (error) {
       native.dispose();
@@ -243,26 +238,20 @@ export class Model {
     return report;
   }
 
-  /** `loadState` from a safetensors file (a model file, or any with the same names). */
-  async loadWeights(
-    file: string,
-    options: { strict?: boolean } = {},
-  ): Promise<ReturnType<Model['loadState']>> {
-    const { tensors } = await readSafetensors(file);
-    try {
-      const report = this.native.loadState(Object.fromEntries(tensors), options);
-      if (report.missing.length === this.graph.parameters.length) {
-        throw new WeightsError({
-          what: 'none of the tensors in the file has the name of a parameter of this model',
-          where: file,
-          fix: 'check that the weights belong to this architecture',
-        });
-      }
-      return report;
-    } finally {
-      disposeAll(tensors);
-      this.changed();
-    }
+  /**
+   * `loadState` from a file: safetensors (a model file or any other), `.pth`/`.pt`/`.tar`/`.th` of torch.save in
+   * either form, or a TorchScript archive. Nothing in it is executed. Dicts around the state dict are looked
+   * into, prefixes such as `module.` taken off, names of other publications (timm) translated; `notes` of the
+   * report say what was done. Waits for runs of `forward` under way. The bytes are read straight into the model.
+   *
+   * @param options.strict default true: names and shapes must match exactly; false: what fits is loaded.
+   * @param options.replaceHead leave the classifier as it is if only its number of classes differs.
+   * @param options.key the entry of a checkpoint that holds the weights (`model_ema`), instead of looking for it.
+   * @throws WeightsError if the file is damaged or hostile, if nothing in it fits, or, if strict, listing what
+   *   is missing, not expected, or of another shape. The model is unchanged then.
+   */
+  async loadWeights(file: string, options: LoadWeightsOptions = {}): Promise<LoadWeightsReport> {
+    return this.sessions.whileIdle(() => loadWeightsInto(this.native, this.graph.parameters, file, options));
   }
 
   /** Tells the model that its weights were changed from outside (by a training session). */

@@ -5,9 +5,11 @@
 #include <utility>
 
 #include "bindings/environment.h"
+#include "bindings/io_pool.h"
 #include "bindings/options.h"
 #include "bindings/registry.h"
 #include "bindings/tensor_handle.h"
+#include "bindings/tensor_ranges.h"
 #include "core/error.h"
 #include "graph/call.h"
 #include "graph/init.h"
@@ -39,6 +41,14 @@ Napi::Array toArray(Napi::Env env, const std::vector<std::vector<int64_t>>& shap
   return array;
 }
 
+Napi::Object toObject(Napi::Env env, const LoadReport& report) {
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("missing", toArray(env, report.missing));
+  result.Set("unexpected", toArray(env, report.unexpected));
+  result.Set("mismatched", toArray(env, report.mismatched));
+  return result;
+}
+
 uint64_t readSeed(Napi::Value value, const std::string& what) {
   int64_t seed = readInteger(value, what);
   if (seed < 0) throw Error(ErrorKind::Argument, what + " must not be negative");
@@ -55,6 +65,7 @@ class GraphHandle : public Napi::ObjectWrap<GraphHandle> {
                                                  InstanceMethod<&GraphHandle::initialize>("initialize"),
                                                  InstanceMethod<&GraphHandle::state>("state"),
                                                  InstanceMethod<&GraphHandle::load>("loadState"),
+                                                 InstanceMethod<&GraphHandle::loadFile>("loadFile"),
                                                  InstanceMethod<&GraphHandle::infer>("inferShapes"),
                                                  InstanceMethod<&GraphHandle::replace>("replaceGraph"),
                                              });
@@ -126,12 +137,24 @@ class GraphHandle : public Napi::ObjectWrap<GraphHandle> {
         std::string name = names.Get(i).As<Napi::String>();
         tensors.emplace_back(name, unwrapTensor(entries.Get(name), "entries['" + name + "']"));
       }
-      LoadReport report = loadState(*model()->state, tensors, options.boolean("strict", true));
-      Napi::Object result = Napi::Object::New(env);
-      result.Set("missing", toArray(env, report.missing));
-      result.Set("unexpected", toArray(env, report.unexpected));
-      result.Set("mismatched", toArray(env, report.mismatched));
-      return result;
+      return toObject(env, loadState(*model()->state, tensors, options.boolean("strict", true)));
+    });
+  }
+
+  Napi::Value loadFile(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    return guarded(env, [&]() -> Napi::Value {
+      std::string path = readString(info[0], "path");
+      std::vector<TensorRange> ranges = readRanges(info[1], "tensors");
+      Options options(info.Length() > 2 ? info[2] : env.Undefined(), "options");
+      bool strict = options.boolean("strict", true);
+      std::shared_ptr<State> state = model()->state;
+      auto promise = Promise::create(env);
+      runOnIoThread(env, promise, [promise, state, path, ranges = std::move(ranges), strict] {
+        LoadReport report = loadStateFromFile(*state, path, ranges, strict);
+        promise->resolve([report](Napi::Env env) -> Napi::Value { return toObject(env, report); });
+      });
+      return promise->value();
     });
   }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/worker_pool.h"
+#include "device/compute_thread.h"
 
 namespace fornax::bindings {
 
@@ -10,7 +11,8 @@ namespace {
 
 class IoPool : public Stoppable {
  public:
-  IoPool() : pool(1, nullptr) {}
+  // What it computes (a change of dtype or layout) waits for the disk anyway: no OpenMP pool.
+  IoPool() : pool(1, setUpScriptThread) {}
   void stopAndJoin() noexcept override { pool.stop(); }
   WorkerPool pool;
 };

@@ -56,6 +56,11 @@ void State::initialize(uint64_t seed) {
     at::Tensor target = at(i);
     // Drawn contiguous on the CPU, whatever the layout and device, so that a seed means the same model
     // everywhere.
+    if (target.is_cpu() && target.is_contiguous()) {
+      at::Tensor values = target.detach();
+      drawInit(values, specs_[i].init, generator);
+      continue;
+    }
     at::Tensor drawn = at::empty(specs_[i].shape, at::TensorOptions(specs_[i].dtype));
     drawInit(drawn, specs_[i].init, generator);
     target.detach().copy_(drawn);

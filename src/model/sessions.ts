@@ -68,6 +68,22 @@ export class Sessions {
     }
   }
 
+  /** Waits until nothing runs, and lets nothing run until `change` is done: it changes the weights. */
+  async whileIdle<T>(change: () => Promise<T>): Promise<T> {
+    while (this.exclusive) await this.exclusive.catch(() => undefined);
+    const run = (async () => {
+      await Promise.allSettled(this.running);
+      return change();
+    })();
+    this.exclusive = run;
+    try {
+      return await run;
+    } finally {
+      this.stale = true;
+      if (this.exclusive === run) this.exclusive = null;
+    }
+  }
+
   private disposeSessions(): void {
     for (const session of this.sessions.values()) session.dispose();
     this.sessions.clear();

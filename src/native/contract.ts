@@ -76,6 +76,16 @@ export interface NativeGraph extends NativeHandle {
     entries: Record<string, NativeTensor>,
     options?: { strict?: boolean },
   ): { missing: string[]; unexpected: string[]; mismatched: string[] };
+  /**
+   * `loadState` from a file, by pread, straight into the state's memory: dtype, layout and byte order are
+   * converted through a buffer of some megabytes. Nothing must run on the state meanwhile. All ranges are checked
+   * before anything is changed.
+   */
+  loadFile(
+    path: string,
+    tensors: FileTensor[],
+    options?: { strict?: boolean },
+  ): Promise<{ missing: string[]; unexpected: string[]; mismatched: string[] }>;
   /** Runs the graph on the meta device. One shape per input. */
   inferShapes(inputs: { shape: number[]; dtype: DType }[]): NodeInfo[];
   /** Same state, another trace of the same model (other guards). Parameters must be equal. */
