@@ -123,6 +123,7 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
       ForwardOptions options;
       options.modes = readModes(source.get("modes"), source.name("modes"));
       options.taps = source.strings("taps");
+      if (source.has("outputs")) options.outputs = source.strings("outputs");
       int64_t seed = source.integer("seed", 0);
       if (seed < 0) throw Error(ErrorKind::Argument, source.name("seed") + " must not be negative");
       options.seed = static_cast<uint64_t>(seed);
@@ -131,7 +132,7 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
       return run(
           [graph, inputs, options](SessionCore& core) -> Result {
             auto outputs =
-                std::make_shared<NamedTensors>(core.session.forward(*graph, *inputs, options, core.stopped));
+                std::make_shared<NamedTensors>(core.session.forward(graph, *inputs, options, core.stopped));
             return [outputs](Napi::Env env) -> Napi::Value {
               Napi::Object result = Napi::Object::New(env);
               for (const auto& [name, tensor] : *outputs) result.Set(name, wrapTensor(env, tensor));
@@ -185,7 +186,7 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
               ~Done() { evaluating = false; }
             } done{core.evaluating};
             std::shared_ptr<BatchSource> source = std::move(*loader);
-            EvaluationResult result = fornax::evaluate(core.session, *graph, loss.get(), *source, options,
+            EvaluationResult result = fornax::evaluate(core.session, graph, loss.get(), *source, options,
                                                        core.evaluation_stopped, progress);
             return [result](Napi::Env env) -> Napi::Value { return toObject(env, result); };
           },

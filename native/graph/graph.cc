@@ -44,13 +44,6 @@ void checkShape(const ParameterSpec& parameter) {
   }
 }
 
-void collectSlots(const std::shared_ptr<const SizeExpr>& expr, std::vector<int>& slots) {
-  if (!expr) return;
-  if (expr->op == SizeExpr::Op::Size) slots.push_back(expr->slot);
-  collectSlots(expr->left, slots);
-  collectSlots(expr->right, slots);
-}
-
 c10::OperatorHandle findOperator(const std::string& name, const std::string& where) {
   size_t colons = name.find("::");
   if (colons == std::string::npos) fail("'" + name + "' is not an operator name (namespace::name)", where);
@@ -129,6 +122,13 @@ bool checkResults(const c10::FunctionSchema& schema, const NodeSpec& node, const
 }
 
 }  // namespace
+
+void collectSlots(const std::shared_ptr<const SizeExpr>& expr, std::vector<int>& slots) {
+  if (!expr) return;
+  if (expr->op == SizeExpr::Op::Size) slots.push_back(expr->slot);
+  collectSlots(expr->left, slots);
+  collectSlots(expr->right, slots);
+}
 
 Graph::Graph(GraphSpec spec, bool trusted) : spec_(std::move(spec)) {
   if (spec_.format_version != kFormatVersion) {
@@ -209,10 +209,13 @@ Graph::Graph(GraphSpec spec, bool trusted) : spec_(std::move(spec)) {
     nodes_.push_back(std::move(node));
   }
 
+  bool only_auxiliary = true;
   for (const auto& output : spec_.outputs) {
+    only_auxiliary = only_auxiliary && output.auxiliary;
     use(output.slot, "output " + output.name);
     last_use[output.slot] = kAlways;
   }
+  if (only_auxiliary) fail("every output of the graph is auxiliary", "the graph");
   std::vector<bool> in_guard(spec_.slots, false);
   for (size_t i = 0; i < spec_.guards.size(); ++i) {
     std::string where = "guard at " + spec_.guards[i].path;

@@ -48,6 +48,9 @@ struct Node {
   ModeKind mode_kind = ModeKind::Dropout;
 };
 
+// Appends the slots whose sizes an expression reads.
+void collectSlots(const std::shared_ptr<const SizeExpr>& expr, std::vector<int>& slots);
+
 class Graph {
  public:
   // Throws GraphError naming the node. `trusted` false: operators outside the allow-list are refused.

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "graph/executor.h"
+#include "graph/prune.h"
 
 namespace fornax {
 
@@ -120,14 +121,16 @@ void checkLogits(const std::vector<at::Tensor>& outputs, int64_t classes, int64_
 
 }  // namespace
 
-EvaluationResult evaluate(const InferenceSession& session, const Graph& graph, const Graph* loss,
-                          BatchSource& source, const EvaluationOptions& options,
+EvaluationResult evaluate(const InferenceSession& session, const std::shared_ptr<const Graph>& source_graph,
+                          const Graph* loss, BatchSource& source, const EvaluationOptions& options,
                           const std::atomic<bool>& stop, const ProgressFn& progress) {
   if (options.classes < 1) throw Error(ErrorKind::Argument, "classes must be at least 1", "evaluate.classes");
   const c10::InferenceMode inference_mode;
   const auto start = Clock::now();
   const int64_t total = source.samplesPerEpoch();
   const DeviceBatch& device_batch = session.deviceBatch();
+  const auto pruned = prune(source_graph, {outputsForLoss(*source_graph, loss), {}});
+  const Graph& graph = *pruned;
   Accumulator accumulator(options.classes, device_batch.device());
   for (Batch batch; source.next(batch, stop) && !stop;) {
     const at::Tensor& label = checkedLabels(batch, options.classes);

@@ -35,8 +35,8 @@ using ProgressFn = std::function<void(int64_t done, int64_t total)>;
 // be null) is a graph over outputs and fields, as in training. Throws DataError for a missing label or one
 // outside [0, classes), ArgumentError if the logits do not have `classes` columns, AbortedError once `stop`
 // is true.
-EvaluationResult evaluate(const InferenceSession& session, const Graph& graph, const Graph* loss,
-                          BatchSource& source, const EvaluationOptions& options,
+EvaluationResult evaluate(const InferenceSession& session, const std::shared_ptr<const Graph>& graph,
+                          const Graph* loss, BatchSource& source, const EvaluationOptions& options,
                           const std::atomic<bool>& stop, const ProgressFn& progress);
 
 }  // namespace fornax

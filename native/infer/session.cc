@@ -4,13 +4,27 @@
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 
-#include <unordered_map>
-
-#include "core/error.h"
 #include "core/generator.h"
 #include "train/autocast.h"
 
 namespace fornax {
+
+namespace {
+
+bool allEval(const Modes& modes) {
+  for (const auto& rule : modes.overrides) {
+    if (rule.mode != Mode::Eval) return false;
+  }
+  return modes.dropout == Mode::Eval && modes.batch_norm == Mode::Eval &&
+         modes.stochastic_depth == Mode::Eval;
+}
+
+std::vector<size_t> selectOutputs(const Graph& graph, const ForwardOptions& options) {
+  if (options.outputs) return outputsNamed(graph, *options.outputs);
+  return allEval(options.modes) ? mainOutputs(graph) : allOutputs(graph);
+}
+
+}  // namespace
 
 InferenceSession::InferenceSession(std::shared_ptr<State> state, InferenceOptions options)
     : state_(std::move(state)),
@@ -40,43 +54,23 @@ std::shared_ptr<const std::vector<at::Tensor>> InferenceSession::parameters() co
   return parameters_;
 }
 
-NamedTensors InferenceSession::forward(const Graph& graph, const Batch& inputs, const ForwardOptions& options,
-                                       const std::atomic<bool>& stop) const {
+NamedTensors InferenceSession::forward(const std::shared_ptr<const Graph>& graph, const Batch& inputs,
+                                       const ForwardOptions& options, const std::atomic<bool>& stop) const {
   c10::NoGradGuard no_grad;
   AutocastScope autocast(options_.device.type(), options_.precision);
+  const auto selected = pruned_.get(graph, {selectOutputs(*graph, options), options.taps});
   auto tensors = parameters();
-  ModeTable modes = resolveModes(graph, options.modes);
+  ModeTable modes = resolveModes(*selected, options.modes);
   RunContext context;
   context.parameters = tensors.get();
   context.modes = &modes;
   context.generator = makeGenerator(options_.device, options.seed);
   context.device = options_.device;
   context.stop = &stop;
-
-  std::unordered_map<size_t, std::vector<std::string>> taps;
-  std::unordered_map<std::string, at::Tensor> tapped;
-  for (const auto& path : options.taps) {
-    int node = graph.lastNodeOf(path);
-    if (node < 0) {
-      throw Error(ErrorKind::Argument, "the model has no module '" + path + "' that computes anything", "",
-                  "see model.summary() for the module paths");
-    }
-    taps[static_cast<size_t>(node)].push_back(path);
-  }
-  if (!taps.empty()) {
-    context.observer = [&](size_t node, const std::vector<c10::IValue>&,
-                           const std::vector<at::Tensor>& results) {
-      auto found = taps.find(node);
-      if (found == taps.end()) return;
-      for (const auto& path : found->second) {
-        for (size_t i = 0; i < results.size() && !tapped[path].defined(); ++i) tapped[path] = results[i];
-      }
-    };
-  }
-  std::vector<at::Tensor> outputs = runGraph(graph, device_batch_.modelInputs(graph, inputs), context);
+  std::vector<at::Tensor> outputs =
+      runGraph(*selected, device_batch_.modelInputs(*selected, inputs), context);
   NamedTensors result;
-  for (size_t i = 0; i < outputs.size(); ++i) result.emplace_back(graph.outputs()[i].name, outputs[i]);
-  for (const auto& path : options.taps) result.emplace_back(path, tapped[path]);
+  for (size_t i = 0; i < outputs.size(); ++i) result.emplace_back(selected->outputs()[i].name, outputs[i]);
   return result;
 }
 

@@ -18,6 +18,7 @@
 #include "data/batch.h"
 #include "graph/executor.h"
 #include "graph/graph.h"
+#include "graph/prune.h"
 #include "graph/state.h"
 #include "train/device_batch.h"
 #include "train/options.h"
@@ -36,6 +37,9 @@ struct InferenceOptions {
 struct ForwardOptions {
   Modes modes;
   std::vector<std::string> taps;  // module paths
+  // Names of the outputs to compute. Absent: all of them, but without the auxiliary ones if everything runs
+  // in eval mode.
+  std::optional<std::vector<std::string>> outputs;
   uint64_t seed = 0;
 };
 
@@ -47,10 +51,10 @@ class InferenceSession {
 
   const InferenceOptions& options() const { return options_; }
 
-  // Outputs by name, then taps by module path. ArgumentError for a missing input or an unknown tap; else as
-  // runGraph.
-  NamedTensors forward(const Graph& graph, const Batch& inputs, const ForwardOptions& options,
-                       const std::atomic<bool>& stop) const;
+  // Outputs by name, then taps by module path; what neither needs is not computed. ArgumentError for a
+  // missing input, an unknown output or tap; else as runGraph.
+  NamedTensors forward(const std::shared_ptr<const Graph>& graph, const Batch& inputs,
+                       const ForwardOptions& options, const std::atomic<bool>& stop) const;
 
   // The model's outputs in order, in eval mode and inference mode: for evaluation, where nobody keeps them.
   std::vector<at::Tensor> evaluate(const Graph& graph, const Batch& inputs,
@@ -68,6 +72,7 @@ class InferenceSession {
   std::shared_ptr<State> state_;
   InferenceOptions options_;
   DeviceBatch device_batch_;
+  mutable PrunedGraphs pruned_;
   mutable std::mutex mutex_;
   std::shared_ptr<const std::vector<at::Tensor>> parameters_;
 };

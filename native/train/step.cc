@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/generator.h"
+#include "graph/prune.h"
 #include "train/autocast.h"
 #include "train/gradient_clip.h"
 #include "train/prepare_graph.h"
@@ -56,7 +57,8 @@ TrainStep::~TrainStep() {
 void TrainStep::useGraph(std::shared_ptr<const Graph> graph) {
   if (source_graph_ == graph) return;
   source_graph_ = std::move(graph);
-  graph_ = prepareForTraining(source_graph_, options_.device, options_.precision);
+  const auto needed = prune(source_graph_, {outputsForLoss(*source_graph_, loss_.get()), {}});
+  graph_ = prepareForTraining(needed, options_.device, options_.precision);
   modes_ = resolveModes(*graph_, options_.modes);
 }
 

@@ -73,7 +73,7 @@ class TrainStep {
   at::Tensor lossOf(const std::vector<at::Tensor>& outputs, const Batch& batch);
 
   std::shared_ptr<const Graph> source_graph_;  // as it was given
-  std::shared_ptr<const Graph> graph_;         // as it is run
+  std::shared_ptr<const Graph> graph_;  // as it is run: without auxiliary outputs that the loss ignores
   std::shared_ptr<State> state_;
   State::TrainingLease lease_;
   std::shared_ptr<const Graph> loss_;

@@ -8,7 +8,7 @@ import type { Buffer, Parameter } from '../nn/parameter.js';
 import { Parameter as ParameterClass } from '../nn/parameter.js';
 import { recording, type CallArgument, type Recorder } from '../nn/recorder.js';
 import { SymInt } from '../nn/sym_int.js';
-import { SymbolicTensor } from '../nn/tensor.js';
+import { AuxiliaryTensor, SymbolicTensor } from '../nn/tensor.js';
 import {
   GRAPH_FORMAT_VERSION,
   type DType,
@@ -186,8 +186,21 @@ class Tracer implements Recorder {
           'return a tensor, an array of tensors or an object of tensors from forward()',
         );
       }
-      return { name, slot: this.slotOf(value) };
+      const slot = this.slotOf(value);
+      return value instanceof AuxiliaryTensor ? { name, slot, auxiliary: true } : { name, slot };
     };
+    const ports = this.namedOutputs(result, single, port);
+    if (ports.every(({ auxiliary }) => auxiliary === true)) {
+      throw this.error('every output is auxiliary', 'return at least one tensor that is not marked');
+    }
+    return ports;
+  }
+
+  private namedOutputs(
+    result: unknown,
+    single: string,
+    port: (name: string, value: unknown) => GraphPort,
+  ): GraphPort[] {
     if (Array.isArray(result)) {
       if (result.length === 0) throw this.error('forward() returns no tensor');
       return result.map((value, i) => port(`${single}_${i}`, value));

@@ -195,6 +195,9 @@ export function validateGraph(value: unknown, options: ValidateOptions = {}): Gr
       .map((guard, i) => readGuard(reader, guard, i)),
   };
   if (graph.outputs.length === 0) throw reader.error('the graph has no output', 'outputs');
+  if (graph.outputs.every((port) => port.auxiliary === true)) {
+    throw reader.error('every output of the graph is auxiliary', 'outputs');
+  }
   checkUnique(
     reader,
     graph.inputs.map((p) => p.name),

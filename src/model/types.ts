@@ -29,6 +29,11 @@ export interface ForwardOptions {
   modes?: Modes;
   /** Module paths whose outputs are returned too (`layer4.1`). */
   taps?: string[];
+  /**
+   * Names of the outputs to compute: what they and the taps do not need is left out. Default: all, but in eval mode
+   * without auxiliary ones (the second head of a segmenter).
+   */
+  outputs?: string[];
   /** Seed of dropout and stochastic depth in this run. */
   seed?: number;
   /** Default `cpu`. */

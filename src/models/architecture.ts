@@ -76,6 +76,20 @@ export function cifar(
   return family({ ...defaults, ...shared }, members);
 }
 
+/** A family of segmenters: 21 classes (those of Pascal VOC), 520² unless told otherwise. */
+export function segmentation(
+  shared: Pick<Family, 'paper'> & Partial<Family>,
+  members: Record<string, Architecture['create']>,
+): Architecture[] {
+  const defaults = {
+    task: 'segmentation',
+    defaultResolution: 520,
+    defaultClasses: 21,
+    options: {},
+  } as const;
+  return family({ ...defaults, ...shared }, members);
+}
+
 /** The option most classifiers have. */
 export function dropoutOption(probability: number): { dropout: OptionSpec } {
   return {

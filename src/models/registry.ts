@@ -22,6 +22,10 @@ import { shufflenetV2s } from './shufflenet_v2.js';
 import { convnexts } from './convnext.js';
 import { visionTransformers } from './vit.js';
 import { swins } from './swin.js';
+import { fcns } from './fcn.js';
+import { deeplabv3s } from './deeplabv3.js';
+import { lraspps } from './lraspp.js';
+import { unets } from './unet.js';
 import { tinyCnns } from './tiny_cnn.js';
 import { vggs } from './vgg.js';
 import { cifarWideResnets } from './wide_resnet_cifar.js';
@@ -52,6 +56,10 @@ export const architectures: readonly Architecture[] = [
   ...cifarWideResnets,
   ...retinafaces,
   ...featherfaces,
+  ...fcns,
+  ...deeplabv3s,
+  ...lraspps,
+  ...unets,
 ];
 
 /** The architecture called `name`; ConfigError with the nearest name if there is none. */

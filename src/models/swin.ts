@@ -17,7 +17,8 @@ import {
   type Tensor,
 } from '../nn/index.js';
 import { imagenet, type ModelOptions } from './architecture.js';
-import { missing, padEnd, ShiftedWindowAttention } from './swin_attention.js';
+import { missing } from './padding.js';
+import { padEnd, ShiftedWindowAttention } from './swin_attention.js';
 import { stochasticDepthOption, TransformerMlp, transformerOptions } from './transformer_mlp.js';
 
 interface BlockOptions {

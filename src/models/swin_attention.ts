@@ -12,6 +12,7 @@ import {
   type SymInt,
   type Tensor,
 } from '../nn/index.js';
+import { missing } from './padding.js';
 
 /** Side of a window, its pixels, and how far every second block shifts it. */
 const side = 7;
@@ -24,15 +25,6 @@ function relativePositions(): number[] {
   return pixels.flatMap(([y, x]) =>
     pixels.map(([v, u]) => (y - v + side - 1) * (2 * side - 1) + (x - u + side - 1)),
   );
-}
-
-/**
- * How much is missing to a multiple. Sizes for which nothing is get a graph without padding, under a guard; any other
- * gets one that is right for every size.
- */
-export function missing(length: SymInt, multiple: number): IntLike {
-  if (length.example % multiple === 0 && length.mod(multiple).eq(0)) return 0;
-  return length.neg().mod(multiple);
 }
 
 /** Pads rows and columns of [N, H, W, C] at their ends. */

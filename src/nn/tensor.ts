@@ -320,6 +320,18 @@ export class SymbolicTensor {
   }
 }
 
+/** A tensor that, returned from forward() of the root module, is an auxiliary output. */
+export class AuxiliaryTensor extends SymbolicTensor {}
+
+/**
+ * Marks an output that only training needs, such as the loss head halfway up a segmenter: `return { out, aux:
+ * auxiliary(aux) }`. A run in eval mode does not compute it unless it is asked for by name.
+ */
+export function auxiliary(output: SymbolicTensor): SymbolicTensor {
+  const recorder = activeRecorder('auxiliary()');
+  return new AuxiliaryTensor(recorder, recorder.slotOf(output));
+}
+
 /** Joins tensors along an existing dimension. */
 export function cat(tensors: readonly SymbolicTensor[], dim = 0): SymbolicTensor {
   return call('aten::cat', [tensors, dim]);

@@ -3,12 +3,13 @@ import type { Graph } from '#fornax/graph/format.js';
 import { trace } from '#fornax/graph/trace.js';
 import { crossEntropy } from '#fornax/losses/index.js';
 import { architectures, createModule } from '#fornax/models/registry.js';
-import type { NativeGraph, NativeTensor } from '#fornax/native/contract.js';
+import type { NativeGraph } from '#fornax/native/contract.js';
 import { loadAddon } from '#fornax/native.js';
 import type { Comparison } from './comparison.js';
 import { type Fields, MalformedGolden } from './fields.js';
-import { fillInput, fillModel } from './fill.js';
+import { fillModel } from './fill.js';
 import { type GoldenCase, Unsupported } from './kind.js';
+import { compareGradients, compareState, filledInput, gradientSession } from './model_case.js';
 import { evalOutput } from './model_output.js';
 import { Tolerances } from './tolerance.js';
 
@@ -65,45 +66,6 @@ function traceModel({ name, classes }: Setting, shape: number[]): Graph {
   return trace(createModule(name, { numClasses: classes }), { inputs: [shape] });
 }
 
-function elements(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
-}
-
-/** Names, shapes and dtypes in order, and the number of parameters. */
-function compareState(fields: Fields, model: NativeGraph, comparison: Comparison): void {
-  const state = model.state().map(({ name, kind, tensor }) => {
-    const { shape, dtype } = tensor;
-    tensor.dispose();
-    return { name, kind, shape, dtype };
-  });
-  const expected = fields.list('state').map((entry) => {
-    const valid = Array.isArray(entry) && entry.length === 3 && typeof entry[0] === 'string';
-    if (!valid) throw fields.wrong('state', 'a list of [name, shape, dtype]');
-    return entry as [string, unknown, unknown];
-  });
-  const names = expected.map(([name]) => name);
-  comparison.equalNames(
-    'state',
-    state.map(({ name }) => name),
-    names,
-  );
-  for (const [i, [name, shape, dtype]] of expected.entries()) {
-    const actual = state[i];
-    if (actual?.name === name)
-      comparison.equal(`state ${name}`, [actual.shape, actual.dtype], [shape, dtype]);
-  }
-  const parameters = state.filter(({ kind }) => kind === 'parameter').map(({ shape }) => elements(shape));
-  comparison.equal(
-    'parameters',
-    parameters.reduce((sum, count) => sum + count, 0),
-    fields.integer('parameters'),
-  );
-}
-
-function input(shape: number[], t: number): NativeTensor {
-  return loadAddon().Tensor.fromTypedArray(fillInput(elements(shape), t), shape);
-}
-
 /** All logits of the file lie within the tolerance times the standard deviation; so do their mean and deviation. */
 async function compareEval(
   { fields, tolerances, dev, classes }: Setting,
@@ -112,7 +74,7 @@ async function compareEval(
   comparison: Comparison,
 ): Promise<void> {
   const expected = fields.child('eval');
-  const image = input([1, 3, resolution, resolution], expected.integer('input_t'));
+  const image = filledInput([1, 3, resolution, resolution], expected.integer('input_t'));
   const logits = await evalOutput(model, image);
   image.dispose();
   comparison.equal('eval, number of logits', logits.length, classes);
@@ -133,23 +95,15 @@ async function compareEval(
 /** One forward and backward with batch norm in train mode and every kind of dropout off. */
 async function compareTrain(setting: Setting, model: NativeGraph, comparison: Comparison): Promise<void> {
   const { fields, tolerances, dev } = setting;
-  const { TrainSession, Tensor } = loadAddon();
+  const { Tensor } = loadAddon();
   const expected = fields.child('train');
   const shape = expected.numbers('shape');
   const targets = expected.numbers('targets');
   model.replaceGraph(traceModel(setting, shape));
-  const parameters = model.state().filter(({ kind }) => kind === 'parameter');
-  const session = new TrainSession(model, {
-    device: 'cpu',
-    loss: crossEntropy(),
-    optimizer: { name: 'sgd' },
-    groups: [{ parameters: parameters.map(({ name }) => name), weight_decay: 0 }],
-    schedule: { name: 'constant', lr: 0 },
-    modes: { dropout: 'eval', stochastic_depth: 'eval', batch_norm: 'train' },
-  });
+  const session = gradientSession(model, crossEntropy());
   try {
     const batch = {
-      image: input(shape, expected.integer('input_t')),
+      image: filledInput(shape, expected.integer('input_t')),
       label: Tensor.fromTypedArray(BigInt64Array.from(targets, BigInt), [targets.length]),
     };
     const { loss } = await session.step(batch, { update: false });
@@ -160,32 +114,11 @@ async function compareTrain(setting: Setting, model: NativeGraph, comparison: Co
       expectedLoss,
       tolerances.of('loss', dev.number('loss')) * Math.abs(expectedLoss),
     );
-    const gradients = session.gradients();
-    comparison.equalNames(
-      'train, gradients',
-      Object.keys(gradients),
-      parameters.map(({ name }) => name),
-    );
-    const norms = new Map(Object.entries(gradients).map(([name, tensor]) => [name, normOf(tensor)]));
-    const total = expected.number('grad_norm');
-    const tolerance = tolerances.of('gradient norms', dev.number('grad_norm')) * total;
-    comparison.close('train.grad_norm', Math.hypot(...norms.values()), total, tolerance);
-    const each = expected.map('grad_norms');
-    const relative = tolerances.of('gradient norms', dev.number('grad_norms'));
-    for (const name of each.keys()) {
-      const norm = each.number(name);
-      comparison.close(`train.grad_norms ${name}`, norms.get(name) ?? NaN, norm, relative * norm);
-    }
+    compareGradients(expected, { model, session, tolerances, dev }, comparison);
   } finally {
     session.dispose();
   }
   compareRunningMean(setting, expected, model, comparison);
-}
-
-function normOf(tensor: NativeTensor): number {
-  const values = tensor.toTypedArray() as Float32Array;
-  tensor.dispose();
-  return Math.sqrt(values.reduce((sum, x) => sum + x * x, 0));
 }
 
 /** The first values of the state dict's last running mean; null for a model without batch norm. */

@@ -1,9 +1,12 @@
-/** The rules in a golden file's `tolerance`: clauses between semicolons, each `<subject> … max(1e-3, 5 dev) …`. */
+/**
+ * The rules in a golden file's `tolerance`: clauses between semicolons, each `<subject> … max(1e-3, 5 dev) …` or with
+ * a plain number, which may be a percentage.
+ */
 import { MalformedGolden } from './fields.js';
 
 const number = String.raw`(\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)`;
 const ofDeviation = new RegExp(String.raw`max\(${number}, ${number} dev\)`);
-const fixed = new RegExp(number);
+const fixed = new RegExp(String.raw`${number}( %)?`);
 
 export interface Rule {
   /** The tolerance without regard to rounding. */
@@ -38,7 +41,7 @@ export class Tolerances {
     const relative = ofDeviation.exec(rest);
     if (relative) return { floor: Number(relative[1]), deviations: Number(relative[2]) };
     const absolute = fixed.exec(rest);
-    if (absolute) return { floor: Number(absolute[1]), deviations: 0 };
+    if (absolute) return { floor: Number(absolute[1]) / (absolute[2] ? 100 : 1), deviations: 0 };
     throw new MalformedGolden(this.where, `the rule for '${subject}' is not understood: ${clause}`);
   }
 }
