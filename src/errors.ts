@@ -57,6 +57,8 @@ export class GraphError extends FornaxError {}
 export class GuardError extends FornaxError {}
 /** An operator failed while a graph ran (shapes that do not fit, a non-finite loss). Names the node. */
 export class ExecutionError extends FornaxError {}
+/** A model has no counterpart in another program's format: names the node. */
+export class ExportError extends FornaxError {}
 /** Training cannot start or go on: nothing to resume, changed model or data, non-finite loss. */
 export class TrainError extends FornaxError {}
 /** libtorch, a compiler or the addon is missing or does not fit. */

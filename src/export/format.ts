@@ -3,7 +3,7 @@ import type { DType, Graph } from '../graph/format.js';
 import type { ModelInfo } from '../model/info.js';
 import type { NativeTensor } from '../native/contract.js';
 
-export const exportFormats = ['safetensors', 'pth', 'torchscript', 'onnx'] as const;
+export const exportFormats = ['fornax', 'safetensors', 'pth', 'torchscript', 'onnx'] as const;
 export type ExportFormat = (typeof exportFormats)[number];
 
 /** An input of the exported model. */
@@ -40,6 +40,8 @@ export interface ExportSource {
   /** What tracing relied on, in words, one line for each guard; empty for a graph that holds for every size. */
   guards: readonly string[];
   info: ModelInfo;
+  /** The model's own graph, with modes and auxiliary outputs, and what its file says of it. */
+  original: { graph: Graph; info: ModelInfo };
 }
 
 /** A written file, opened again by a path of its own, to be compared with the source. */
@@ -61,10 +63,13 @@ export interface Exporter {
    */
   unsupported(source: ExportSource): string | null;
   /**
-   * Writes the file and flushes it to the disk. `file` is a temporary name, which the caller renames once the check
-   * has passed, and removes otherwise.
+   * Writes the file and flushes it to the disk. `file` is a temporary name, which the caller renames to `target` (in
+   * the same folder) once the check has passed, and removes otherwise.
+   *
+   * @returns other files that belong to it, if there are any, already under their final names, which nothing else
+   *   has: the caller removes them if the check fails.
    */
-  write(source: ExportSource, file: string): Promise<void>;
+  write(source: ExportSource, file: string, target: string): Promise<void> | Promise<readonly string[]>;
   /** Reads it back. @throws WeightsError if the file is not what was written */
   open(source: ExportSource, file: string): Promise<Reopened>;
 }

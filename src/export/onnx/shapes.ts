@@ -1,0 +1,151 @@
+/**
+ * Which sizes of a graph are the same for every input that the export shall serve. The graph runs on the meta
+ * device for several sizes of its free dimensions: a length that never changes is a constant of the export, any
+ * other is computed in it.
+ */
+import { ExportError, FornaxError } from '../../errors.js';
+import type { DType, Graph, SizeExpr } from '../../graph/format.js';
+import { evaluate, formatExpr } from '../../graph/size_expr.js';
+import type { NodeInfo } from '../../native/contract.js';
+import { loadAddon } from '../../native.js';
+import type { ExportSource } from '../format.js';
+
+/**
+ * What is added to a free dimension's example in each run. Lengths beyond the batch grow by multiples of 64, since
+ * networks with skip connections take only multiples of their total stride.
+ */
+const growth = { batch: [0, 1, 3], height: [0, 64, 192], width: [0, 128, 64] } as const;
+
+function grown(name: string, run: number): number {
+  return (Object.hasOwn(growth, name) ? growth[name as keyof typeof growth] : growth.height)[run]!;
+}
+
+interface Run {
+  /** Of every slot; undefined for a result that is not used. */
+  shapes: number[][];
+  /** Lengths of the free dimensions by name. */
+  free: Map<string, number>;
+}
+
+/** The lengths of every tensor as far as the export knows them. */
+export class Shapes {
+  private readonly runs: Run[];
+  private readonly dtypes: DType[] = [];
+
+  /** @throws ExportError if the graph does not hold for other sizes of a dimension that shall be free */
+  constructor(source: ExportSource) {
+    const names = [
+      ...new Set(source.inputs.flatMap(({ dims }) => dims.filter((d) => typeof d === 'string'))),
+    ];
+    const counts = names.length === 0 ? 1 : growth.batch.length;
+    // Without a state of its own: parameters become inputs.
+    const { graph } = source;
+    const stateless: Graph = {
+      ...graph,
+      inputs: [
+        ...graph.inputs,
+        ...graph.parameters.map(({ name, slot }) => ({ name: `parameter ${name}`, slot })),
+      ],
+      parameters: [],
+    };
+    const native = new (loadAddon().Graph)(stateless, { trusted: true });
+    try {
+      this.runs = Array.from({ length: counts }, (_, run) => {
+        const free = new Map<string, number>();
+        const inputs = source.inputs.map(({ shape, dims, dtype }) => ({
+          shape: shape.map((length, i) => {
+            const name = dims[i]!;
+            if (typeof name === 'number') return length;
+            if (!free.has(name)) free.set(name, length + grown(name, run));
+            return free.get(name)!;
+          }),
+          dtype,
+        }));
+        const all = [...inputs, ...graph.parameters.map(({ shape, dtype }) => ({ shape, dtype }))];
+        try {
+          return { shapes: this.collect(graph, native.inferShapes(all), all), free };
+        } catch (error) {
+          if (run === 0 || !(error instanceof FornaxError)) throw error;
+          throw new ExportError({
+            what: `the model does not work for other sizes of ${names.join(', ')}: ${error.what}`,
+            where: error.where,
+            fix: 'export it with fixed sizes',
+            cause: error,
+          });
+        }
+      });
+    } finally {
+      native.dispose();
+    }
+    this.checkGuards(graph);
+  }
+
+  private collect(
+    graph: Graph,
+    infos: readonly NodeInfo[],
+    inputs: readonly { shape: number[]; dtype: DType }[],
+  ): number[][] {
+    const shapes: number[][] = [];
+    for (const [i, { slot }] of [...graph.inputs, ...graph.parameters].entries()) {
+      shapes[slot] = inputs[i]!.shape;
+      this.dtypes[slot] = inputs[i]!.dtype;
+    }
+    for (const [i, node] of graph.nodes.entries()) {
+      const used = node.outs.filter((slot) => slot !== null);
+      for (const [j, slot] of used.entries()) {
+        shapes[slot] = infos[i]!.outputs[j]!;
+        this.dtypes[slot] = infos[i]!.dtypes[j]!;
+      }
+    }
+    return shapes;
+  }
+
+  /** A file of this format cannot refuse an input: what tracing relied on must hold for every size it takes. */
+  private checkGuards(graph: Graph): void {
+    for (const { left, compare, right, path } of graph.guards) {
+      if (this.fold(left) !== null && this.fold(right) !== null) continue;
+      throw new ExportError({
+        what: `the graph holds only where ${formatExpr(left)} ${compare} ${formatExpr(right)}, which an ONNX file cannot check`,
+        where: path,
+        fix: 'export it with fixed sizes',
+      });
+    }
+  }
+
+  dtype(slot: number): DType {
+    return this.dtypes[slot]!;
+  }
+
+  rank(slot: number): number {
+    return this.runs[0]!.shapes[slot]!.length;
+  }
+
+  /** The lengths for the example inputs. */
+  example(slot: number): readonly number[] {
+    return this.runs[0]!.shapes[slot]!;
+  }
+
+  /** The length of each dimension; null where it depends on the input. */
+  fixed(slot: number): (number | null)[] {
+    return this.example(slot).map((length, dim) =>
+      this.runs.every(({ shapes }) => shapes[slot]![dim] === length) ? length : null,
+    );
+  }
+
+  /** The value of an expression if it is the same for every input, else null. */
+  fold(expr: SizeExpr): number | null {
+    const values = this.runs.map(({ shapes }) => evaluate(expr, (slot, dim) => shapes[slot]!.at(dim)!));
+    return values.every((value) => value === values[0]) ? values[0]! : null;
+  }
+
+  /** Lengths as an ONNX file declares them: numbers, names of free dimensions, null for anything else. */
+  declared(slot: number): (number | string | null)[] {
+    return this.fixed(slot).map((length, dim) => {
+      if (length !== null) return length;
+      for (const name of this.runs[0]!.free.keys()) {
+        if (this.runs.every(({ shapes, free }) => shapes[slot]![dim] === free.get(name))) return name;
+      }
+      return null;
+    });
+  }
+}
