@@ -53,7 +53,7 @@ export async function writeModelFile(
     torch_version: addon.systemInfo().torch_version,
   };
   for (const key of Object.keys(infoSchema.shape) as (keyof ModelInfo)[])
-    metadata[key] = JSON.stringify(checked[key]);
+    if (checked[key] !== undefined) metadata[key] = JSON.stringify(checked[key]);
   metadata.graph = JSON.stringify(graph);
   metadata.operators = JSON.stringify(schemasOf(graph, (op) => addon.operatorSchema(op)));
   const { sha256 } = await writeSafetensors(
@@ -101,7 +101,11 @@ export function parseModelHeader(
   };
 
   const info = checkInfo(
-    Object.fromEntries(Object.keys(infoSchema.shape).map((key) => [key, read(key)])),
+    Object.fromEntries(
+      Object.entries(infoSchema.shape)
+        .filter(([key, schema]) => Object.hasOwn(metadata, key) || !schema.isOptional())
+        .map(([key]) => [key, read(key)]),
+    ),
     where,
     "the model file's",
   );
