@@ -1,11 +1,9 @@
 /** Preprocessing inside the exported model: it takes uint8 images as they are decoded, [N, H, W, C]. */
 import { ConfigError } from '../errors.js';
 import type { Graph, GraphNode, GraphParameter } from '../graph/format.js';
-import type { Preprocessing } from '../model/info.js';
+import type { Normalize } from '../native/contract.js';
 import type { ExportInput } from './format.js';
 import { withoutDeadNodes } from './lower.js';
-
-type Normalize = NonNullable<Preprocessing['normalize']>;
 
 function freeName(name: string, graph: Graph): string {
   const taken = new Set(graph.parameters.map((parameter) => parameter.name));
@@ -65,15 +63,18 @@ export function withPreprocessing(
     normalize.mean.map((mean, c) => -mean / normalize.std[c]!),
   );
   const pixels = slots++;
-  const [floats, scaled, shifted] = [slots++, slots++, slots++];
+  const [ordered, floats, scaled, shifted] = [slots++, slots++, slots++, slots++];
   const node = (op: string, args: GraphNode['args'], out: number): GraphNode => ({
     op,
     path: '',
     args,
     outs: [out],
   });
+  // Images come as RGB, means and deviations in the model's order.
+  const reversed = normalize.channel_order === 'bgr';
   const nodes = [
-    node('aten::to.dtype', [{ slot: pixels }, { dtype: 'float32' }], floats),
+    ...(reversed ? [node('aten::flip', [{ slot: pixels }, [3]], ordered)] : []),
+    node('aten::to.dtype', [{ slot: reversed ? ordered : pixels }, { dtype: 'float32' }], floats),
     node('aten::mul.Tensor', [{ slot: floats }, { slot: scale.slot }], scaled),
     node('aten::add.Tensor', [{ slot: scaled }, { slot: shift.slot }], shifted),
     node('aten::permute', [{ slot: shifted }, [0, 3, 1, 2]], port.slot),

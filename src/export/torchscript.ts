@@ -22,7 +22,7 @@ function unsupported(source: ExportSource): string | null {
 }
 
 /** The model's own description lies in the archive as `extra/fornax.json` (`_extra_files` of torch.jit.load). */
-async function write(source: ExportSource, file: string): Promise<void> {
+async function write(source: ExportSource, file: string): Promise<string[]> {
   await loadAddon().writeTorchScript(file, {
     source: sourceOf(source),
     tensors: source.state.map(({ name, kind, tensor }) => ({
@@ -32,6 +32,7 @@ async function write(source: ExportSource, file: string): Promise<void> {
     })),
     extra: { 'fornax.json': JSON.stringify(exportMetadata(source)) },
   });
+  return [];
 }
 
 class ScriptFile implements Reopened {
