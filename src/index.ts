@@ -8,7 +8,20 @@ export type { CallArg, NestedNumbers } from './tensor.js';
 export * as nn from './nn/index.js';
 export { trace } from './graph/trace.js';
 export type { Graph } from './graph/format.js';
-export { crossEntropy, mse, traceLoss } from './losses/index.js';
+export {
+  binaryCrossEntropy,
+  crossEntropy,
+  dice,
+  distillation,
+  focal,
+  jaccard,
+  lovasz,
+  mse,
+  smoothL1,
+  traceLoss,
+  tversky,
+} from './losses/index.js';
+export * as losses from './losses/index.js';
 export { architectures, createModule } from './models/registry.js';
 
 export { Trainer, prepareData } from './train/trainer.js';

@@ -1,40 +1,13 @@
 /** Fornax against the reference results in test/golden, and the runner against spoilt copies of them. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { runConformance, type ConformanceResult } from './conformance/runner.js';
+import { conform, goldenFolder, spoilt, temporaryGolden, type Json } from './support/golden.js';
 
-const goldenFolder = fileURLToPath(new URL('../../../test/golden/', import.meta.url));
 const mainScript = fileURLToPath(new URL('./conformance/main.js', import.meta.url));
-const folder = mkdtempSync(join(tmpdir(), 'fornax-conformance-'));
-after(() => rmSync(folder, { recursive: true }));
-
-type Outcome = ConformanceResult & { lines: string[] };
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- spoilt at any depth
-type Json = any;
-
-async function conform(file: string, only?: string[]): Promise<Outcome> {
-  const lines: string[] = [];
-  const result = await runConformance({
-    files: [file],
-    print: (line) => lines.push(line),
-    ...(only ? { only } : {}),
-  });
-  return { ...result, lines };
-}
-
-/** A copy of a golden file with one thing changed. */
-function spoilt(name: string, change: (golden: Json) => void): string {
-  const golden = JSON.parse(readFileSync(join(goldenFolder, name), 'utf8')) as Json;
-  change(golden);
-  const path = join(folder, name);
-  writeFileSync(path, JSON.stringify(golden));
-  return path;
-}
 
 test('resnet18, resnet34 and resnet50 compute what torchvision computes', async () => {
   const names = ['resnet18', 'resnet34', 'resnet50'];
@@ -158,13 +131,13 @@ test('what cannot be run is unknown, and fails the run unless it is allowed', as
 });
 
 test('a file that is not a golden file and a name that selects nothing are failures', async () => {
-  const broken = join(folder, 'broken.json');
+  const broken = temporaryGolden('broken.json');
   for (const text of ['{', '[]', '{}', '{"kind": 3}', '{"kind": "training"}']) {
     writeFileSync(broken, text);
     const { ok, failed, lines } = await conform(broken);
     assert.deepEqual([ok, failed], [false, 1], `${text}: ${lines.join('\n')}`);
   }
-  const missing = await conform(join(folder, 'missing.json'));
+  const missing = await conform(temporaryGolden('missing.json'));
   assert.deepEqual([missing.ok, missing.failed], [false, 1]);
   const misspelt = await conform(join(goldenFolder, 'training.json'), ['sdg']);
   assert.deepEqual([misspelt.ok, misspelt.failed, misspelt.passed], [false, 1, 0]);
