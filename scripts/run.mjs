@@ -1,4 +1,4 @@
-/** `npm run quickstart|build|conformance|bench` and `npm test`: prepares what is missing, then runs the command. */
+/** `npm run quickstart|build|conformance|bench|catalogue` and `npm test`: prepares what is missing, then runs the command. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { bootstrap, BootstrapError, report, root, run } from './bootstrap.mjs';
@@ -35,6 +35,7 @@ const commands = {
   quickstart: () => ['dist/cli/main.js', 'quickstart', ...args],
   conformance: () => ['--enable-source-maps', 'build/dev/test/conformance/main.js', ...args],
   bench: () => ['--enable-source-maps', 'build/dev/bench/main.js', ...args],
+  catalogue: () => ['build/dev/scripts/model_catalogue.js'],
 };
 
 async function main() {

@@ -312,9 +312,35 @@ describe('images on the command line', () => {
 describe('fornax models', () => {
   it('lists the zoo', async () => {
     const { stdout } = await fornax(['models', '--json']);
-    const names = jsonLines(stdout).map((record) => record['name']);
+    const records = jsonLines(stdout);
+    const names = records.map((record) => record['name']);
     for (const name of ['resnet18', 'resnet34', 'resnet50', 'resnet20', 'tiny_cnn'])
       assert.ok(names.includes(name));
+    const resnet = records.find((record) => record['name'] === 'resnet18');
+    assert.deepEqual(resnet, {
+      type: 'model',
+      name: 'resnet18',
+      task: 'classification',
+      parameters: 11_689_512,
+      macs: 1_814_073_344,
+      default_resolution: 224,
+      default_classes: 1000,
+      paper: 'He et al. 2015, arXiv:1512.03385',
+    });
+  });
+
+  it('lists what matches a text, as a table', async () => {
+    const { stdout } = await fornax(['models', '--filter', 'VGG16']);
+    const [head, ...rows] = stdout.split('\n');
+    assert.match(head!, /^model +task +parameters +MACs +made for +classes$/);
+    assert.match(rows[0]!, /^vgg16 +classification +138\.36 M +15\.47 G +224² +1000$/);
+    assert.match(stdout, /^3 models\./m);
+    const byTask = jsonLines((await fornax(['models', '--filter', 'detection', '--json'])).stdout);
+    assert.ok(byTask.length > 0 && byTask.every((record) => record['task'] === 'detection'));
+    const none = await fornax(['models', '--filter', 'no such model']);
+    assert.equal(none.code, 0);
+    assert.equal(none.stdout, '');
+    assert.match(none.stderr, /No architecture matches 'no such model'/);
   });
 
   it('show prints the layers of one', async () => {
@@ -330,6 +356,10 @@ describe('fornax models', () => {
     assert.equal(code, 0);
     assert.match(stdout, /^ *conv1 +conv2d +\[1, 16, 64, 64\] +432 /m);
     assert.match(stdout, /\[1, 7\]/);
+    assert.match(stdout, /^paper +He et al\. 2015/m);
+    const options = await fornax(['models', 'show', 'resnet18']);
+    assert.match(options.stdout, /^stem +imagenet +one of imagenet, cifar +/m);
+    assert.match(options.stdout, /^output_stride +32 +one of 32, 16, 8 +/m);
     const unknown = await fornax(['models', 'show', 'resnet21']);
     assert.equal(unknown.code, 2);
     assert.match(unknown.stderr, /did you mean/);

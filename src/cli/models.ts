@@ -2,6 +2,11 @@
 import type { Command } from 'commander';
 import { wholeNumber } from './numbers.js';
 
+export interface ListFlags {
+  filter?: string;
+  json?: boolean;
+}
+
 export interface ShowFlags {
   classes?: number;
   resolution?: number;
@@ -12,33 +17,18 @@ export function registerModels(program: Command): void {
   const models = program
     .command('models')
     .summary('list the architectures')
-    .description('Lists the architectures.');
-  models.option('--json', 'as JSON, one object a line').action(async (flags: { json?: boolean }) => {
-    const { architectures } = await import('../models/registry.js');
-    const { table } = await import('./terminal.js');
-    if (flags.json) {
-      const { toSnake } = await import('../config/case.js');
-      for (const { name, task, defaultResolution, defaultClasses } of architectures) {
-        const record = { type: 'model', name, task, defaultResolution, defaultClasses };
-        process.stdout.write(JSON.stringify(toSnake(record)) + '\n');
-      }
-      return;
-    }
-    const rows = architectures.map((a) => [
-      a.name,
-      a.task,
-      `${a.defaultResolution}²`,
-      String(a.defaultClasses),
-    ]);
-    process.stdout.write(
-      table([['model', 'task', 'made for', 'classes'], ...rows], [2, 3]) +
-        '\n\n`fornax models show NAME` prints the layers. Size and number of classes follow the data.\n',
-    );
-  });
+    .description('Lists the architectures: task, parameters, multiply-accumulates, published weights.');
+  models
+    .option('--filter <text>', 'only those with the text in their name, task or paper')
+    .option('--json', 'as JSON, one object a line')
+    .action(async (flags: ListFlags) => {
+      const { listModels } = await import('./models_list.js');
+      listModels(flags);
+    });
 
   models
     .command('show')
-    .description('Prints the layers of a model: path, output shape, parameters, MACs.')
+    .description('Prints a model: its layers with output shape, parameters and MACs, and its options.')
     .argument('<model>', 'an architecture, a model file, or a run folder')
     .option('--classes <n>', 'outputs of the classifier (architectures only)', wholeNumber(1))
     .option('--resolution <n>', 'input size in pixels', wholeNumber(1))

@@ -5,7 +5,7 @@ const number = (n: number): string => n.toLocaleString('en-US');
 const shape = (lengths: readonly number[] | null): string => (lengths ? `[${lengths.join(', ')}]` : '–');
 
 /** 1,814,073,344 as `1.81 G`. */
-function short(n: number): string {
+export function short(n: number): string {
   for (const [unit, size] of [
     ['T', 1e12],
     ['G', 1e9],

@@ -4,6 +4,7 @@
  */
 import {
   AdaptiveAvgPool2d,
+  auxiliary,
   cat,
   Conv2d,
   Dropout,
@@ -158,7 +159,11 @@ export class GoogLeNet extends Module {
     x = this.inception5b.forward(this.inception5a.forward(x));
     const output = this.fc.forward(this.dropout.forward(this.avgpool.forward(x).flatten(1)));
     if (this.aux1 === null || this.aux2 === null) return output;
-    return { output, aux1: this.aux1.forward(at4a), aux2: this.aux2.forward(at4d) };
+    return {
+      output,
+      aux1: auxiliary(this.aux1.forward(at4a)),
+      aux2: auxiliary(this.aux2.forward(at4d)),
+    };
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import {
   AdaptiveAvgPool2d,
+  auxiliary,
   Conv2d,
   Dropout,
   functional as F,
@@ -122,7 +123,8 @@ export class Inception3 extends Module {
     const at6e = this.Mixed_6e.forward(this.Mixed_6d.forward(x));
     x = this.Mixed_7c.forward(this.Mixed_7b.forward(this.Mixed_7a.forward(at6e)));
     const output = this.fc.forward(this.dropout.forward(this.avgpool.forward(x)).flatten(1));
-    return this.AuxLogits === null ? output : { output, aux: this.AuxLogits.forward(at6e) };
+    if (this.AuxLogits === null) return output;
+    return { output, aux: auxiliary(this.AuxLogits.forward(at6e)) };
   }
 }
 

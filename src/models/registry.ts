@@ -2,7 +2,8 @@
 import { ArgumentError, ConfigError } from '../errors.js';
 import { nearest } from '../nearest.js';
 import type { Module } from '../nn/index.js';
-import type { Architecture, ModelOptions, OptionSpec } from './architecture.js';
+import type { Architecture, ModelOptions } from './architecture.js';
+import { optionFaults, optionsOf } from './options.js';
 import { alexnets } from './alexnet.js';
 import { densenets } from './densenet.js';
 import { googlenets } from './googlenet.js';
@@ -76,60 +77,23 @@ export function findArchitecture(name: string): Architecture {
   });
 }
 
-const common: Record<string, OptionSpec> = {
-  numClasses: { type: 'integer', default: null, min: 1, description: 'Length of the logits.' },
-  inChannels: { type: 'integer', default: 3, min: 1, description: 'Channels of the image.' },
-};
-
-/** What is wrong with a value of an option, or null. */
-function faultOf(spec: OptionSpec, value: unknown): string | null {
-  switch (spec.type) {
-    case 'boolean':
-      return typeof value === 'boolean' ? null : 'true or false';
-    case 'choice':
-      return spec.choices.includes(value as string | number) ? null : `one of ${spec.choices.join(', ')}`;
-    case 'integers': {
-      const valid =
-        Array.isArray(value) && value.length > 0 && value.every((v) => Number.isSafeInteger(v) && v > 0);
-      return valid ? null : 'a list of positive integers';
-    }
-    default: {
-      const { min = -Infinity, max = Infinity } = spec;
-      if (value === null && spec.default === null) return null;
-      const valid =
-        typeof value === 'number' &&
-        (spec.type === 'integer' ? Number.isSafeInteger(value) : Number.isFinite(value)) &&
-        value >= min &&
-        value <= max;
-      if (valid) return null;
-      const range = `${min === -Infinity ? '' : ` from ${min}`}${max === Infinity ? '' : ` up to ${max}`}`;
-      return `${spec.type === 'integer' ? 'an integer' : 'a number'}${range}`;
-    }
-  }
-}
-
 /**
  * A new, untraced module of the zoo. Options beyond `numClasses` and `inChannels` are those that the architecture
  * lists; any other, or a value of another type, is an ArgumentError.
  */
 export function createModule(name: string, options: ModelOptions & Record<string, unknown> = {}): Module {
   const architecture = findArchitecture(name);
-  const known: Record<string, OptionSpec> = { ...common, ...architecture.options };
-  for (const [key, value] of Object.entries(options)) {
-    const spec = Object.hasOwn(known, key) ? known[key]! : null;
-    if (spec === null) {
-      const hint = nearest(key, Object.keys(known));
-      throw new ArgumentError({
-        what: `${name} has no option '${key}'`,
-        fix: hint ? `did you mean '${hint}'?` : `it has: ${Object.keys(known).join(', ')}`,
-      });
-    }
-    const expected = faultOf(spec, value);
-    if (value !== undefined && expected !== null) {
-      throw new ArgumentError({
-        what: `option '${key}' of ${name} must be ${expected}, not ${JSON.stringify(value)}`,
-      });
-    }
+  const known = optionsOf(architecture);
+  const [fault] = optionFaults(known, options);
+  if (fault === undefined) return architecture.create(options);
+  const { key, expected, meant } = fault;
+  if (expected !== null) {
+    throw new ArgumentError({
+      what: `option '${key}' of ${name} must be ${expected}, not ${JSON.stringify(options[key])}`,
+    });
   }
-  return architecture.create(options);
+  throw new ArgumentError({
+    what: `${name} has no option '${key}'`,
+    fix: meant ? `did you mean '${meant}'?` : `it has: ${Object.keys(known).join(', ')}`,
+  });
 }
