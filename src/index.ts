@@ -17,6 +17,8 @@ export {
   jaccard,
   lovasz,
   mse,
+  multiBox,
+  multiBoxParts,
   smoothL1,
   traceLoss,
   tversky,
@@ -35,8 +37,13 @@ export { resolveDevice } from './train/devices.js';
 
 export { evaluateModel } from './eval/evaluate.js';
 export type { ClassResult, EvaluateOptions, EvaluationReport } from './eval/evaluate.js';
+export { evaluateWiderFace } from './eval/wider/evaluate.js';
+export type { EvaluateWiderOptions, WiderReport, WiderSettingResult } from './eval/wider/evaluate.js';
 export { predict } from './eval/predict.js';
 export type { ClassProbability, Prediction, PredictOptions } from './eval/predict.js';
+
+export { detectFaces, FaceDecoder, FaceDetector } from './detect/index.js';
+export type { DecodedFaces, DecodeOptions, DetectOptions, FaceDetection } from './detect/index.js';
 
 export { defineConfig, loadConfig } from './config/load.js';
 export type { Config, ConfigInput } from './config/schema.js';

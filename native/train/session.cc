@@ -41,6 +41,13 @@ void throwIfAborted(const std::atomic<bool>& abort) {
     throw Error(ErrorKind::Aborted, "the training session was closed while it was working", "TrainSession");
 }
 
+// The offsets of a ragged field, or null: `face_offsets` [rows + 1] says where in `face_boxes` and whatever
+// else begins with `face_` the values of each row begin.
+const at::Tensor* offsetsOf(const Batch& batch, const std::string& name) {
+  const size_t end = name.find('_');
+  return end == std::string::npos ? nullptr : batch.find(name.substr(0, end) + "_offsets");
+}
+
 // Part `index` of `count` nearly equal parts of a batch.
 Batch part(const Batch& batch, int64_t count, int64_t index) {
   if (count == 1) return batch;
@@ -48,7 +55,24 @@ Batch part(const Batch& batch, int64_t count, int64_t index) {
   const int64_t begin = rows * index / count;
   const int64_t end = rows * (index + 1) / count;
   Batch piece;
-  for (const auto& [name, field] : batch.fields) piece.fields.emplace_back(name, field.slice(0, begin, end));
+  for (const auto& [name, field] : batch.fields) {
+    const at::Tensor* offsets = offsetsOf(batch, name);
+    if (!offsets) {
+      piece.fields.emplace_back(name, field.slice(0, begin, end));
+      continue;
+    }
+    if (offsets->dim() != 1 || offsets->size(0) != rows + 1) {
+      throw Error(ErrorKind::Data,
+                  "offsets need one number for each of the " + std::to_string(rows) +
+                      " rows of the batch and one more",
+                  name);
+    }
+    const at::Tensor range = offsets->slice(0, begin, end + 1).to(at::kCPU, at::kLong).contiguous();
+    const int64_t* bounds = range.const_data_ptr<int64_t>();
+    const bool is_offsets = &field == offsets;
+    piece.fields.emplace_back(
+        name, is_offsets ? range - bounds[0] : field.slice(0, bounds[0], bounds[end - begin]));
+  }
   return piece;
 }
 

@@ -12,23 +12,12 @@ import {
   Sequential,
   type Tensor,
 } from '../nn/index.js';
-import type { DetectionInfo, Preprocessing } from '../model/info.js';
+import type { Preprocessing } from '../model/info.js';
 import { faceBody, MobileNetV1Body } from './mobilenetv1.js';
 import type { ModelOptions } from './architecture.js';
 
 /** Features at strides 8, 16 and 32. */
 export type Levels = [Tensor, Tensor, Tensor];
-
-/** Deng et al. 2019, arXiv:1905.00641, section 4, as implemented: two square anchors a place. */
-export const faceAnchors: DetectionInfo = {
-  min_sizes: [
-    [16, 32],
-    [64, 128],
-    [256, 512],
-  ],
-  steps: [8, 16, 32],
-  variances: [0.1, 0.2],
-};
 
 /** Pixels 0…255 in the order blue, green, red, minus the means that Caffe's networks subtracted. */
 export const facePreprocessing: Preprocessing = {

@@ -17,12 +17,12 @@ import {
   Sequential,
   type Tensor,
 } from '../nn/index.js';
+import { faceAnchors } from '../detect/anchors.js';
 import { family, type ModelOptions } from './architecture.js';
 import { BiFPN } from './bifpn.js';
 import { CBAM, EcaCbam, withResidual } from './face_attention.js';
 import {
   ContextModule,
-  faceAnchors,
   facePreprocessing,
   headOutputs,
   makeBody,

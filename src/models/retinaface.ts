@@ -12,11 +12,11 @@ import {
   Sequential,
   type Tensor,
 } from '../nn/index.js';
+import { faceAnchors } from '../detect/anchors.js';
 import { family, type ModelOptions } from './architecture.js';
 import {
   ContextModule,
   contextSlope,
-  faceAnchors,
   headOutputs,
   facePreprocessing,
   makeBody,

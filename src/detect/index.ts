@@ -1,0 +1,3 @@
+export { faceAnchors } from './anchors.js';
+export { FaceDecoder, type DecodedFaces, type DecodeOptions, type FaceDetection } from './decode.js';
+export { detectFaces, FaceDetector, type DetectOptions } from './detect_faces.js';
