@@ -25,7 +25,7 @@ export interface Cost {
 }
 
 /** The graph with its state among the inputs, so that nobody allocates the 2.6 GB of the largest model. */
-function stateless(graph: Graph): Graph {
+export function stateless(graph: Graph): Graph {
   const state = graph.parameters.map(({ name, slot }) => ({ name, slot }));
   return { ...graph, inputs: [...graph.inputs, ...state], parameters: [] };
 }
