@@ -9,6 +9,7 @@ import { hostname } from 'node:os';
 import path from 'node:path';
 
 import { makeFolders } from './folders.js';
+import { refusedWrite } from './write_error.js';
 
 /** `.name.tmp-<host>-<pid>-<random>`: tells whose it is, so that a live writer's file is never swept. */
 const TEMPORARY = /^\..+\.tmp-([0-9a-f]{8})-(\d+)-[0-9a-f]{12}$/;
@@ -64,17 +65,22 @@ export async function writeAtomically<T>(
   target: string,
   write: (temporary: string) => Promise<T>,
 ): Promise<T> {
-  await makeFolders(path.dirname(path.resolve(target)));
   const temporary = temporaryPath(target);
   try {
+    await makeFolders(path.dirname(path.resolve(target)));
     const result = await write(temporary);
     await fsync(temporary);
     await commit(temporary, target);
     return result;
   } catch (error) {
-    await fs.rm(temporary, { force: true });
-    throw error;
+    await discard(temporary);
+    throw refusedWrite(error, target);
   }
+}
+
+/** Removes what a failed writer left, if the file system lets us: an orphan is swept later, the error matters now. */
+async function discard(temporary: string): Promise<void> {
+  await fs.rm(temporary, { recursive: true, force: true }).catch(() => undefined);
 }
 
 /** Writes text or bytes atomically. */
@@ -90,17 +96,17 @@ export async function writeFolderAtomically<T>(
   target: string,
   write: (temporary: string) => Promise<T>,
 ): Promise<T> {
-  await makeFolders(path.dirname(path.resolve(target)));
   const temporary = temporaryPath(target);
   try {
+    await makeFolders(path.dirname(path.resolve(target)));
     await fs.mkdir(temporary);
     const result = await write(temporary);
     await fsyncTree(temporary);
     await commit(temporary, target);
     return result;
   } catch (error) {
-    await fs.rm(temporary, { recursive: true, force: true });
-    throw error;
+    await discard(temporary);
+    throw refusedWrite(error, target);
   }
 }
 
@@ -110,8 +116,12 @@ export async function writeFolderAtomically<T>(
  */
 export async function removeFolderAtomically(target: string): Promise<void> {
   const temporary = temporaryPath(target);
-  await fs.rename(target, temporary);
-  await fs.rm(temporary, { recursive: true, force: true });
+  try {
+    await fs.rename(target, temporary);
+    await fs.rm(temporary, { recursive: true, force: true });
+  } catch (error) {
+    throw refusedWrite(error, target);
+  }
 }
 
 function isAlive(pid: number): boolean {
@@ -149,7 +159,9 @@ export async function sweepOrphans(folder: string, options: { all?: boolean } = 
       const dayOld = Date.now() - stat.mtimeMs > 24 * 3600 * 1000;
       if (ours ? isAlive(Number(match[2])) : !dayOld) continue;
     }
-    await fs.rm(entry, { recursive: true, force: true });
+    await fs.rm(entry, { recursive: true, force: true }).catch((error: unknown) => {
+      throw refusedWrite(error, entry);
+    });
     removed.push(name);
   }
   return removed;

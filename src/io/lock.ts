@@ -9,6 +9,7 @@ import path from 'node:path';
 
 import { AbortedError } from '../errors.js';
 import { makeFolders } from './folders.js';
+import { refusedWrite } from './write_error.js';
 
 const TOUCH_MS = 5_000;
 const STALE_MS = 60_000;
@@ -29,6 +30,9 @@ interface Owner {
   token: string;
 }
 
+/** Tokens of locks that this process released, but whose file could not be removed. */
+const released = new Set<string>();
+
 export interface Lock {
   release(): Promise<void>;
 }
@@ -44,7 +48,11 @@ export async function acquireLock(file: string): Promise<Lock | { heldBy: string
       await fs.writeFile(file, JSON.stringify(owner), { flag: 'wx' });
       return hold(file, token);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') {
+        // Made but not filled: others would take it for a lock that is just being written.
+        await fs.rm(file, { force: true }).catch(() => undefined);
+        throw refusedWrite(error, file);
+      }
     }
     const stale = await staleOwner(file);
     if (stale === null) break;
@@ -63,8 +71,14 @@ function hold(file: string, token: string): Lock {
   return {
     async release() {
       clearInterval(touch);
+      released.add(token);
       const owner = await readOwner(file);
-      if (owner?.token === token) await fs.rm(file, { force: true });
+      if (owner?.token !== token) return;
+      // Where it cannot be removed it is stale: its process ends, or knows that it has released it.
+      await fs.rm(file, { force: true }).then(
+        () => released.delete(token),
+        () => undefined,
+      );
     },
   };
 }
@@ -121,6 +135,7 @@ async function staleOwner(file: string): Promise<string | null> {
   const age = Date.now() - stat.mtimeMs;
   if (owner === null) return age > STALE_MS ? '' : null;
   if (owner.host !== hostname()) return age > STALE_MS ? owner.token : null;
+  if (released.has(owner.token)) return owner.token;
   const start = startOf(owner.pid);
   return start === null || start !== owner.start ? owner.token : null;
 }

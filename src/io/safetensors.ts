@@ -3,11 +3,12 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 
-import { FornaxError, WeightsError } from '../errors.js';
+import { WeightsError } from '../errors.js';
 import type { NativeTensor } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { writeAtomically } from './atomic.js';
 import { encodeHeader, readHeader } from './safetensors_header.js';
+import { writeError } from './write_error.js';
 
 export interface SafetensorsFile {
   /** By name, in the order of their bytes in the file. The caller disposes them. */
@@ -64,29 +65,6 @@ export async function writeSafetensors(
   } catch (error) {
     throw writeError(error, file);
   }
-}
-
-/** A file system's refusal as a FornaxError that says what to do. */
-export function writeError(error: unknown, file: string): FornaxError {
-  if (error instanceof FornaxError) {
-    // The native core names the temporary file, which nobody knows and which is gone.
-    return new FornaxError({ what: error.what, where: file, fix: error.fix, cause: error });
-  }
-  const code = (error as NodeJS.ErrnoException).code;
-  const known: Record<string, [string, string]> = {
-    ENOSPC: ['the disk is full', 'free some space; nothing that was there before has been touched'],
-    EDQUOT: ['the disk quota is used up', 'free some space; nothing that was there before has been touched'],
-    EROFS: ['the file system is read-only', 'choose another folder'],
-    EACCES: ['writing is not permitted', 'check the permissions of the folder'],
-    EPERM: ['writing is not permitted', 'check the permissions of the folder'],
-    ENOTDIR: ['a part of the path is a file', 'choose another folder'],
-    EEXIST: ['a part of the path is a file', 'choose another folder'],
-  };
-  const [what, fix] = known[code ?? ''] ?? [
-    `the file could not be written (${(error as Error).message})`,
-    undefined,
-  ];
-  return new FornaxError({ what, where: file, fix, cause: error });
 }
 
 /** SHA-256 of a file, in hex. */

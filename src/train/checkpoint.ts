@@ -11,7 +11,8 @@ import { z } from 'zod';
 
 import { TrainError } from '../errors.js';
 import { fsync, removeFolderAtomically, sweepOrphans, writeFolderAtomically } from '../io/atomic.js';
-import { fileSha256, readSafetensors, writeError, writeSafetensors } from '../io/safetensors.js';
+import { fileSha256, readSafetensors, writeSafetensors } from '../io/safetensors.js';
+import { writeError } from '../io/write_error.js';
 import type { NativeTensor } from '../native/contract.js';
 
 const FOLDER = /^step-(\d{8,})(?:-(\d+))?$/;

@@ -2,7 +2,15 @@
  * The folder of a run: `runs/<name>/` with config.yaml (resolved), events.jsonl, checkpoints/, model.safetensors
  * and summary.json. One process at a time may write to it.
  */
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, promises as fs, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  promises as fs,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 
 import { stringify } from 'yaml';
@@ -12,7 +20,7 @@ import { TrainError } from '../errors.js';
 import { sweepOrphans, writeFileAtomic } from '../io/atomic.js';
 import { makeFolders } from '../io/folders.js';
 import { acquireLock, type Lock } from '../io/lock.js';
-import { writeError } from '../io/safetensors.js';
+import { refusedWrite, writeError } from '../io/write_error.js';
 
 /** Where the parts of a run lie. */
 export function runPaths(folder: string): {
@@ -68,7 +76,12 @@ export class RunFolder {
         fix: 'wait for it, stop it, or give this run another name (--set name=…)',
       });
     }
-    await sweepOrphans(absolute, { all: true });
+    try {
+      await sweepOrphans(absolute, { all: true });
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
     return new RunFolder(absolute, lock, made);
   }
 
@@ -92,8 +105,9 @@ export class RunFolder {
    * @returns how many bytes were cut off.
    */
   openLog(keepBytes: number): number {
-    this.events = openSync(this.paths.events, 'a+');
-    const present = fstatSync(this.events).size;
+    this.events = this.onLog(() => openSync(this.paths.events, 'a+'));
+    const log = this.events;
+    const present = fstatSync(log).size;
     if (keepBytes > present) {
       throw new TrainError({
         what: `the event log has ${present} bytes, but the checkpoint was written when it had ${keepBytes}`,
@@ -101,22 +115,32 @@ export class RunFolder {
         fix: 'restore the file, or start over with --force',
       });
     }
-    ftruncateSync(this.events, keepBytes);
+    this.onLog(() => ftruncateSync(log, keepBytes));
     for (const record of this.early.splice(0)) this.append(record);
     return present - keepBytes;
   }
 
   /** Appends one record to events.jsonl; before `openLog` it is kept until then. */
   append(record: Record<string, unknown>): void {
-    if (this.events === null) this.early.push(record);
-    else writeSync(this.events, JSON.stringify(record) + '\n');
+    const log = this.events;
+    if (log === null) this.early.push(record);
+    else this.onLog(() => appendWhole(log, JSON.stringify(record) + '\n'));
+  }
+
+  private onLog<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw refusedWrite(error, this.paths.events);
+    }
   }
 
   /** Flushes the log to the disk and returns its size: what a checkpoint that is about to be written covers. */
   commitLog(): number {
-    if (this.events === null) return 0;
-    fsyncSync(this.events);
-    return fstatSync(this.events).size;
+    const log = this.events;
+    if (log === null) return 0;
+    this.onLog(() => fsyncSync(log));
+    return fstatSync(log).size;
   }
 
   /**
@@ -125,18 +149,24 @@ export class RunFolder {
    */
   async clear(): Promise<void> {
     const { paths } = this;
-    await fs.rename(paths.model, paths.previousModel).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
-    });
-    for (const name of [paths.checkpoints, paths.events, paths.summary]) {
-      await fs.rm(name, { recursive: true, force: true });
+    try {
+      await fs.rename(paths.model, paths.previousModel).catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== 'ENOENT') throw error;
+      });
+      for (const name of [paths.checkpoints, paths.events, paths.summary]) {
+        await fs.rm(name, { recursive: true, force: true });
+      }
+    } catch (error) {
+      throw refusedWrite(error, this.folder);
     }
   }
 
   /** Releases the lock. Folders that `open` made go again if nothing was written to them. */
   async close(): Promise<void> {
-    if (this.events !== null) closeSync(this.events);
+    const log = this.events;
     this.events = null;
+    // Some file systems report only now that a write did not reach the disk: what counts was flushed before.
+    if (log !== null) this.onLog(() => closeSync(log));
     await this.lock.release();
     for (const folder of this.made.toReversed()) {
       const gone = await fs.rmdir(folder).then(
@@ -145,5 +175,21 @@ export class RunFolder {
       );
       if (!gone) break;
     }
+  }
+}
+
+/** All of it or nothing: half a record at the end would spoil the log for its readers. */
+function appendWhole(log: number, text: string): void {
+  const before = fstatSync(log).size;
+  try {
+    // Goes on after a write that was cut short, which writeSync does not.
+    writeFileSync(log, text);
+  } catch (error) {
+    try {
+      ftruncateSync(log, before);
+    } catch {
+      // What was refused first is the error to tell.
+    }
+    throw error;
   }
 }
