@@ -22,7 +22,7 @@ train:
 \`\`\`
 
 - \`fornax train config.yaml\` runs it, \`fornax config validate config.yaml\` only checks it, \`fornax config show config.yaml\` prints it with every default filled in, \`fornax init DIR\` writes one for a folder of images.
-- Several files are laid over each other (\`fornax train base.yaml server.yaml\`, or \`--config\` several times): maps are merged key by key, lists and single values replaced. Naming another optimizer or schedule drops the settings of the one before.
+- Several files are laid over each other (\`fornax train base.yaml server.yaml\`, or \`--config\` several times): maps are merged key by key, lists and single values replaced. Naming another optimizer, schedule or model drops the settings of the one before (of a model: its \`options\`).
 - \`--set train.batch_size=32\` overrides a key with any YAML value (\`--set data.augment.scale='[0.3, 1]'\`) and wins over files; \`--data\`, \`--model\`, \`--epochs\`, \`--name\` and \`--device\` win over \`--set\`.
 - Paths are relative to the working directory; \`~/\` is the home folder.
 - An unknown key, a value of the wrong kind or a contradiction is an error with file, line, what was expected and the nearest valid key. All of them are listed at once; the exit code is 2.

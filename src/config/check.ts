@@ -1,7 +1,6 @@
 /** Rules between keys, which no single key can state. */
 import type { z } from 'zod';
-import { architectures } from '../models/registry.js';
-import { nearest } from '../nearest.js';
+import { checkModel } from './check_model.js';
 import { locate, showPath, type Located, type Path } from './located.js';
 import type { Problem } from './problems.js';
 import type { configSchema } from './schema.js';
@@ -10,27 +9,18 @@ type Parsed = z.output<typeof configSchema>;
 
 export function checkRules(config: Parsed, root: Located): Problem[] {
   const problems: Problem[] = [];
-  const refuse = (path: Path, message: string, hint?: string): void => {
-    problems.push({ where: locate(root, path), key: showPath(path), message, ...(hint ? { hint } : {}) });
+  const refuse: Refuse = (path, message, hint, part = 'value') => {
+    const where = locate(root, path, part);
+    problems.push({ where, key: showPath(path), message, ...(hint ? { hint } : {}) });
   };
-  checkModel(config, refuse);
+  checkModel(config.model, refuse);
   checkData(config, refuse);
   checkTrain(config, refuse);
   return problems;
 }
 
-type Refuse = (path: Path, message: string, hint?: string) => void;
-
-function checkModel({ model }: Parsed, refuse: Refuse): void {
-  const names = architectures.map(({ name }) => name);
-  if (names.includes(model.name)) return;
-  const hint = nearest(model.name, names);
-  refuse(
-    ['model', 'name'],
-    `there is no model called "${model.name}"`,
-    hint ? `did you mean "${hint}"?` : `there are: ${names.join(', ')}`,
-  );
-}
+/** Notes a problem at the value, or at the key, of a path. */
+export type Refuse = (path: Path, message: string, hint?: string, part?: 'key' | 'value') => void;
 
 function checkData({ data }: Parsed, refuse: Refuse): void {
   if (data.path === null && (data.source === 'folder' || data.source === 'auto')) {

@@ -15,7 +15,7 @@ export interface JsonSchema {
   oneOf?: JsonSchema[];
   properties?: Record<string, JsonSchema>;
   required?: string[];
-  additionalProperties?: boolean;
+  additionalProperties?: boolean | JsonSchema;
   items?: JsonSchema;
   prefixItems?: JsonSchema[];
   pattern?: string;
@@ -108,6 +108,7 @@ function describeOne(schema: JsonSchema): string {
     case 'object': {
       if (schema.properties?.['name']?.const !== undefined) return 'a map with its name and settings';
       const keys = Object.keys(schema.properties ?? {});
+      if (keys.length === 0) return 'a map';
       return `a map with ${keys.slice(0, 6).join(', ')}${keys.length > 6 ? ', …' : ''}`;
     }
     case 'array':

@@ -20,6 +20,11 @@ function spellOut(node: Located, path: string): Located {
   return node;
 }
 
+function namesAnother(below: Map<string, Located>, above: Map<string, Located>): boolean {
+  const [before, now] = [below.get('name')?.value, above.get('name')?.value];
+  return before !== undefined && now !== undefined && before !== now;
+}
+
 export function merge(below: Located | undefined, above: Located, path = ''): Located {
   if (!isMap(above)) return above;
   let base = below && spellOut(below, path);
@@ -31,6 +36,10 @@ export function merge(below: Located | undefined, above: Located, path = ''): Lo
       base = undefined;
     }
     base ??= { value: new Map([['name', { value: usual, where: above.where }]]), where: above.where };
+  }
+  if (path === 'model' && base && isMap(base) && namesAnother(base.value, above.value)) {
+    // Another architecture: it has options of its own.
+    base = { ...base, value: new Map([...base.value].filter(([key]) => key !== 'options')) };
   }
   const merged = new Map(base && isMap(base) ? base.value : []);
   for (const [key, value] of above.value) {

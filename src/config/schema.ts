@@ -9,6 +9,9 @@ import { dataSchema } from './schema_data.js';
 import { trainSchema } from './schema_train.js';
 import { auto, path, positiveInt } from './schema_values.js';
 
+/** Which options there are, and what they take, the architecture says: src/config/check_model.ts. */
+const optionValue = z.union([z.boolean(), z.number(), z.string(), z.null(), z.array(z.number())]);
+
 const model = z
   .strictObject({
     name: z
@@ -16,6 +19,12 @@ const model = z
       .min(1)
       .default('resnet18')
       .describe('Architecture, by its name in the model zoo (`fornax models` lists them).'),
+    options: z
+      .record(z.string(), optionValue)
+      .default({})
+      .describe(
+        'Options of the architecture by their names, such as `width` or `dropout`: `fornax models show NAME` and docs/models.md list them.',
+      ),
     num_classes: z
       .union([auto, positiveInt])
       .default('auto')

@@ -261,7 +261,7 @@ function defaultResolution(config: Config): [number, number] {
 }
 
 async function buildModel(config: Config, data: TrainData, resumed: boolean, report: Report): Promise<Model> {
-  const { name, numClasses, pretrained } = config.model;
+  const { name, options, numClasses, pretrained } = config.model;
   const classes = data.classes.length;
   if (numClasses !== 'auto' && numClasses !== classes) {
     throw new ConfigError({
@@ -275,6 +275,7 @@ async function buildModel(config: Config, data: TrainData, resumed: boolean, rep
     seed: config.train.seed,
     numClasses: classes,
     inChannels: channels,
+    options,
     // Two images: a batch of one is a special case that no trace should see.
     inputs: [[2, channels, size[0], size[1]]],
     labels: data.classes,
