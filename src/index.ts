@@ -45,6 +45,10 @@ export type { ClassProbability, Prediction, PredictOptions } from './eval/predic
 export { detectFaces, FaceDecoder, FaceDetector } from './detect/index.js';
 export type { DecodedFaces, DecodeOptions, DetectOptions, FaceDetection } from './detect/index.js';
 
+export { exportModel } from './export/export_model.js';
+export type { ExportOptions, ExportResult } from './export/export_model.js';
+export type { ExportFormat } from './export/format.js';
+
 export { defineConfig, loadConfig } from './config/load.js';
 export type { Config, ConfigInput } from './config/schema.js';
 export { prepareShapes } from './data/shapes.js';
@@ -59,6 +63,7 @@ export {
   DeviceError,
   DisposedError,
   ExecutionError,
+  ExportError,
   FornaxError,
   GraphError,
   GuardError,

@@ -11,6 +11,7 @@ import { registerConfig } from './config.js';
 import { registerData } from './data.js';
 import { registerDoctor } from './doctor.js';
 import { registerEval } from './eval.js';
+import { registerExport } from './export.js';
 import { registerInit } from './init.js';
 import { registerModels } from './models.js';
 import { registerPredict } from './predict.js';
@@ -46,6 +47,7 @@ Start here:
   registerTrain(program);
   registerEval(program);
   registerPredict(program);
+  registerExport(program);
   registerInit(program);
   registerConfig(program);
   registerModels(program);

@@ -2,23 +2,18 @@
  * Predictions for image files. Every image takes the way that evaluation takes: the same decoder, then the same
  * native loader, with the geometry that the model file states; so the two agree to the last bit.
  */
-import { promises as fs } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-
 import { findImages } from '../data/find_images.js';
-import { decodeImage, type DecodedImage } from '../data/decode.js';
-import { readShard, ShardWriter } from '../data/pack_format.js';
+import type { DecodedImage } from '../data/decode.js';
 import { AbortedError, ArgumentError, DataError } from '../errors.js';
 import { Model } from '../model.js';
 import { normalizeOf, type FixedPreprocessing } from '../model/info.js';
-import type { NativeInference, NativeTensor, PackShard } from '../native/contract.js';
+import type { NativeInference } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { Tensor } from '../tensor.js';
 import { describeDevice, resolveDevice } from '../train/devices.js';
 import type { Report } from '../train/events.js';
-import { evaluationAugment } from '../train/train_data.js';
 import { requirePreprocessing } from './evaluate.js';
+import { decodeFor, imageBatch } from './image_batch.js';
 import { evaluationSession } from './run_evaluation.js';
 
 export interface PredictOptions {
@@ -72,7 +67,6 @@ export async function* predict(
   const info = loadAddon().systemInfo();
   const device = resolveDevice(options.device ?? 'auto', info);
   const loaded = typeof model === 'string' ? await Model.load(model) : model;
-  const temporary = await fs.mkdtemp(path.join(tmpdir(), 'fornax-predict-'));
   let session: NativeInference | null = null;
   try {
     const preprocessing = requirePreprocessing(loaded);
@@ -88,7 +82,7 @@ export async function* predict(
       device: device.device,
       normalize: normalizeOf(preprocessing),
     });
-    const classify = new Classifier(loaded, session, preprocessing, options.topk ?? 5, temporary);
+    const classify = new Classifier(loaded, session, preprocessing, options.topk ?? 5);
     const decode = (from: number): Promise<Decoded[]> =>
       Promise.all(files.slice(from, from + batchSize).map((file) => decodeOne(file, preprocessing)));
     let read = 0;
@@ -112,17 +106,12 @@ export async function* predict(
   } finally {
     session?.dispose();
     if (typeof model === 'string') loaded.dispose();
-    await fs.rm(temporary, { recursive: true, force: true });
   }
 }
 
 async function decodeOne(file: string, preprocessing: FixedPreprocessing): Promise<Decoded> {
-  const { channels, pack_size: shorterSide } = preprocessing;
   try {
-    return {
-      path: file,
-      image: await decodeImage(file, channels, shorterSide === null ? {} : { shorterSide }),
-    };
+    return { path: file, image: await decodeFor(preprocessing, file) };
   } catch (error) {
     if (error instanceof DataError) return { path: file, image: error };
     throw error;
@@ -130,14 +119,11 @@ async function decodeOne(file: string, preprocessing: FixedPreprocessing): Promi
 }
 
 class Classifier {
-  private chunks = 0;
-
   constructor(
     private readonly model: Model,
     private readonly session: NativeInference,
     private readonly preprocessing: FixedPreprocessing,
     private readonly topk: number,
-    private readonly folder: string,
   ) {}
 
   async chunk(decoded: readonly Decoded[]): Promise<Prediction[]> {
@@ -155,30 +141,19 @@ class Classifier {
 
   /** Softmax of the logits, one row per image. */
   private async probabilities(images: readonly DecodedImage[]): Promise<number[][]> {
-    const file = path.join(this.folder, `${this.chunks++}.safetensors`);
-    const loader = new (loadAddon().Loader)({
-      shards: [await writeShard(file, images)],
-      channels: this.preprocessing.channels,
-      batch_size: images.length,
-      shuffle: false,
-      seed: 0,
-      augment: evaluationAugment(this.preprocessing),
-    });
-    let batch: Record<string, NativeTensor> | null = null;
-    try {
-      loader.startEpoch(0);
-      batch = await loader.next();
-      const input = this.model.graph.inputs[0]!.name;
-      const outputs = await this.session.forward({ [input]: batch!.image! });
-      const [name] = this.model.graph.outputs.map((port) => port.name);
-      using logits = new Tensor(outputs[name!]!);
-      using probabilities = logits.call('aten::softmax.int', -1, { dtype: 'float32' });
-      return probabilities.toArray() as number[][];
-    } finally {
-      for (const tensor of Object.values(batch ?? {})) tensor.dispose();
-      loader.dispose();
-      await fs.rm(file, { force: true });
+    using batch = await imageBatch(images, this.preprocessing);
+    const input = this.model.graph.inputs[0]!.name;
+    const outputs = await this.session.forward({ [input]: batch.native });
+    const [name] = this.model.graph.outputs.map((port) => port.name);
+    using logits = new Tensor(outputs[name!]!);
+    if (logits.shape.length !== 2) {
+      throw new ArgumentError({
+        what: `the model's output '${name!}' is no matrix of logits, one row per image, but has the shape [${logits.shape.join(', ')}]`,
+        fix: 'prediction names the class of an image; a model for another task runs with model.forward()',
+      });
     }
+    using probabilities = logits.call('aten::softmax.int', -1, { dtype: 'float32' });
+    return probabilities.toArray() as number[][];
   }
 
   private top(probabilities: readonly number[]): ClassProbability[] {
@@ -191,16 +166,4 @@ class Classifier {
       .sort((a, b) => b.probability - a.probability || a.index - b.index)
       .slice(0, this.topk);
   }
-}
-
-async function writeShard(file: string, images: readonly DecodedImage[]): Promise<PackShard> {
-  const writer = await ShardWriter.create(file, {});
-  try {
-    for (const image of images) await writer.add(image, 0);
-    await writer.finish();
-  } catch (error) {
-    await writer.abort();
-    throw error;
-  }
-  return readShard(file);
 }

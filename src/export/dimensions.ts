@@ -9,10 +9,13 @@ import type { NativeGraph } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import type { InputSpec } from '../model/info.js';
 
-/** Other lengths that are tried: near ones of either parity, and what networks with strides of 32 take. */
-function otherLengths(length: number, isBatch: boolean): number[] {
-  const tried = isBatch ? [1, 2, 3, 5, 8] : [length + 1, length + 32, 2 * length, length + 7];
-  return tried.filter((other) => other !== length);
+/**
+ * Other lengths that are tried: what networks with strides of 32 take, of which one must run, and near ones of
+ * either parity. (A stride may swallow those: a transformer of patches runs at 224 to 239 and nowhere else.)
+ */
+function otherLengths(length: number, isBatch: boolean): { far: number[]; near: number[] } {
+  if (isBatch) return { far: [1, 2, 3, 5, 8].filter((other) => other !== length), near: [] };
+  return { far: [length + 32, 2 * length], near: [length + 1, length + 7] };
 }
 
 /** Both sides of every guard at these input shapes; null if the graph does not run there. */
@@ -57,17 +60,23 @@ export function freeDimensions(graph: Graph, inputs: readonly InputSpec[]): (num
   try {
     const base = guardValues(native, graph, inputs);
     if (base === null) return dims;
-    const isFree = (lengths: readonly number[], change: (i: number, dim: number) => boolean): boolean => {
-      const results = lengths
-        .map((length) =>
-          inputs.map((input, i) => ({
-            ...input,
-            shape: input.shape.map((before, dim) => (change(i, dim) ? length : before)),
-          })),
-        )
-        .map((others) => guardValues(native, graph, others))
-        .filter((values) => values !== null);
-      return results.length > 0 && results.every((values) => values.join() === base.join());
+    const isFree = (
+      { far, near }: { far: number[]; near: number[] },
+      change: (i: number, dim: number) => boolean,
+    ): boolean => {
+      const valuesAt = (length: number): readonly number[] | null => {
+        const others = inputs.map((input, i) => ({
+          ...input,
+          shape: input.shape.map((before, dim) => (change(i, dim) ? length : before)),
+        }));
+        return guardValues(native, graph, others);
+      };
+      const isRun = (values: readonly number[] | null): values is readonly number[] => values !== null;
+      const results = far.map(valuesAt).filter(isRun);
+      return (
+        results.length > 0 &&
+        [...results, ...near.map(valuesAt).filter(isRun)].every((values) => values.join() === base.join())
+      );
     };
     const freeBatch = batch !== undefined && isFree(otherLengths(batch, true), isBatch);
     inputs.forEach((input, i) =>

@@ -1,4 +1,5 @@
 /** From a model to what the writers are given. */
+import { ArgumentError } from '../errors.js';
 import { formatExpr } from '../graph/size_expr.js';
 import type { Graph, GraphGuard } from '../graph/format.js';
 import type { InputSpec, ModelInfo } from '../model/info.js';
@@ -22,22 +23,65 @@ function guardText({ left, compare, right, path }: GraphGuard): string {
   return `${path === '' ? 'the model' : path}: ${formatExpr(left)} ${compare} ${formatExpr(right)}`;
 }
 
-/** The inputs that inference reads, in the graph's order. */
-function specsOf(graph: Graph, info: ModelInfo): InputSpec[] {
-  return graph.inputs.map(({ name }) => info.inputs.find((input) => input.name === name)!);
+export type Resolution = number | readonly [number, number];
+
+/** The inputs in the graph's order; images at another resolution, if one is given. */
+function specsOf(graph: Graph, info: ModelInfo, resolution?: Resolution): InputSpec[] {
+  const specs = graph.inputs.map(({ name }) => info.inputs.find((input) => input.name === name)!);
+  if (resolution === undefined) return specs;
+  const sides = typeof resolution === 'number' ? [resolution, resolution] : resolution;
+  if (!sides.every((side) => Number.isSafeInteger(side) && side > 0)) {
+    throw new ArgumentError(`a resolution is a number of pixels, not ${sides.join(' × ')}`);
+  }
+  return specs.map((spec) =>
+    spec.shape.length === 4 ? { ...spec, shape: [...spec.shape.slice(0, 2), ...sides] } : spec,
+  );
+}
+
+/** Images are brought to the resolution of the export, by the same share of what is cut off. */
+function atResolution(info: ModelInfo, resolution: Resolution | undefined): ModelInfo {
+  const { preprocessing } = info;
+  if (resolution === undefined || preprocessing?.size == null) return info;
+  const [height, width] = typeof resolution === 'number' ? [resolution, resolution] : resolution;
+  const scale = Math.min(height, width) / Math.min(...preprocessing.size);
+  const resize = Math.max(Math.round(preprocessing.resize! * scale), Math.min(height, width));
+  const packed = preprocessing.pack_size;
+  return {
+    ...info,
+    preprocessing: {
+      ...preprocessing,
+      pack_size: packed === null ? null : Math.max(packed, resize),
+      resize,
+      size: [height, width],
+    },
+  };
+}
+
+/** @throws GuardError if the graph was traced for other sizes, ExecutionError if it cannot run at these */
+function checkSizes(graph: Graph, specs: readonly InputSpec[]): void {
+  const native = new (loadAddon().Graph)(graph, { trusted: true });
+  try {
+    native.inferShapes(specs.map(({ shape, dtype }) => ({ shape: [...shape], dtype })));
+  } finally {
+    native.dispose();
+  }
 }
 
 /**
  * @param options.preprocess put the model's normalisation inside: the export takes uint8 [N, H, W, C].
+ * @param options.resolution height and width of image inputs, instead of those it was traced with.
  * @returns the source; `release` disposes what it made beyond the model's own tensors.
- * @throws GraphError for a graph without a form of inference, ConfigError for impossible preprocessing.
+ * @throws GraphError for a graph without a form of inference, ConfigError for impossible preprocessing, GuardError for
+ *   a resolution that the graph does not hold for.
  */
 export function exportSource(
   model: Exportable,
-  options: { preprocess?: boolean } = {},
+  options: { preprocess?: boolean; resolution?: Resolution } = {},
 ): { source: ExportSource; release: () => void } {
   const plain = lower(model.graph);
-  const specs = specsOf(plain, model.info);
+  const specs = specsOf(plain, model.info, options.resolution);
+  const info = atResolution(model.info, options.resolution);
+  checkSizes(plain, specs);
   const dims = freeDimensions(plain, specs);
   const plainInputs = specs.map(({ name, dtype, shape }, i): ExportInput => ({
     name,
@@ -61,7 +105,7 @@ export function exportSource(
     constants,
     inputs,
     guards: graph.guards.map(guardText),
-    info: model.info,
+    info,
     original: { graph: model.graph, info: model.info },
   };
   return { source, release: () => added.forEach(({ tensor }) => tensor.dispose()) };

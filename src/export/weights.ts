@@ -3,9 +3,9 @@
  * again, their tensors are loaded into a fresh graph.
  */
 import { DTYPE_BYTES } from '../graph/dtypes.js';
-import type { Graph } from '../graph/format.js';
 import { disposeAll, writeSafetensors } from '../io/safetensors.js';
-import { readModelHeader, writeModelFile } from '../model/file.js';
+import { readModelHeader, writeModelFile, type ModelFileHeader } from '../model/file.js';
+import { normalizeOf } from '../model/info.js';
 import type { FileTensor, NativeTensor } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { readWeights } from '../weights/read_weights.js';
@@ -25,26 +25,24 @@ function stateDict({ state, constants }: ExportSource): ExportTensor[] {
 /** A graph with the weights that were read, checked against those that were written. */
 async function reopen(
   source: ExportSource,
-  graph: Graph,
-  read: () => Promise<State>,
-  how: string,
-  file: string,
+  options: { file: string; how: string; read: () => Promise<State>; model?: ModelFileHeader },
 ): Promise<Reopened> {
   const { Graph: NativeGraph, InferenceSession } = loadAddon();
-  const native = new NativeGraph(graph, { trusted: true });
+  const { file, how, read, model } = options;
+  const native = new NativeGraph(model?.graph ?? source.original.graph, { trusted: model === undefined });
   const tensors = await read();
   try {
     checkState(stateDict(source), tensors, file);
-    const constants = source.state.filter(({ name }) => source.constants.has(name));
-    const entries = [...tensors, ...(graph === source.graph ? constants : [])];
-    native.loadState(Object.fromEntries(entries.map(({ name, tensor }) => [name, tensor])));
+    native.loadState(Object.fromEntries(tensors.map(({ name, tensor }) => [name, tensor])));
   } catch (error) {
     native.dispose();
     throw error;
   } finally {
     disposeAll(tensors.map(({ tensor }) => tensor));
   }
-  const session = new InferenceSession(native, {});
+  // For inputs of an export with preprocessing inside: these formats leave it to whoever reads them.
+  const normalize = normalizeOf((model?.info ?? source.info).preprocessing);
+  const session = new InferenceSession(native, normalize ? { normalize } : {});
   return {
     how,
     forward: (inputs) => session.forward(inputs),
@@ -75,9 +73,9 @@ export const fornax: Exporter = {
     return [];
   },
   open: async (source, file) => {
-    const header = await readModelHeader(file);
-    const whole = source.constants.size > 0 ? source.graph : header.graph;
-    return reopen(source, whole, () => readTensors(file, header.tensors), 'the model file read again', file);
+    const model = await readModelHeader(file);
+    const read = (): Promise<State> => readTensors(file, model.tensors);
+    return reopen(source, { file, how: 'the model file read again', read, model });
   },
 };
 
@@ -96,7 +94,7 @@ export const safetensors: Exporter = {
     return [];
   },
   open: (source, file) =>
-    reopen(source, source.graph, () => readListed(file), 'the weights read again', file),
+    reopen(source, { file, how: 'the weights read again', read: () => readListed(file) }),
 };
 
 async function writePth(source: ExportSource, file: string): Promise<string[]> {
@@ -133,5 +131,5 @@ export const pth: Exporter = {
   unsupported: () => null,
   write: writePth,
   open: (source, file) =>
-    reopen(source, source.graph, () => readListed(file), 'the weights read again', file),
+    reopen(source, { file, how: 'the weights read again', read: () => readListed(file) }),
 };

@@ -28,6 +28,8 @@ export class Conversion {
     private readonly nameOf: (slot: number) => string,
     /** Names of sizes already computed, by expression. */
     private readonly sizeNames: Map<string, string>,
+    /** Operators that read a slot. */
+    readonly readers: (slot: number) => ReadonlySet<string>,
   ) {}
 
   // ---- arguments

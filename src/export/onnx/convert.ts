@@ -2,6 +2,7 @@
 import { ExportError } from '../../errors.js';
 import type { GraphArg, GraphNode } from '../../graph/format.js';
 import { nodeName } from '../../graph/reader.js';
+import { forEachArgumentSlot } from '../../graph/slots.js';
 import type { NativeTensor } from '../../native/contract.js';
 import { loadAddon } from '../../native.js';
 import type { ExportSource } from '../format.js';
@@ -33,6 +34,7 @@ class Walk {
   /** Results that depend on nothing, computed here. */
   private readonly constants = new Map<number, NativeTensor>();
   private readonly sizeNames = new Map<string, string>();
+  private readonly readers = new Map<number, Set<string>>();
 
   constructor(private readonly source: ExportSource) {
     const { graph, state } = source;
@@ -41,6 +43,13 @@ class Walk {
       new Map(graph.parameters.map(({ slot }, i) => [slot, state[i]!])),
       this.builder,
     );
+    for (const { op, args } of graph.nodes) {
+      for (const arg of args) {
+        forEachArgumentSlot(arg, (slot) => {
+          this.readers.set(slot, (this.readers.get(slot) ?? new Set()).add(op));
+        });
+      }
+    }
   }
 
   run(): ConvertedGraph {
@@ -88,6 +97,7 @@ class Walk {
       this.weights,
       (slot) => this.nameOf(slot),
       this.sizeNames,
+      (slot) => this.readers.get(slot) ?? new Set(),
     );
     const converted = converter(context);
     const results = Array.isArray(converted) ? converted : [converted];

@@ -3,6 +3,7 @@ import type { SizeExpr } from '../../../graph/format.js';
 import type { Conversion, Converter, ConverterTable } from '../conversion.js';
 import { INT64_MAX, INT64_MIN, minus, plus, slotOf, times } from '../conversion.js';
 import { operand } from './elementwise.js';
+import { zeroBeforePooling } from './pool.js';
 
 /** aten::cat(tensors, dim): of the type that holds all; an empty vector is skipped, as PyTorch does. */
 function cat(c: Conversion): string {
@@ -171,7 +172,10 @@ function padded(c: Conversion, mode: string, value: number | null): string {
     after[dim] = cuts(end) ? 0 : end;
   }
   if ([...before, ...after].every((size) => size === 0)) return x;
-  const fill = mode === 'constant' && value !== null && value !== 0 ? [c.scalar(value, c.dtype(0))] : [];
+  const pools = [...c.readers(c.result.slot)].some((op) => /_pool2d$/.test(op));
+  const zero = pools ? zeroBeforePooling(c.dtype(0)) : 0;
+  const filling = mode === 'constant' ? value || zero : 0;
+  const fill = filling === 0 ? [] : [c.scalar(filling, c.dtype(0))];
   return c.emit('Pad', [x, c.sizeTensor([...before, ...after]), ...fill], { mode });
 }
 

@@ -1,6 +1,15 @@
 /** Pooling. What ONNX Runtime and PyTorch count differently at the borders is made explicit. */
+import type { DType } from '../../../graph/format.js';
 import type { Conversion, ConverterTable } from '../conversion.js';
 import { plus, slotOf, times } from '../conversion.js';
+
+/**
+ * Zeros before pooling. ONNX Runtime (Pad_Fusion) and onnxsim fold them into the padding of the pooling, which is
+ * −∞ for a maximum and may not count in an average; the smallest normal number of float32 keeps them from it.
+ */
+export function zeroBeforePooling(dtype: DType): number {
+  return dtype === 'float32' ? 2 ** -126 : 0;
+}
 
 interface Window {
   kernel: number[];
@@ -84,7 +93,11 @@ function avgPool(c: Conversion): string {
     let own = padding;
     if (padded && countPadding && hangs) {
       // Zeros that count are made part of the input; only what hangs over remains padding.
-      x = c.emit('Pad', [x, c.ints64([0, 0, ...padding, 0, 0, ...padding])]);
+      x = c.emit('Pad', [
+        x,
+        c.ints64([0, 0, ...padding, 0, 0, ...padding]),
+        c.scalar(zeroBeforePooling(c.dtype(0)), c.dtype(0)),
+      ]);
       own = [0, 0];
     }
     const count = Number(divisor !== null || (countPadding && own === padding && padded));

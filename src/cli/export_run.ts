@@ -1,0 +1,137 @@
+/** What `fornax export` does, once the addon may be loaded. */
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { basename } from 'node:path';
+import { parse } from 'yaml';
+
+import { toSnake } from '../config/case.js';
+import { UsageError } from '../errors.js';
+import { exportFormatsOf, type ExportFailure, type ExportResult } from '../export/export_model.js';
+import { exporterOf } from '../export/exporters.js';
+import { Model } from '../model.js';
+import { findArchitecture } from '../models/registry.js';
+import { runPaths } from '../train/run_folder.js';
+import type { ExportFlags } from './export.js';
+import { runLongJob } from './long_job.js';
+import { modelPath } from './model_path.js';
+import { errorRecord } from './print_error.js';
+import { bytes, paint } from './terminal.js';
+
+/** @returns the exit code: 1 if a format could not be written */
+export async function runExport(given: string, flags: ExportFlags): Promise<number> {
+  const json = flags.json ?? false;
+  const format = flags.format.map((name) => exporterOf(name).format);
+  let failed = 0;
+  await runLongJob({ json, whatNow: 'stopping' }, async ({ signal }) => {
+    using model = await open(given, flags);
+    const options = {
+      format,
+      out: flags.out,
+      name: flags.name ?? nameOf(given),
+      ...(flags.resolution === undefined ? {} : { resolution: sides(flags.resolution) }),
+      ...(flags.images === undefined ? {} : { images: flags.images }),
+      preprocess: flags.preprocess ?? false,
+      seed: flags.seed,
+      device: flags.device ?? deviceOfRun(given) ?? 'cpu',
+      signal,
+    };
+    let first = true;
+    for await (const outcome of exportFormatsOf(model, options)) {
+      if ('error' in outcome) failed++;
+      else if (first && !json) process.stdout.write(heading(outcome));
+      first &&= 'error' in outcome;
+      process.stdout.write(json ? jsonLine(outcome) : textLine(outcome));
+    }
+  });
+  return Number(process.exitCode ?? (failed > 0 ? 1 : 0));
+}
+
+function sides([height, width]: readonly number[]): number | [number, number] {
+  return width === undefined ? height! : [height!, width];
+}
+
+/** A model file or a run; else an architecture. */
+async function open(given: string, flags: ExportFlags): Promise<Model> {
+  const { weights, classes, channels, resolution } = flags;
+  const isPath = existsSync(given) || existsSync(`runs/${given}`) || /[/\\.]/.test(given);
+  if (isPath) {
+    if (weights !== undefined || classes !== undefined || channels !== undefined) {
+      throw new UsageError({
+        what: '--weights, --classes and --channels are for architectures; a model file has its own',
+      });
+    }
+    return Model.load(modelPath(given));
+  }
+  const { defaultResolution } = findArchitecture(given);
+  if (weights === undefined) {
+    throw new UsageError({
+      what: `'${given}' is an architecture: it has no weights yet`,
+      fix: 'name some with --weights (a file, an address, `default` for published ones, `random` for untrained ones), or give a model file',
+    });
+  }
+  const [height = defaultResolution, width = height] = resolution ?? [];
+  const options = {
+    ...(classes === undefined ? {} : { numClasses: classes }),
+    ...(channels === undefined ? {} : { inChannels: channels }),
+    // Traced at that size: a branch on sizes goes the right way.
+    ...(resolution === undefined ? {} : { inputs: [[1, channels ?? 3, height, width]] }),
+  };
+  return weights === 'random'
+    ? Model.create(given, { ...options, seed: flags.seed })
+    : Model.pretrained(given, { ...options, weights });
+}
+
+/** Of a run: the folder's name, for all models of runs are called model.safetensors. */
+function nameOf(given: string): string {
+  const isFolder = statSync(given, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  const name = basename(given.replace(/\/+$/, ''));
+  return isFolder ? name : name.replace(/(\.fornax)?\.safetensors$/, '');
+}
+
+/** `device.export` in the config that a run was started with. */
+function deviceOfRun(given: string): string | undefined {
+  const folder = existsSync(given) ? given : `runs/${given}`;
+  const { config } = runPaths(folder);
+  if (!existsSync(config)) return undefined;
+  const { device } = (parse(readFileSync(config, 'utf8')) ?? {}) as { device?: unknown };
+  if (typeof device === 'string') return device;
+  const chosen = (device as { export?: unknown } | null | undefined)?.export;
+  return typeof chosen === 'string' ? chosen : undefined;
+}
+
+/** What holds for all formats. */
+function heading({ inputs, guards, check }: ExportResult): string {
+  const shapes = inputs.map(({ name, dtype, dims }) => `${name} ${dtype} [${dims.join(', ')}]`);
+  const checked =
+    check.inputs === 'images'
+      ? `${check.samples} image${check.samples === 1 ? '' : 's'}`
+      : `${check.samples} samples of noise (--images names real ones)`;
+  const lines = [`Input: ${shapes.join('; ')}`, `Checked with ${checked}.`];
+  if (guards.length > 0) {
+    lines.push(
+      `Made for these sizes only where a length is a number: ${guards.length} branches depend on them.`,
+    );
+  }
+  return lines.map((line) => paint(line, 'dim')).join('\n') + '\n';
+}
+
+function textLine(outcome: ExportResult | ExportFailure): string {
+  const format = outcome.format.padEnd('torchscript'.length);
+  if ('error' in outcome) {
+    return `${paint(format, 'red')}  failed: ${outcome.error.what}\n`;
+  }
+  const { file, bytes: size, check } = outcome;
+  const apart =
+    check.largest === 0
+      ? 'equal to the last bit'
+      : `largest difference ${check.largest.toExponential(1)} (${check.relative.toExponential(1)} of the standard deviation)`;
+  return `${paint(format, 'bold')}  ${file}  ${bytes(size)}  ${apart}, by ${check.how}\n`;
+}
+
+function jsonLine(outcome: ExportResult | ExportFailure): string {
+  const { format, file } = outcome;
+  const record =
+    'error' in outcome
+      ? { type: 'export', format, file, passed: false, error: errorRecord(outcome.error) }
+      : { type: 'export', passed: true, ...(toSnake(outcome) as object) };
+  return JSON.stringify(record) + '\n';
+}

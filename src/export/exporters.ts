@@ -1,0 +1,24 @@
+/** Every format that Fornax writes. */
+import { ArgumentError } from '../errors.js';
+import { nearest } from '../nearest.js';
+import { exportFormats, type Exporter, type ExportFormat } from './format.js';
+import { torchscript } from './torchscript.js';
+import { fornax, pth, safetensors } from './weights.js';
+
+export const exporters: Readonly<Partial<Record<ExportFormat, Exporter>>> = {
+  fornax,
+  safetensors,
+  pth,
+  torchscript,
+};
+
+/** @throws ArgumentError with the nearest name for one that is none */
+export function exporterOf(format: string): Exporter {
+  const found = Object.hasOwn(exporters, format) ? exporters[format as ExportFormat] : undefined;
+  if (found !== undefined) return found;
+  const hint = nearest(format, exportFormats);
+  throw new ArgumentError({
+    what: `there is no export format '${format}'`,
+    fix: hint ? `did you mean '${hint}'?` : `there are: ${exportFormats.join(', ')}`,
+  });
+}
