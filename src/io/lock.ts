@@ -32,6 +32,8 @@ interface Owner {
 
 /** Tokens of locks that this process released, but whose file could not be removed. */
 const released = new Set<string>();
+/** Lock files that this process made, but could neither fill nor remove. */
+const unfilled = new Set<string>();
 
 export interface Lock {
   release(): Promise<void>;
@@ -46,11 +48,12 @@ export async function acquireLock(file: string): Promise<Lock | { heldBy: string
   for (let round = 0; round < 3; round++) {
     try {
       await fs.writeFile(file, JSON.stringify(owner), { flag: 'wx' });
+      unfilled.delete(path.resolve(file));
       return hold(file, token);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') {
         // Made but not filled: others would take it for a lock that is just being written.
-        await fs.rm(file, { force: true }).catch(() => undefined);
+        await fs.rm(file, { force: true }).catch(() => unfilled.add(path.resolve(file)));
         throw refusedWrite(error, file);
       }
     }
@@ -133,7 +136,7 @@ async function staleOwner(file: string): Promise<string | null> {
   if (!stat) return null;
   const owner = await readOwner(file);
   const age = Date.now() - stat.mtimeMs;
-  if (owner === null) return age > STALE_MS ? '' : null;
+  if (owner === null) return age > STALE_MS || unfilled.has(path.resolve(file)) ? '' : null;
   if (owner.host !== hostname()) return age > STALE_MS ? owner.token : null;
   if (released.has(owner.token)) return owner.token;
   const start = startOf(owner.pid);
