@@ -53,6 +53,11 @@ export { defineConfig, loadConfig } from './config/load.js';
 export type { Config, ConfigInput } from './config/schema.js';
 export { prepareShapes } from './data/shapes.js';
 export { readSafetensors, writeSafetensors } from './io/safetensors.js';
+export { publishedWeights } from './models/published_weights.js';
+export type { PublishedWeights } from './models/published_weights.js';
+export { readWeights } from './weights/read_weights.js';
+export type { TensorDirectory } from './weights/tensor_directory.js';
+export type { LoadWeightsOptions, LoadWeightsReport } from './weights/load.js';
 export { loadAddon } from './native.js';
 
 export {

@@ -10,7 +10,13 @@ import { crossEntropy } from './losses/index.js';
 import { readModelHeader, writeModelFile } from './model/file.js';
 import { normalizeOf, type InputSpec, type ModelInfo } from './model/info.js';
 import { Sessions } from './model/sessions.js';
-import type { CreateOptions, ForwardOptions, LossAndGradients, StateEntry } from './model/types.js';
+import type {
+  CreateOptions,
+  ForwardOptions,
+  LossAndGradients,
+  PretrainedModelOptions,
+  StateEntry,
+} from './model/types.js';
 import { createModule, findArchitecture } from './models/registry.js';
 import type {
   InferenceOptions,
@@ -22,6 +28,8 @@ import type {
 import { loadAddon } from './native.js';
 import type { Module } from './nn/index.js';
 import { Tensor } from './tensor.js';
+import { loadPretrained, pretrainedPreprocessing } from './weights/pretrained.js';
+import { resolveWeights } from './weights/resolve.js';
 import { loadWeightsInto, type LoadWeightsOptions, type LoadWeightsReport } from './weights/load.js';
 
 function wrap(tensors: Record<string, NativeTensor>): Record<string, Tensor> {
@@ -100,6 +108,53 @@ export class Model {
       metrics: {},
     };
     return new Model(graph, native, info, module);
+  }
+
+  /**
+   * `create`, then weights that somebody has trained: from a file, from an address with its checksum, or by the
+   * name under which they were published (`imagenet1k_v2`; default: the publisher's best). A name resolves in
+   * the folder that FORNAX_WEIGHTS names, in the cache, or by a download. Labels and preprocessing of published
+   * weights become the model's, unless given. The classifier stays as it was drawn if `numClasses` differs from
+   * the file's; that and everything else that was done is passed to `onMessage`.
+   *
+   * @throws WeightsError if the weights cannot be found, fetched or read, or if they do not fit (listing names
+   *   and shapes); `strict: false` loads what fits.
+   */
+  static async pretrained(source: Module | string, options: PretrainedModelOptions = {}): Promise<Model> {
+    const { weights = 'default', strict, key, folder, cache, env, onProgress, signal, ...create } = options;
+    const { onMessage, ...createOptions } = create;
+    const architecture = typeof source === 'string' ? findArchitecture(source).name : null;
+    const resolve = { folder, cache, onProgress, onMessage, signal, ...(env ? { env } : {}) };
+    const resolved = await resolveWeights(weights, architecture, resolve);
+    const { published } = resolved;
+    const preprocessing = await pretrainedPreprocessing(resolved);
+    const side = published?.preprocessing?.size;
+    const model = Model.create(source, {
+      ...(preprocessing ? { preprocessing } : {}),
+      ...(side ? { inputs: [[1, createOptions.inChannels ?? 3, ...side]] } : {}),
+      ...createOptions,
+    });
+    try {
+      const report = await loadPretrained(model.native, model.graph, resolved, {
+        ...(strict === undefined ? {} : { strict }),
+        ...(key === undefined ? {} : { key }),
+      });
+      for (const message of report.messages) onMessage?.(message);
+      const labels = report.replaced.length === 0 && !options.labels ? published?.labels : undefined;
+      model.info = {
+        ...model.info,
+        ...(labels && labels.length > 0 ? { labels: [...labels] } : {}),
+        provenance: {
+          ...model.info.provenance,
+          pretrained: published?.name ?? weights,
+          weights: resolved.file,
+        },
+      };
+      return model;
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
   }
 
   /**

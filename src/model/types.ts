@@ -2,6 +2,7 @@
 import type { DType } from '../graph/format.js';
 import type { Modes } from '../native/contract.js';
 import type { Tensor } from '../tensor.js';
+import type { PretrainedOptions } from '../weights/pretrained.js';
 import type { Preprocessing } from './info.js';
 
 export interface CreateOptions {
@@ -20,6 +21,12 @@ export interface CreateOptions {
   preprocessing?: Preprocessing | null;
   /** Default: the zoo name, or the class name of the module. */
   name?: string;
+}
+
+/** Options of `Model.pretrained`. */
+export interface PretrainedModelOptions extends CreateOptions, PretrainedOptions {
+  /** A path, an address with `#sha256=…`, or the name of published weights. Default `default`. */
+  weights?: string;
 }
 
 export interface ForwardOptions {
