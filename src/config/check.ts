@@ -76,6 +76,14 @@ function checkTrain({ train, device }: Parsed, refuse: Refuse): void {
       `expected at most train.lr (${train.lr}), got ${schedule.min_lr}`,
     );
   }
+  const smoothed = train.loss.some(({ name }) => name === 'cross_entropy' || name === 'bce');
+  if (train.label_smoothing > 0 && !smoothed) {
+    refuse(
+      ['train', 'label_smoothing'],
+      `${train.loss.map(({ name }) => name).join(' and ')} cannot smooth labels`,
+      'leave it out, or use the loss cross_entropy or bce',
+    );
+  }
   if (train.amp === 'fp16' && device.train === 'cpu') {
     refuse(['train', 'amp'], 'fp16 needs CUDA, but device.train is cpu', 'use bf16, off or auto');
   }

@@ -9,6 +9,8 @@ const synonyms: Record<string, string> = {
   num_epochs: 'train.epochs',
   max_epochs: 'train.epochs',
   scheduler: 'train.schedule',
+  criterion: 'train.loss',
+  loss_fn: 'train.loss',
   optim: 'train.optimizer',
   mixed_precision: 'train.amp',
   gradient_accumulation_steps: 'train.grad_accum',

@@ -62,6 +62,11 @@ export function schemasAt(path: Path, value?: unknown): JsonSchema[] {
   return named.length > 0 ? named : here;
 }
 
+/** A map that its `name` tells from others: an optimizer, a schedule, a loss. */
+function isNamed(schema: JsonSchema): boolean {
+  return schema.properties?.['name']?.const !== undefined;
+}
+
 function isNamedLike(schema: JsonSchema, value: unknown): boolean {
   const wanted = schema.properties?.['name']?.const;
   return wanted !== undefined && (value as { name?: unknown } | undefined | null)?.name === wanted;
@@ -106,7 +111,7 @@ function describeOne(schema: JsonSchema): string {
     case 'null':
       return 'null';
     case 'object': {
-      if (schema.properties?.['name']?.const !== undefined) return 'a map with its name and settings';
+      if (isNamed(schema)) return 'a map with its name and settings';
       const keys = Object.keys(schema.properties ?? {});
       if (keys.length === 0) return 'a map';
       return `a map with ${keys.slice(0, 6).join(', ')}${keys.length > 6 ? ', …' : ''}`;
@@ -116,6 +121,7 @@ function describeOne(schema: JsonSchema): string {
         const first = schema.prefixItems[0] ? describeOne(schema.prefixItems[0]) : 'values';
         return `a list of ${schema.prefixItems.length}, each ${first}`;
       }
+      if (schema.items && alternatives(schema.items).some(isNamed)) return 'a list of these';
       return `a list, each ${schema.items ? describeOne(schema.items) : 'a value'}`;
     default:
       return schema.pattern?.includes('cuda') ? 'a device (auto, cpu, cuda, cuda:1)' : 'a text';

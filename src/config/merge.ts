@@ -5,6 +5,7 @@ import type { Located } from './located.js';
 const named = new Map([
   ['train.optimizer', 'sgd'],
   ['train.schedule', 'cosine'],
+  ['train.loss', 'cross_entropy'],
 ]);
 const phases = ['train', 'eval', 'export'];
 

@@ -1,5 +1,6 @@
 /** The section `train` of a config, with its optimizers and schedules. */
 import { z } from 'zod';
+import { lossSchema } from './schema_loss.js';
 import { stoppingKeys } from './schema_stopping.js';
 import { auto } from './schema_values.js';
 
@@ -84,7 +85,18 @@ export const trainSchema = z
       .describe(
         'Course of the learning rate: its name, or a map with its name and settings. `cosine` if left out.',
       ),
-    label_smoothing: z.number().min(0).lt(1).default(0).describe('Label smoothing of the cross entropy.'),
+    loss: lossSchema,
+    label_smoothing: z
+      .number()
+      .min(0)
+      .lt(1)
+      .default(0)
+      .describe('Label smoothing of `cross_entropy` and `bce`, unless they name their own.'),
+    aux_weight: z
+      .number()
+      .min(0)
+      .default(0.4)
+      .describe('Factor of the loss of auxiliary outputs, for models that have such; 0 leaves it out.'),
     amp: z
       .enum(['auto', 'off', 'bf16', 'fp16'])
       .default('auto')

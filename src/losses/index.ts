@@ -14,4 +14,5 @@ export { multiBox, MultiBoxLoss, multiBoxParts, type MultiBoxLossOptions } from 
 export { smoothL1, SmoothL1Loss, type SmoothL1LossOptions } from './smooth_l1.js';
 export { traceLoss, type LossInput } from './trace_loss.js';
 export { tversky, TverskyLoss, type RegionLossOptions, type TverskyLossOptions } from './tversky.js';
+export { weightedSum, type LossTerm } from './weighted_sum.js';
 export type { LossMode, TargetOptions } from './target.js';

@@ -4,7 +4,6 @@ import path from 'node:path';
 
 import type { Config } from '../config/schema.js';
 import { AbortedError, ConfigError, TrainError } from '../errors.js';
-import { crossEntropy } from '../losses/index.js';
 import { Model } from '../model.js';
 import { readPreprocessing } from '../model/file.js';
 import { findArchitecture } from '../models/registry.js';
@@ -17,6 +16,7 @@ import { chooseDevices } from './run_devices.js';
 import { RunFolder } from './run_folder.js';
 import { RunLog, type RunLogState } from './run_log.js';
 import { prepareTrainData } from './train_data.js';
+import { trainLoss } from './train_loss.js';
 import { TrainingRun } from './training_run.js';
 
 export interface TrainJobOptions {
@@ -158,7 +158,7 @@ async function trainInFolder(
     model,
     data,
     config,
-    loss: crossEntropy({ labelSmoothing: config.train.labelSmoothing }),
+    loss: trainLoss(model.graph, config.train, { fields: ['label'], classes: data.classes.length }),
     store,
     report: reportAll,
     signal,

@@ -6,7 +6,6 @@ import type { ConfigInput } from '../config/schema.js';
 import { ArgumentError, TrainError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
 import { acquireLock } from '../io/lock.js';
-import { crossEntropy } from '../losses/index.js';
 import type { Model } from '../model.js';
 import { CheckpointStore, type BestRecord, type EpochRecord } from './checkpoint.js';
 import type { TrainData } from './data.js';
@@ -14,6 +13,7 @@ import { EventQueue } from './event_queue.js';
 import type { EvaluationMetrics, JobEvent, Report } from './events.js';
 import { keepBest } from './finish_run.js';
 import { prepareTrainData } from './train_data.js';
+import { trainLoss } from './train_loss.js';
 import { TrainingRun, type RunConfig } from './training_run.js';
 
 /** The sections `train`, `device`, `eval` and `checkpoint` of a configuration, in camelCase, and what they act on. */
@@ -22,8 +22,8 @@ export interface TrainerOptions extends Pick<ConfigInput, 'train' | 'device' | '
   model: Model;
   data: TrainData;
   /**
-   * A traced loss over the model's outputs and the batch's fields. Default: cross entropy with
-   * `train.labelSmoothing`.
+   * A traced loss over the model's outputs and the batch's fields. Default: what `train.loss` and
+   * `train.labelSmoothing` describe.
    */
   loss?: Graph;
   /** Folder for checkpoints. Without it there are none, and the last weights are kept instead of the best. */
@@ -138,7 +138,9 @@ export class Trainer {
       model,
       data,
       config: this.config,
-      loss: loss ?? crossEntropy({ labelSmoothing: this.config.train.labelSmoothing }),
+      loss:
+        loss ??
+        trainLoss(model.graph, this.config.train, { fields: ['label'], classes: data.classes.length }),
       store,
       report: (event) => {
         if (event.type === 'evaluation') this.metrics = event;
