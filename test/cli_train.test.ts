@@ -206,6 +206,8 @@ describe('with nothing but the model file', () => {
     };
     assert.equal(record['top1'], summary.metrics['top1']);
     assert.equal(record['samples'], 21);
+    const { f1 } = record['macro'] as { f1: number };
+    assert.ok(f1 > 0 && f1 <= 1 && (record['auroc'] as number) > 0 && (record['ece'] as number) >= 0);
     const confusion = record['confusion'] as number[][];
     assert.deepEqual(
       confusion.map((row) => row.reduce((a, b) => a + b)),
@@ -223,7 +225,7 @@ describe('with nothing but the model file', () => {
       options,
     );
     assert.equal(code, 0);
-    assert.match(stdout, /^class +images +accuracy +most often taken for$/m);
+    assert.match(stdout, /^class +images +accuracy +F1 +most often taken for$/m);
     assert.match(stdout, /^green +7 +\d+\.\d %/m);
     assert.match(stdout, /^is \\ said +0 +1 +2$/m);
   });

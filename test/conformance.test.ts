@@ -160,3 +160,23 @@ test('the command exits with 1 on a miss and on something unknown, with 0 otherw
     last: '1 passed, 1 failed, 0 unknown',
   });
 });
+
+test('metrics are those of torchmetrics', async () => {
+  const { passed, failed, unknown, lines } = await conform(join(goldenFolder, 'metrics.json'));
+  assert.deepEqual({ passed, failed, unknown }, { passed: 2, failed: 0, unknown: 0 }, lines.join('\n'));
+});
+
+test('a spoilt figure or an unknown one of the metrics is found', async () => {
+  const changes: ((golden: Json) => void)[] = [
+    (g) => (g.classification.auroc_macro += 2e-5),
+    (g) => (g.classification.confusion[2][3] += 1),
+    (g) => (g.classification.per_class_f1[6] -= 2e-5),
+    (g) => (g.classification.kappa = 0.5),
+    (g) => (g.segmentation.iou_per_class[1] += 2e-5),
+    (g) => (g.segmentation.ignore = 'v(j,5107) < 0.2 -> 255'),
+  ];
+  for (const change of changes) {
+    const { failed, passed } = await conform(spoilt('metrics.json', change));
+    assert.deepEqual({ failed, passed }, { failed: 1, passed: 1 }, String(change));
+  }
+});

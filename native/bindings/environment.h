@@ -59,6 +59,7 @@ class Environment {
   std::unordered_map<std::string, Napi::FunctionReference> error_classes;
   std::unordered_map<std::string, Napi::FunctionReference> constructors;  // of the handles, by class name
   std::shared_ptr<Stoppable> io;                                          // see io_pool.h
+  std::shared_ptr<Stoppable> compute;                                     // see compute_pool.h
 
  private:
   void teardown();

@@ -8,6 +8,7 @@
 #include "bindings/environment.h"
 #include "bindings/graph_handle.h"
 #include "bindings/loader_handle.h"
+#include "bindings/metrics.h"
 #include "bindings/normalize_option.h"
 #include "bindings/options.h"
 #include "bindings/registry.h"
@@ -151,6 +152,7 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
       Options source(info[1], "options");
       EvaluationOptions options;
       options.classes = source.integer("classes");
+      options.auroc = source.boolean("auroc", false);
       std::shared_ptr<const Graph> loss;
       if (source.has("loss"))
         loss = std::make_shared<const Graph>(readGraphSpec(source.get("loss")), /*trusted=*/true);
@@ -195,18 +197,9 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
   }
 
   static Napi::Value toObject(Napi::Env env, const EvaluationResult& result) {
-    Napi::Object object = Napi::Object::New(env);
-    object.Set("samples", static_cast<double>(result.samples));
-    object.Set("loss", result.loss ? Napi::Number::New(env, *result.loss) : env.Null());
-    object.Set("top1", result.top1);
-    object.Set("top5", result.top5);
-    object.Set("classes", static_cast<double>(result.classes));
+    Napi::Object object = metricsObject(env, result.metrics);
+    object.Set("loss", optionalNumber(env, result.loss));
     object.Set("seconds", result.seconds);
-    Napi::Array confusion = Napi::Array::New(env, result.confusion.size());
-    for (size_t i = 0; i < result.confusion.size(); ++i) {
-      confusion.Set(static_cast<uint32_t>(i), static_cast<double>(result.confusion[i]));
-    }
-    object.Set("confusion", confusion);
     return object;
   }
 

@@ -3,13 +3,13 @@
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 
-#include <algorithm>
 #include <chrono>
 #include <string>
 
 #include "core/error.h"
 #include "graph/executor.h"
 #include "graph/prune.h"
+#include "metrics/classification.h"
 
 namespace fornax {
 
@@ -46,52 +46,6 @@ const at::Tensor& checkedLabels(const Batch& batch, int64_t classes) {
   }
   return *label;
 }
-
-class Accumulator {
- public:
-  Accumulator(int64_t classes, c10::Device device)
-      : classes_(classes),
-        loss_(at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device))),
-        counts_(at::zeros({2}, at::TensorOptions().dtype(at::kLong).device(device))),
-        confusion_(at::zeros({classes * classes}, at::TensorOptions().dtype(at::kLong).device(device))) {}
-
-  void add(const at::Tensor& logits, const at::Tensor& label) {
-    const int64_t k = std::min<int64_t>(5, classes_);
-    const at::Tensor ranked = std::get<1>(logits.topk(k, 1));
-    const at::Tensor prediction = ranked.select(1, 0);
-    const at::Tensor hits = ranked.eq(label.unsqueeze(1));
-    counts_[0] += hits.select(1, 0).sum();
-    counts_[1] += hits.sum();
-    confusion_.index_add_(0, label * classes_ + prediction, at::ones_like(label));
-    samples_ += label.size(0);
-  }
-
-  void addLoss(const at::Tensor& mean, int64_t samples) { loss_ += mean.to(at::kDouble) * samples; }
-
-  EvaluationResult read(bool with_loss) const {
-    EvaluationResult result;
-    result.samples = samples_;
-    result.classes = classes_;
-    const double count = static_cast<double>(std::max<int64_t>(samples_, 1));
-    if (with_loss && samples_ > 0) result.loss = loss_.item<double>() / count;
-    const at::Tensor counts = counts_.cpu();
-    result.top1 = static_cast<double>(counts[0].item<int64_t>()) / count;
-    result.top5 = static_cast<double>(counts[1].item<int64_t>()) / count;
-    const at::Tensor confusion = confusion_.cpu();
-    const int64_t* cells = confusion.const_data_ptr<int64_t>();
-    result.confusion.assign(cells, cells + confusion.numel());
-    return result;
-  }
-
-  int64_t samples() const { return samples_; }
-
- private:
-  int64_t classes_;
-  int64_t samples_ = 0;
-  at::Tensor loss_;    // sum over samples
-  at::Tensor counts_;  // hits among the first one and five
-  at::Tensor confusion_;
-};
 
 at::Tensor runLoss(const Graph& loss, const Graph& model, const DeviceBatch& device_batch,
                    const std::vector<at::Tensor>& outputs, const Batch& batch) {
@@ -131,17 +85,27 @@ EvaluationResult evaluate(const InferenceSession& session, const std::shared_ptr
   const DeviceBatch& device_batch = session.deviceBatch();
   const auto pruned = prune(source_graph, {outputsForLoss(*source_graph, loss), {}});
   const Graph& graph = *pruned;
-  Accumulator accumulator(options.classes, device_batch.device());
+  ClassificationOptions counted;
+  counted.classes = options.classes;
+  counted.cross_entropy = false;  // the loss is a graph
+  counted.auroc = options.auroc;
+  ClassificationMetrics metrics(counted, device_batch.device());
+  at::Tensor loss_sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_batch.device()));
   for (Batch batch; source.next(batch, stop) && !stop;) {
     const at::Tensor& label = checkedLabels(batch, options.classes);
     const std::vector<at::Tensor> outputs = session.evaluate(graph, batch, stop);
     checkLogits(outputs, options.classes, label.size(0));
-    accumulator.add(outputs[0], device_batch.toDevice(label));
-    if (loss) accumulator.addLoss(runLoss(*loss, graph, device_batch, outputs, batch), label.size(0));
-    if (progress) progress(accumulator.samples(), total);
+    metrics.add(outputs[0], device_batch.toDevice(label));
+    if (loss) {
+      loss_sum += runLoss(*loss, graph, device_batch, outputs, batch).to(at::kDouble) * label.size(0);
+    }
+    if (progress) progress(metrics.samples(), total);
   }
   if (stop) throw Error(ErrorKind::Aborted, "the evaluation was stopped", "evaluate");
-  EvaluationResult result = accumulator.read(loss != nullptr);
+  EvaluationResult result;
+  result.metrics = metrics.read();
+  const int64_t samples = metrics.samples();
+  if (loss && samples > 0) result.loss = loss_sum.item<double>() / static_cast<double>(samples);
   result.seconds = secondsSince(start);
   return result;
 }

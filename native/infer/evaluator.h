@@ -6,25 +6,22 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <vector>
 
 #include "data/batch.h"
 #include "graph/graph.h"
 #include "infer/session.h"
+#include "metrics/classification.h"
 
 namespace fornax {
 
 struct EvaluationOptions {
   int64_t classes = 0;
+  bool auroc = false;  // keeps every score: see ClassificationOptions
 };
 
 struct EvaluationResult {
-  int64_t samples = 0;
-  std::optional<double> loss;      // mean over samples
-  double top1 = 0;                 // shares of all samples
-  double top5 = 0;                 // with fewer than five classes: among all of them
-  std::vector<int64_t> confusion;  // [classes × classes], row = target, column = prediction
-  int64_t classes = 0;
+  std::optional<double> loss;  // mean over samples
+  ClassificationResult metrics;
   double seconds = 0;
 };
 

@@ -1,6 +1,7 @@
 /** What `fornax eval` does, once the addon may be loaded. */
 import { evaluateModel, type EvaluationReport } from '../eval/evaluate.js';
 import { toSnake } from '../config/case.js';
+import type { MetricAverages } from '../native/contract.js';
 import type { EvalFlags } from './eval.js';
 import { runLongJob } from './long_job.js';
 import { modelPath } from './model_path.js';
@@ -33,23 +34,39 @@ function jsonReport(file: string, result: EvaluationReport, flags: EvalFlags): s
 }
 
 function textReport(result: EvaluationReport, flags: EvalFlags): string {
-  const parts = ['', perClass(result)];
+  const parts = ['', averages(result), '', perClass(result)];
   if (flags.confusion) parts.push('', confusionTable(result));
   return parts.join('\n') + '\n';
 }
 
+/** The figures that are not those of the progress line. */
+function averages({ macro, weighted, auroc, ece }: EvaluationReport): string {
+  const row = (name: string, { precision, recall, f1 }: MetricAverages): string[] => [
+    name,
+    ...[precision, recall, f1].map(percent),
+  ];
+  const area = auroc === null ? '–' : auroc.toFixed(4);
+  return [
+    table(
+      [['average', 'precision', 'recall', 'F1'], row('macro', macro), row('weighted', weighted)],
+      [1, 2, 3],
+    ),
+    `AUROC ${area}  calibration error ${percent(ece)}`,
+  ].join('\n');
+}
+
 /** Each class with the one that it is most often taken for. */
 function perClass({ classes, confusion }: EvaluationReport): string {
-  const rows = classes.map(({ label, samples, accuracy }, i) => {
+  const rows = classes.map(({ label, samples, accuracy, f1 }, i) => {
     const row = confusion[i]!;
     let rival = -1;
     row.forEach((n, j) => {
       if (j !== i && n > 0 && (rival < 0 || n > row[rival]!)) rival = j;
     });
     const taken = rival < 0 ? '' : `${classes[rival]!.label} (${count(row[rival]!)})`;
-    return [label, count(samples), accuracy === null ? '–' : percent(accuracy), taken];
+    return [label, count(samples), accuracy === null ? '–' : percent(accuracy), percent(f1), taken];
   });
-  return table([['class', 'images', 'accuracy', 'most often taken for'], ...rows], [1, 2]);
+  return table([['class', 'images', 'accuracy', 'F1', 'most often taken for'], ...rows], [1, 2, 3]);
 }
 
 /** Rows are what the images are, columns what the model said. */

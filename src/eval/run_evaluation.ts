@@ -7,6 +7,8 @@ import { crossEntropy } from '../losses/index.js';
 export interface EvaluationOptions {
   /** Number of classes: outputs of the model. */
   classes: number;
+  /** Also the area under the ROC curve, which keeps every score. Default false. */
+  auroc?: boolean | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number, total: number) => void) | undefined;
 }
@@ -32,6 +34,7 @@ export async function runEvaluation(
     return await session.evaluate(loader, {
       classes: options.classes,
       loss: crossEntropy(),
+      auroc: options.auroc ?? false,
       ...(options.onProgress ? { onProgress: options.onProgress } : {}),
     });
   } finally {
