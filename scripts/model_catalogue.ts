@@ -12,6 +12,7 @@ import { summarize } from '#fornax/graph/summary.js';
 import { trace } from '#fornax/graph/trace.js';
 import type { Architecture, OptionSpec, Task } from '#fornax/models/architecture.js';
 import { describeOption } from '#fornax/models/options.js';
+import { originOfWeights } from '#fornax/models/published_weights.js';
 import { architectures, createModule } from '#fornax/models/registry.js';
 import { loadAddon } from '#fornax/native.js';
 
@@ -89,8 +90,8 @@ model:
 
 - Every model takes any number of classes and any number of input channels; both follow the data.
 - Parameters are those of the published model with its number of classes. MACs are multiply-accumulates for one image of the default size, auxiliary heads included (half of what is often called FLOPs).
-- State dicts have the names, shapes and order of the origin, so that published weights load as they are.
-- Models built from convolutions run at any size from their smallest on; a vision transformer is made for one size.
+- State dicts have the names, shapes and order of the origin, so that published weights load as they are: \`model.pretrained\` takes their names ([weights.md](weights.md)).
+- Models built from convolutions run at any size from their smallest on; a vision transformer interpolates its position embedding.
 `;
 
 const titles: Record<Task, string> = {
@@ -126,9 +127,12 @@ function families(list: readonly Architecture[]): Architecture[][] {
 function familySection(members: readonly Architecture[], costs: ReadonlyMap<string, Cost>): string {
   const rows = members.map(({ name, defaultResolution, defaultClasses }) => {
     const { parameters, macs } = costs.get(name)!;
-    return `| \`${name}\` | ${short(parameters)} | ${short(macs)} | ${defaultResolution}² | ${defaultClasses} |`;
+    return `| \`${name}\` | ${short(parameters)} | ${short(macs)} | ${defaultResolution}² | ${defaultClasses} | ${originOfWeights(name)} |`;
   });
-  const head = ['| model | parameters | MACs | made for | classes |', '| --- | ---: | ---: | ---: | ---: |'];
+  const head = [
+    '| model | parameters | MACs | made for | classes | published weights |',
+    '| --- | ---: | ---: | ---: | ---: | --- |',
+  ];
   const [{ paper, options }] = members as [Architecture];
   return `\n### ${paper}\n\n${[...head, ...rows].join('\n')}\n${optionTable(options)}`;
 }

@@ -325,6 +325,14 @@ describe('fornax models', () => {
       macs: 1_814_073_344,
       default_resolution: 224,
       default_classes: 1000,
+      weights: [
+        {
+          name: 'imagenet1k_v1',
+          publisher: 'torchvision',
+          url: 'https://download.pytorch.org/models/resnet18-f37072fd.pth',
+          metric: { name: 'top1', value: 0.69758 },
+        },
+      ],
       paper: 'He et al. 2015, arXiv:1512.03385',
     });
   });
@@ -332,8 +340,11 @@ describe('fornax models', () => {
   it('lists what matches a text, as a table', async () => {
     const { stdout } = await fornax(['models', '--filter', 'VGG16']);
     const [head, ...rows] = stdout.split('\n');
-    assert.match(head!, /^model +task +parameters +MACs +made for +classes$/);
-    assert.match(rows[0]!, /^vgg16 +classification +138\.36 M +15\.47 G +224² +1000$/);
+    assert.match(head!, /^model +task +parameters +MACs +made for +classes +weights$/);
+    assert.match(
+      rows[0]!,
+      /^vgg16 +classification +138\.36 M +15\.47 G +224² +1000 +torchvision: imagenet1k_v1$/,
+    );
     assert.match(stdout, /^3 models\./m);
     const byTask = jsonLines((await fornax(['models', '--filter', 'detection', '--json'])).stdout);
     assert.ok(byTask.length > 0 && byTask.every((record) => record['task'] === 'detection'));
@@ -357,6 +368,7 @@ describe('fornax models', () => {
     assert.match(stdout, /^ *conv1 +conv2d +\[1, 16, 64, 64\] +432 /m);
     assert.match(stdout, /\[1, 7\]/);
     assert.match(stdout, /^paper +He et al\. 2015/m);
+    assert.match(stdout, /^weights +akamaster: cifar10$/m);
     const options = await fornax(['models', 'show', 'resnet18']);
     assert.match(options.stdout, /^stem +imagenet +one of imagenet, cifar +/m);
     assert.match(options.stdout, /^output_stride +32 +one of 32, 16, 8 +/m);

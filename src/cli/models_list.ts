@@ -3,6 +3,7 @@ import { toSnake } from '../config/case.js';
 import { short } from '../graph/format_summary.js';
 import type { Architecture } from '../models/architecture.js';
 import { catalogue } from '../models/catalogue.js';
+import { originOfWeights, publishedWeights } from '../models/published_weights.js';
 import { architectures } from '../models/registry.js';
 import type { ListFlags } from './models.js';
 import { table } from './terminal.js';
@@ -18,7 +19,13 @@ function matching(filter: string): Architecture[] {
 function record(architecture: Architecture): unknown {
   const { name, task, paper, defaultResolution, defaultClasses } = architecture;
   const { parameters = null, macs = null } = catalogue[name] ?? {};
-  return { type: 'model', name, task, parameters, macs, defaultResolution, defaultClasses, paper };
+  const weights = publishedWeights(name).map(({ name: weightsName, publisher, url, metric }) => ({
+    name: weightsName,
+    publisher,
+    url,
+    metric,
+  }));
+  return { type: 'model', name, task, parameters, macs, defaultResolution, defaultClasses, weights, paper };
 }
 
 /** Prints to standard output. Nothing found is no error: the list is empty, and a line on standard error says so. */
@@ -41,9 +48,10 @@ export function listModels({ filter = '', json = false }: ListFlags): void {
       cost ? short(cost.macs) : '–',
       `${defaultResolution}²`,
       String(defaultClasses),
+      originOfWeights(name) || '–',
     ];
   });
-  const head = ['model', 'task', 'parameters', 'MACs', 'made for', 'classes'];
+  const head = ['model', 'task', 'parameters', 'MACs', 'made for', 'classes', 'weights'];
   const models = found.length === 1 ? 'one model' : `${found.length} models`;
   process.stdout.write(
     `${table([head, ...rows], [2, 3, 4, 5])}\n\n${models}. ` +

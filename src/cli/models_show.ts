@@ -5,6 +5,7 @@ import { UsageError } from '../errors.js';
 import { Model } from '../model.js';
 import type { OptionSpec } from '../models/architecture.js';
 import { describeOption } from '../models/options.js';
+import { originOfWeights } from '../models/published_weights.js';
 import { findArchitecture } from '../models/registry.js';
 import { modelPath } from './model_path.js';
 import type { ShowFlags } from './models.js';
@@ -51,5 +52,6 @@ function aboutArchitecture(name: string): string {
   const head = ['option', 'default', 'value', 'meaning'];
   const list =
     rows.length === 0 ? '' : `\n${table([head, ...rows])}\n\nThey stand in model.options of a config.\n`;
-  return `paper            ${paper}\n${list}`;
+  const weights = originOfWeights(name) || 'none published';
+  return `paper            ${paper}\nweights          ${weights}\n${list}`;
 }
