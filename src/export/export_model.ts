@@ -2,9 +2,7 @@
 import { existsSync, promises as fs, realpathSync, statSync } from 'node:fs';
 import path from 'node:path';
 
-import { AbortedError, ArgumentError, ExportError, FornaxError } from '../errors.js';
-import { writeAtomically } from '../io/atomic.js';
-import { writeError } from '../io/write_error.js';
+import { ArgumentError, ExportError, type FornaxError } from '../errors.js';
 import { Model } from '../model.js';
 import { normalizeOf } from '../model/info.js';
 import { loadAddon } from '../native.js';
@@ -12,9 +10,10 @@ import { resolveDevice } from '../train/devices.js';
 import { checkInputs, disposeInputs } from './check_inputs.js';
 import type { Difference } from './compare.js';
 import { exporterOf } from './exporters.js';
-import type { Exporter, ExportFormat, ExportInput, ExportSource } from './format.js';
+import type { Exporter, ExportFormat, ExportInput } from './format.js';
 import { exportSource } from './source.js';
-import { GPU_TOLERANCE, runSource, tolerances, verify, type Expected } from './verify.js';
+import { GPU_TOLERANCE, runSource, tolerances, type Expected } from './verify.js';
+import { writeChecked } from './write_checked.js';
 
 export interface ExportOptions {
   /** One or more of fornax, safetensors, pth, torchscript, onnx. */
@@ -84,42 +83,6 @@ function stemOf(model: Model | string, name: string | undefined): string {
 function targetOf(out: string, stem: string, exporter: Exporter, only: boolean): string {
   const isFolder = statSync(out, { throwIfNoEntry: false })?.isDirectory() ?? false;
   return only && path.extname(out) !== '' && !isFolder ? out : path.join(out, stem + exporter.extension);
-}
-
-/** Writes one format beside its place, checks it there, and moves it to its place. */
-async function writeChecked(
-  exporter: Exporter,
-  source: ExportSource,
-  file: string,
-  expected: readonly Expected[],
-  options: { tolerance: number; signal?: AbortSignal | undefined },
-): Promise<Pick<ExportResult, 'otherFiles'> & { how: string; differences: Difference[] }> {
-  const reason = exporter.unsupported(source);
-  if (reason !== null) {
-    throw new ExportError({
-      what: `the model cannot be exported as ${exporter.format}: ${reason}`,
-      where: file,
-    });
-  }
-  let otherFiles: readonly string[] = [];
-  try {
-    return await writeAtomically(file, async (temporary) => {
-      otherFiles = (await exporter.write(source, temporary, file)) ?? [];
-      const reopened = await exporter.open(source, temporary);
-      try {
-        const differences = await verify(reopened, expected, { ...options, where: file });
-        return { otherFiles, how: reopened.how, differences };
-      } finally {
-        reopened.dispose();
-      }
-    });
-  } catch (error) {
-    for (const other of otherFiles) await fs.rm(other, { force: true });
-    if (error instanceof AbortedError || error instanceof ExportError) throw error;
-    // The temporary name, which others may have reported, is gone.
-    const known = error instanceof FornaxError ? error : writeError(error, file);
-    throw new ExportError({ what: known.what, where: file, fix: known.fix, cause: error });
-  }
 }
 
 async function totalBytes(files: readonly string[]): Promise<number> {

@@ -30,7 +30,7 @@ const reserved = new Set(
   (
     'False None True and as assert async await break class continue def del elif else except finally for from ' +
     'global if import in is lambda nonlocal not or pass raise return try while with yield ' +
-    'print annotate getattr hasattr isinstance inf nan self training forward'
+    'print annotate getattr hasattr isinstance inf nan self training forward torch ops CONSTANTS bool int float str'
   ).split(' '),
 );
 
