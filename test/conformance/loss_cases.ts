@@ -59,14 +59,18 @@ export class LossCases {
   /** @throws Unsupported for a name that is not known, MalformedGolden for a definition that is not understood */
   of(name: string, fields: Fields): LossCase {
     const make = Object.hasOwn(this.makers, name) ? this.makers[name]! : null;
-    const text = fields.text('definition');
+    const definition = this.read(fields);
     if (make === null) throw new Unsupported(`there is no loss called '${name}'`);
-    return make(new Definition(fields, text));
+    return make(definition);
   }
 
   private definition(name: string): Definition {
-    const fields = this.cases.child(name);
-    return new Definition(fields, fields.text('definition'));
+    return this.read(this.cases.child(name));
+  }
+
+  /** Ordinals may be written with what the file adds to them, as in its data. */
+  private read(fields: Fields): Definition {
+    return new Definition(fields, fields.text('definition').replaceAll(`+${this.data.plus})`, ')'));
   }
 
   private labels(graph: Graph, targets: readonly number[] = this.data.targets): LossCase {

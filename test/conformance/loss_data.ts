@@ -27,7 +27,8 @@ export class LossData {
 
   constructor(
     private readonly fields: Fields,
-    private readonly plus: number,
+    /** Added to every ordinal of the file. */
+    readonly plus: number,
   ) {
     fields.note('note');
     this.logits = this.shaped('logits');
