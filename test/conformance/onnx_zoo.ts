@@ -1,6 +1,7 @@
 /**
  * Writes every architecture of the zoo as ONNX and compares it with its source in ONNX Runtime, at the size it was
- * traced with and, where the file allows, with another batch and another height and width:
+ * traced with and, where the file allows, with another batch and another height and width (of each pair of numbers
+ * the first is ONNX Runtime's, the second that of Fornax's own reader):
  *
  *   FORNAX_PEER_PYTHON=… node build/dev/test/conformance/onnx_zoo.js [--max-side 256] [--fill] [NAME…]
  *
@@ -12,6 +13,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { ExportError } from '#fornax/errors.js';
+import { OnnxModel } from '#fornax/export/onnx/read/model.js';
 import { writeOnnx } from '#fornax/export/onnx/write.js';
 import { Model } from '#fornax/model.js';
 import { architectures } from '#fornax/models/registry.js';
@@ -45,11 +47,15 @@ async function check(name: string, side: number): Promise<string> {
     sets.push(inputsFor(subject.source));
     if (free.length > 0) sets.push(inputsFor(subject.source, { batch: 3, height: side, width: side + 64 }));
     const { outputs } = await runtime.run(file, sets);
+    const read = await OnnxModel.open(file);
     const differences: number[] = [];
     for (const [i, inputs] of sets.entries()) {
       differences.push(await largestDifference(subject, inputs, outputs[i]!));
-      Object.values(outputs[i]!).forEach((tensor) => tensor.dispose());
+      const own = await read.forward(inputs);
+      differences.push(await largestDifference(subject, inputs, own));
+      for (const set of [own, outputs[i]!]) Object.values(set).forEach((tensor) => tensor.dispose());
     }
+    read.dispose();
     if (!differences.every((d) => d <= LIMIT)) failures++;
     return `${free.join(' ')} | ${differences.map((d) => d.toExponential(1)).join(' ')}`;
   } finally {
