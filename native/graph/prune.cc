@@ -108,7 +108,10 @@ std::shared_ptr<const Graph> prune(const std::shared_ptr<const Graph>& graph, co
   GraphSpec spec = graph->spec();
   for (ParameterSpec& parameter : spec.parameters) parameter.init = {};  // tables may be large
   spec.outputs.clear();
-  for (size_t output : selection.outputs) spec.outputs.push_back(graph->outputs()[output]);
+  for (size_t output : selection.outputs) {
+    spec.outputs.push_back(graph->outputs()[output]);
+    spec.outputs.back().auxiliary = false;  // it was asked for
+  }
   for (const std::string& path : selection.taps) spec.outputs.push_back(tapPort(*graph, path));
   if (spec.outputs.empty()) {
     throw Error(ErrorKind::Argument, "a run needs at least one output or tap", "outputs",

@@ -1,11 +1,10 @@
 /** Kind `segmentation`: segmenters under the deterministic fill, with their auxiliary heads, in both modes. */
 import type { Graph } from '#fornax/graph/format.js';
 import { trace } from '#fornax/graph/trace.js';
-import { traceLoss } from '#fornax/losses/index.js';
+import { CrossEntropyLoss, weightedSum } from '#fornax/losses/index.js';
 import { architectures, createModule } from '#fornax/models/registry.js';
 import type { NativeGraph, NativeTensor } from '#fornax/native/contract.js';
 import { loadAddon } from '#fornax/native.js';
-import { functional as F, Module, type Tensor } from '#fornax/nn/index.js';
 import type { Comparison } from './comparison.js';
 import { type Fields, MalformedGolden } from './fields.js';
 import { fillModel, fillUnit } from './fill.js';
@@ -159,16 +158,10 @@ function argmaxHistogram(values: Float32Array, shape: number[]): number[] {
 }
 
 /** Cross entropy on `out`, and a share of it on `aux`. */
-class SegmentationLoss extends Module {
-  constructor(private readonly conventions: Conventions) {
-    super();
-  }
-
-  forward(mask: Tensor, out: Tensor, aux?: Tensor): Tensor {
-    const { ignoreIndex, auxWeight } = this.conventions;
-    const loss = F.crossEntropy(out, mask, { ignoreIndex });
-    return aux === undefined ? loss : loss.add(F.crossEntropy(aux, mask, { ignoreIndex }).mul(auxWeight));
-  }
+function lossOf({ ignoreIndex, auxWeight }: Conventions, auxiliary: boolean): Graph {
+  const loss = new CrossEntropyLoss({ ignoreIndex });
+  const main = { loss, inputs: ['out', 'mask'] };
+  return weightedSum(auxiliary ? [main, { loss, inputs: ['aux', 'mask'], weight: auxWeight }] : [main]);
 }
 
 /** `floor(22 v(j, 999961)), 21 becomes 255 (ignored)` as int64 values. */
@@ -194,8 +187,7 @@ async function compareTrain(
   const { tolerances, dev } = setting;
   const shape = expected.numbers('shape');
   const maskShape = [shape[0]!, ...shape.slice(2)];
-  const names = ['mask', 'out', ...(auxiliary ? ['aux'] : [])];
-  const session = gradientSession(model, traceLoss(new SegmentationLoss(setting), names));
+  const session = gradientSession(model, lossOf(setting, auxiliary));
   try {
     const mask = targets(expected, elements(maskShape));
     const batch = {
