@@ -2,14 +2,16 @@
 import { ArgumentError } from '../errors.js';
 import { nearest } from '../nearest.js';
 import { exportFormats, type Exporter, type ExportFormat } from './format.js';
+import { onnx } from './onnx/exporter.js';
 import { torchscript } from './torchscript.js';
 import { fornax, pth, safetensors } from './weights.js';
 
-export const exporters: Readonly<Partial<Record<ExportFormat, Exporter>>> = {
+export const exporters: Readonly<Record<ExportFormat, Exporter>> = {
   fornax,
   safetensors,
   pth,
   torchscript,
+  onnx,
 };
 
 /** @throws ArgumentError with the nearest name for one that is none */

@@ -1,5 +1,6 @@
 /** Writes ONNX files (opset 18): see docs/export.md. */
 import { randomBytes } from 'node:crypto';
+import { promises as fs } from 'node:fs';
 
 import { fornaxVersion } from '../../version.js';
 import type { ExportSource } from '../format.js';
@@ -47,6 +48,11 @@ export async function writeOnnx(
     metadata_props: metadata(source),
     graph: { name: source.info.name || 'model', node: builder.nodes, input: inputs, output: outputs },
   };
-  const second = await writeModel(file, model, builder.initializers, { dataFile, ...options });
-  return second ? [dataFile] : [];
+  try {
+    const second = await writeModel(file, model, builder.initializers, { dataFile, ...options });
+    return second ? [dataFile] : [];
+  } catch (error) {
+    await fs.rm(dataFile, { force: true });
+    throw error;
+  }
 }
