@@ -1,6 +1,12 @@
 /** The public API. docs/api.md describes it with examples. */
 export { Model } from './model.js';
-export type { CreateOptions, ForwardOptions, LossAndGradients, StateEntry } from './model/types.js';
+export type {
+  CreateOptions,
+  ForwardOptions,
+  LossAndGradients,
+  PretrainedModelOptions,
+  StateEntry,
+} from './model/types.js';
 export type { DetectionInfo, ModelInfo, Preprocessing } from './model/info.js';
 export { Tensor } from './tensor.js';
 export type { CallArg, NestedNumbers } from './tensor.js';

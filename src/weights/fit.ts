@@ -25,6 +25,8 @@ export interface FittedWeights {
   derived: string[];
   /** Tensors of the classifier that are left as they were drawn. */
   replaced: string[];
+  /** Why the model would compute something else than the one these weights are of, though all names fit. */
+  caveat: string | null;
   notes: string[];
 }
 
@@ -117,14 +119,19 @@ export function fitWeights(
 ): FittedWeights {
   const model: Names = new Map(parameters.map((parameter) => [parameter.name, parameter]));
   const notes = [...directory.notes];
-  const given = directory.tensors.filter(
-    ({ name }) => !options.ignore?.some((pattern) => pattern.test(name)),
-  );
+  let given = directory.tensors.filter(({ name }) => !options.ignore?.some((pattern) => pattern.test(name)));
   const ignored = directory.tensors.length - given.length;
   if (ignored > 0) notes.push(`ignored ${ignored} tensors of parts that the model does not have`);
-  const { tensors, map, stripped } = translate(given, model, renameMaps);
+  let { tensors, map, stripped } = translate(given, model, renameMaps);
+  const redundant = map?.redundant;
+  if (redundant && given.some(({ name }) => redundant.test(name))) {
+    given = given.filter(({ name }) => !redundant.test(name));
+    ({ tensors, map, stripped } = translate(given, model, renameMaps));
+  }
   if (stripped.length > 0) notes.push(`took '${stripped.join('')}' off the names`);
   if (map) notes.push(`translated the names: ${map.name}`);
+  const caveat = map?.caveat?.(given.map(({ name }) => name)) ?? null;
+  if (caveat !== null) notes.push(caveat);
 
   const renamed = new Map<string, string>();
   const seen = new Set<string>();
@@ -151,6 +158,7 @@ export function fitWeights(
     renamed,
     derived,
     replaced,
+    caveat,
     notes,
   };
 }
@@ -159,8 +167,10 @@ export function fitWeights(
 function reshape(tensor: FileTensor, target: GraphParameter | undefined, map: RenameMap | null): FileTensor {
   if (!target || !map?.reshapes || tensor.strides || tensor.shape.join() === target.shape.join())
     return tensor;
-  const squeezed = (shape: readonly number[]): string => shape.filter((size) => size !== 1).join();
-  return squeezed(tensor.shape) === squeezed(target.shape) ? { ...tensor, shape: [...target.shape] } : tensor;
+  const count = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
+  // The first dimension stays: anything else would not be the same layer.
+  const same = tensor.shape[0] === target.shape[0] && count(tensor.shape) === count(target.shape);
+  return same ? { ...tensor, shape: [...target.shape] } : tensor;
 }
 
 /** Parameters that files of this kind lack by right. */

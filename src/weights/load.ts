@@ -102,6 +102,13 @@ export async function loadWeightsInto(
       fix: 'load weights of the same architecture, or pass strict: false to load what fits',
     });
   }
+  if (strict && fitted.caveat !== null) {
+    throw new WeightsError({
+      what: `the names fit, but the models differ: ${fitted.caveat}`,
+      where: file,
+      fix: 'pass strict: false to start a training from these weights nevertheless',
+    });
+  }
   await native.loadFile(file, fitting, { strict: false });
   return report;
 }
