@@ -28,7 +28,11 @@ export function complete(parsed: z.output<typeof configSchema>): Config {
   return {
     name: name ?? runName(rest.model.name, data),
     ...rest,
-    model: { ...rest.model, pretrained: expandHome(rest.model.pretrained) },
+    model: {
+      ...rest.model,
+      pretrained: expandHome(rest.model.pretrained),
+      weightsDir: expandHome(rest.model.weightsDir),
+    },
     run: { ...rest.run, dir: expandHome(rest.run.dir) },
     data: {
       ...data,

@@ -33,7 +33,19 @@ const model = z
       .nullable()
       .default(null)
       .describe(
-        'Weights to start from: a model file or any safetensors file with the same names. A classifier of another size is drawn anew. `null`: all weights are drawn from `train.seed`.',
+        'Weights to start from: a file (safetensors, .pth, TorchScript), an address with `#sha256=…`, or the name of published weights (`imagenet1k_v1`, `default`; docs/weights.md). A classifier of another size is drawn anew. `null`: all weights are drawn from `train.seed`.',
+      ),
+    weights_dir: path
+      .nullable()
+      .default(null)
+      .describe(
+        'Folder in which the files of published weights are looked for before they are fetched. `null`: `$FORNAX_WEIGHTS`.',
+      ),
+    pretrained_strict: z
+      .boolean()
+      .default(true)
+      .describe(
+        'Whether names and shapes of `pretrained` must match, but for the number of classes; `false`: what fits is loaded, the rest is listed.',
       ),
   })
   .describe('The network.');

@@ -5,13 +5,15 @@ import path from 'node:path';
 import type { Config } from '../config/schema.js';
 import { AbortedError, ConfigError, TrainError } from '../errors.js';
 import { Model } from '../model.js';
-import { readPreprocessing } from '../model/file.js';
 import { findArchitecture } from '../models/registry.js';
+import { pretrainedPreprocessing } from '../weights/pretrained.js';
+import type { ResolvedWeights } from '../weights/resolve.js';
 import { CheckpointStore, type Checkpoint } from './checkpoint.js';
 import type { TrainData } from './data.js';
 import { eventRecord, type EvaluationMetrics, type JobEvent, type Report } from './events.js';
 import { existingRun } from './existing_run.js';
 import { finishRun } from './finish_run.js';
+import { findPretrained, startFrom } from './pretrained.js';
 import { chooseDevices } from './run_devices.js';
 import { RunFolder } from './run_folder.js';
 import { RunLog, type RunLogState } from './run_log.js';
@@ -143,17 +145,19 @@ async function trainInFolder(
     report(event);
   };
 
-  const pretrained = checkpoint ? path.join(checkpoint.path, 'model.safetensors') : config.model.pretrained;
+  const pretrained = checkpoint
+    ? { file: path.join(checkpoint.path, 'model.safetensors'), published: null }
+    : await findPretrained(config.model, reportAll, signal);
   const prepared = await prepareTrainData(config.data, {
     defaultResolution: defaultResolution(config),
     seed: config.train.seed,
-    pretrained: pretrained === null ? null : await readPreprocessing(pretrained),
+    pretrained: pretrained && (await pretrainedPreprocessing(pretrained)),
     report: reportAll,
     signal,
   });
   const data = options.data?.(prepared) ?? prepared;
   if (signal?.aborted) throw new AbortedError('stopped before the first step');
-  using model = await buildModel(config, data, checkpoint !== null, reportAll);
+  using model = await buildModel(config, data, checkpoint ? null : pretrained, reportAll);
   const run = new TrainingRun({
     model,
     data,
@@ -260,8 +264,13 @@ function defaultResolution(config: Config): [number, number] {
   return [side, side];
 }
 
-async function buildModel(config: Config, data: TrainData, resumed: boolean, report: Report): Promise<Model> {
-  const { name, options, numClasses, pretrained } = config.model;
+async function buildModel(
+  config: Config,
+  data: TrainData,
+  pretrained: ResolvedWeights | null,
+  report: Report,
+): Promise<Model> {
+  const { name, options, numClasses, pretrainedStrict } = config.model;
   const classes = data.classes.length;
   if (numClasses !== 'auto' && numClasses !== classes) {
     throw new ConfigError({
@@ -282,19 +291,7 @@ async function buildModel(config: Config, data: TrainData, resumed: boolean, rep
     preprocessing: data.preprocessing,
   });
   try {
-    if (pretrained !== null && !resumed) {
-      const { missing, mismatched } = await model.loadWeights(pretrained, { strict: false });
-      const fresh = [...missing, ...mismatched];
-      const loaded = model.graph.parameters.length - fresh.length;
-      report({
-        type: 'info',
-        message:
-          `Loaded ${loaded} of ${model.graph.parameters.length} tensors from ${pretrained}` +
-          (fresh.length > 0
-            ? `; drawn anew: ${fresh.slice(0, 6).join(', ')}${fresh.length > 6 ? ', …' : ''}`
-            : ''),
-      });
-    }
+    if (pretrained !== null) await startFrom(model, pretrained, pretrainedStrict, report);
     return model;
   } catch (error) {
     model.dispose();

@@ -34,6 +34,8 @@ const FREE = [
   'data.on_broken',
   // Only says where the first weights came from; a checkpoint has its own.
   'model.pretrained',
+  'model.pretrained_strict',
+  'model.weights_dir',
 ];
 
 function isFree(path: string): boolean {
