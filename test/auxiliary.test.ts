@@ -6,12 +6,20 @@ import { ArgumentError, ExecutionError, GraphError, GuardError } from '#fornax/e
 import type { Graph } from '#fornax/graph/format.js';
 import { trace } from '#fornax/graph/trace.js';
 import { validateGraph } from '#fornax/graph/validate.js';
-import { traceLoss } from '#fornax/losses/index.js';
+import { crossEntropy, traceLoss } from '#fornax/losses/index.js';
 import { Model } from '#fornax/model.js';
 import { loadAddon } from '#fornax/native.js';
-import { auxiliary, BatchNorm2d, Conv2d, Module, type Tensor as Symbolic } from '#fornax/nn/index.js';
+import {
+  auxiliary,
+  BatchNorm2d,
+  Conv2d,
+  functional as F,
+  Module,
+  type Tensor as Symbolic,
+} from '#fornax/nn/index.js';
 import { Tensor } from '#fornax/tensor.js';
 import { temporaryFolder } from './support/image_folder.js';
+import { imageSize, normalize, openColourLoader, writeColourPack } from './support/training_pack.js';
 
 let root: Awaited<ReturnType<typeof temporaryFolder>>;
 before(async () => {
@@ -283,5 +291,53 @@ describe('a loss', () => {
       assert.deepEqual(valueOf('aux_head.conv.weight'), aux, name);
       assert.notDeepEqual(valueOf('head.weight'), head, name);
     }
+  });
+});
+
+describe('an evaluation', () => {
+  /** A classifier whose auxiliary head fails when it runs, if `broken`. */
+  class Classifier extends Module {
+    readonly conv = new Conv2d(3, 4, 3, { stride: 4 });
+    readonly head = new Conv2d(4, 4, 1);
+    constructor(private readonly broken: boolean) {
+      super();
+    }
+    forward(image: Symbolic): Record<string, Symbolic> {
+      const x = this.conv.forward(image);
+      const pooled = x.mean([2, 3]);
+      const aux = this.broken ? x.reshape(-1, 7) : pooled.mul(2);
+      return { aux: auxiliary(aux), output: this.head.forward(x).mean([2, 3]) };
+    }
+  }
+
+  class BothHeads extends Module {
+    forward(output: Symbolic, aux: Symbolic, label: Symbolic): Symbolic {
+      return F.crossEntropy(output, label).add(F.crossEntropy(aux, label));
+    }
+  }
+
+  it('takes the main output for the logits, and computes an auxiliary one for a loss alone', async () => {
+    const pack = writeColourPack(24);
+    const loader = openColourLoader(pack);
+    const evaluate = async (
+      broken: boolean,
+      loss: Graph,
+    ): Promise<{ samples: number; loss: number | null }> => {
+      using model = Model.create(new Classifier(broken), { inputs: [[1, 3, imageSize, imageSize]] });
+      const session = new (loadAddon().InferenceSession)(model.native, { normalize });
+      try {
+        loader.startEpoch(0);
+        return await session.evaluate(loader, { classes: 4, loss });
+      } finally {
+        session.dispose();
+      }
+    };
+    const both = traceLoss(new BothHeads(), ['output', 'aux', 'label']);
+    const plain = await evaluate(true, crossEntropy());
+    assert.equal(plain.samples, 24);
+    assert.ok((await evaluate(false, both)).loss! > plain.loss! + 0.1);
+    await assert.rejects(evaluate(true, both), ExecutionError);
+    loader.dispose();
+    pack.remove();
   });
 });

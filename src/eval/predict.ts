@@ -144,7 +144,7 @@ class Classifier {
     using batch = await imageBatch(images, this.preprocessing);
     const input = this.model.graph.inputs[0]!.name;
     const outputs = await this.session.forward({ [input]: batch.native });
-    const [name] = this.model.graph.outputs.map((port) => port.name);
+    const name = this.model.graph.outputs.find((port) => port.auxiliary !== true)?.name;
     using logits = new Tensor(outputs[name!]!);
     if (logits.shape.length !== 2) {
       throw new ArgumentError({
