@@ -48,8 +48,15 @@ export type { EvaluateWiderOptions, WiderReport, WiderSettingResult } from './ev
 export { predict } from './eval/predict.js';
 export type { ClassProbability, Prediction, PredictOptions } from './eval/predict.js';
 
-export { detectFaces, FaceDecoder, FaceDetector } from './detect/index.js';
-export type { DecodedFaces, DecodeOptions, DetectOptions, FaceDetection } from './detect/index.js';
+export { detectFaces, drawFaces, FaceDecoder, FaceDetector, predictFaces } from './detect/index.js';
+export type {
+  DecodedFaces,
+  DecodeOptions,
+  DetectOptions,
+  FaceDetection,
+  FacePrediction,
+  PredictFacesOptions,
+} from './detect/index.js';
 
 export { exportModel } from './export/export_model.js';
 export type { ExportOptions, ExportResult } from './export/export_model.js';

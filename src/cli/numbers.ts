@@ -11,3 +11,12 @@ export function wholeNumber(least: number): (text: string) => number {
     return value;
   };
 }
+
+/** Parses a number from 0 to 1. */
+export function share(text: string): number {
+  const value = Number(text);
+  if (!(value >= 0 && value <= 1) || text.trim() === '') {
+    throw new InvalidArgumentError('Expected a number from 0 to 1.');
+  }
+  return value;
+}

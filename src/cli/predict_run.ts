@@ -2,6 +2,7 @@
 import { errorRecord } from './print_error.js';
 import { findImages } from '../data/find_images.js';
 import { predict, type Prediction } from '../eval/predict.js';
+import { readModelHeader } from '../model/file.js';
 import { runLongJob } from './long_job.js';
 import { modelPath, newestModel } from './model_path.js';
 import type { PredictFlags } from './predict.js';
@@ -13,6 +14,10 @@ export async function runPredict(images: string[], flags: PredictFlags): Promise
   const model = flags.model === undefined ? newestModel() : modelPath(flags.model);
   if (flags.model === undefined) process.stderr.write(`Using the newest model: ${model}\n`);
   const files = await findImages(images);
+  if ((await readModelHeader(model)).info.task === 'detection') {
+    const { runPredictFaces } = await import('./predict_faces_run.js');
+    return exitCode(await runPredictFaces(model, files, flags), json);
+  }
   const rows = new PredictionRows(files);
   let failed = 0;
   await runLongJob({ json, whatNow: 'stopping after this batch' }, async ({ report, signal }) => {
@@ -22,6 +27,10 @@ export async function runPredict(images: string[], flags: PredictFlags): Promise
       process.stdout.write((json ? jsonLine(prediction) : rows.line(prediction)) + '\n');
     }
   });
+  return exitCode(failed, json);
+}
+
+function exitCode(failed: number, json: boolean): number {
   if (failed > 0 && !json) process.stderr.write(`${failed} image(s) could not be read.\n`);
   return Number(process.exitCode ?? (failed > 0 ? 1 : 0));
 }
