@@ -1,10 +1,12 @@
 #include "bindings/train_options.h"
 
 #include <cmath>
+#include <memory>
 #include <string>
 
 #include "bindings/graph_handle.h"
 #include "bindings/normalize_option.h"
+#include "bindings/optimizer_options.h"
 #include "bindings/options.h"
 #include "bindings/tensor_handle.h"
 #include "core/error.h"
@@ -12,28 +14,6 @@
 namespace fornax::bindings {
 
 namespace {
-
-OptimizerOptions readOptimizer(const Options& source) {
-  const size_t kind = source.choice("name", {"sgd", "adam", "adamw"}, "sgd");
-  if (kind == 0) {
-    SgdOptions sgd;
-    sgd.momentum = source.number("momentum", sgd.momentum);
-    sgd.dampening = source.number("dampening", sgd.dampening);
-    sgd.nesterov = source.boolean("nesterov", sgd.nesterov);
-    return sgd;
-  }
-  AdamOptions adam;
-  if (source.has("betas")) {
-    const std::vector<double> betas = source.numbers("betas");
-    if (betas.size() != 2) throw Error(ErrorKind::Argument, source.name("betas") + " must be two numbers");
-    adam.beta1 = betas[0];
-    adam.beta2 = betas[1];
-  }
-  adam.eps = source.number("eps", adam.eps);
-  adam.amsgrad = source.boolean("amsgrad", adam.amsgrad);
-  adam.decoupled = kind == 2;
-  return adam;
-}
 
 WarmUp readWarmUp(const Options& source) {
   WarmUp warmup;
@@ -99,6 +79,14 @@ std::optional<bool> optionalBoolean(const Options& source, const char* key) {
   return source.has(key) ? std::optional(source.boolean(key, false)) : std::nullopt;
 }
 
+std::optional<TeacherOptions> readTeacher(const Options& source) {
+  if (!source.has("teacher")) return std::nullopt;
+  const Options teacher = source.object("teacher");
+  const std::shared_ptr<Model> model = unwrapGraph(teacher.require("graph"), teacher.name("graph"));
+  return TeacherOptions{model->graph, model->state,
+                        readNormalize(teacher.get("normalize"), teacher.name("normalize"))};
+}
+
 }  // namespace
 
 TrainOptions readTrainOptions(Napi::Value value) {
@@ -125,6 +113,7 @@ TrainOptions readTrainOptions(Napi::Value value) {
   options.grad_accum = source.integer("grad_accum", 1);
   options.clip_norm = optionalNumber(source, "clip_norm");
   options.clip_value = optionalNumber(source, "clip_value");
+  options.teacher = readTeacher(source);
   return options;
 }
 

@@ -2,20 +2,13 @@
 
 #include <ATen/ATen.h>
 
-#include <cmath>
 #include <optional>
 
-#include "core/error.h"
+#include "train/optimizer_checks.h"
 
 namespace fornax {
 
 namespace {
-
-void require(bool condition, const char* option, const char* expected) {
-  if (condition) return;
-  throw Error(ErrorKind::Argument, std::string("optimizer: ") + option + " must be " + expected,
-              std::string("optimizer.") + option);
-}
 
 std::optional<at::Tensor> optional(const at::Tensor* tensor) {
   return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt;
@@ -37,10 +30,10 @@ Sgd::Sgd(const SgdOptions& options, std::vector<OptimizerGroup> groups)
                                        ? std::vector<Slot>{{"momentum_buffer"}}
                                        : std::vector<Slot>{{"momentum_buffer"}, {"step", true}}),
       options_(options) {
-  require(options.momentum >= 0 && options.momentum < 1, "momentum", "at least 0 and below 1");
-  require(options.dampening >= 0 && options.dampening <= 1, "dampening", "between 0 and 1");
-  require(!options.nesterov || (options.momentum > 0 && options.dampening == 0), "nesterov",
-          "used with a momentum above 0 and without dampening");
+  requireShare(options.momentum, "momentum");
+  requireOption(options.dampening >= 0 && options.dampening <= 1, "dampening", "between 0 and 1");
+  requireOption(!options.nesterov || (options.momentum > 0 && options.dampening == 0), "nesterov",
+                "used with a momentum above 0 and without dampening");
 }
 
 void Sgd::update(const Bucket& bucket, const at::Tensor* found_inf) {
@@ -81,9 +74,8 @@ Adam::Adam(const AdamOptions& options, std::vector<OptimizerGroup> groups)
                     ? std::vector<Slot>{{"step", true}, {"exp_avg"}, {"exp_avg_sq"}, {"max_exp_avg_sq"}}
                     : std::vector<Slot>{{"step", true}, {"exp_avg"}, {"exp_avg_sq"}}),
       options_(options) {
-  require(options.beta1 >= 0 && options.beta1 < 1, "betas[0]", "at least 0 and below 1");
-  require(options.beta2 >= 0 && options.beta2 < 1, "betas[1]", "at least 0 and below 1");
-  require(std::isfinite(options.eps) && options.eps >= 0, "eps", "at least 0");
+  requireBetas(options.beta1, options.beta2);
+  requireNotNegative(options.eps, "eps");
 }
 
 void Adam::update(const Bucket& bucket, const at::Tensor* found_inf) {

@@ -4,9 +4,12 @@
 
 #include <cmath>
 #include <map>
+#include <type_traits>
 
 #include "core/error.h"
+#include "train/foreach_optimizers.h"
 #include "train/fused_optimizers.h"
+#include "train/layerwise_optimizers.h"
 
 namespace fornax {
 
@@ -32,9 +35,10 @@ at::Tensor inLayoutOf(const at::Tensor& parameter, const at::Tensor& gradient) {
   return at::empty_like(parameter).copy_(gradient);
 }
 
-at::Tensor makeSlot(const at::Tensor& parameter, bool scalar) {
-  if (scalar) return at::zeros({}, parameter.options().dtype(at::kFloat).requires_grad(false));
-  return at::zeros_like(parameter, parameter.options().requires_grad(false), at::MemoryFormat::Preserve);
+at::Tensor makeSlot(const at::Tensor& parameter, bool scalar, double initial) {
+  if (scalar) return at::full({}, initial, parameter.options().dtype(at::kFloat).requires_grad(false));
+  return at::full_like(parameter, initial, parameter.options().requires_grad(false),
+                       at::MemoryFormat::Preserve);
 }
 
 }  // namespace
@@ -52,7 +56,7 @@ Optimizer::Optimizer(std::vector<OptimizerGroup> groups, std::vector<Slot> slots
         });
     for (auto& [name, parameter] : group.parameters) {
       Entry entry{name, parameter, {}};
-      for (const Slot& slot : slots_) entry.slots.push_back(makeSlot(parameter, slot.scalar));
+      for (const Slot& slot : slots_) entry.slots.push_back(makeSlot(parameter, slot.scalar, slot.initial));
       buckets[{parameter.device(), parameter.scalar_type()}].push_back(std::move(entry));
     }
     for (auto& [key, entries] : buckets) {
@@ -62,6 +66,8 @@ Optimizer::Optimizer(std::vector<OptimizerGroup> groups, std::vector<Slot> slots
 }
 
 void Optimizer::step(double lr, const at::Tensor* found_inf) {
+  std::vector<Bucket> buckets;
+  std::vector<at::Tensor> gradients;
   for (const Members& members : members_) {
     Bucket bucket{lr * members.lr_scale, members.weight_decay, {}, {}, {}};
     bucket.slots.resize(slots_.size());
@@ -72,8 +78,13 @@ void Optimizer::step(double lr, const at::Tensor* found_inf) {
       bucket.gradients.push_back(inLayoutOf(entry.parameter, gradient));
       for (size_t slot = 0; slot < slots_.size(); ++slot) bucket.slots[slot].push_back(entry.slots[slot]);
     }
-    if (!bucket.parameters.empty()) update(bucket, found_inf);
+    if (bucket.parameters.empty()) continue;
+    gradients.insert(gradients.end(), bucket.gradients.begin(), bucket.gradients.end());
+    buckets.push_back(std::move(bucket));
   }
+  if (buckets.empty()) return;
+  prepare(gradients);
+  for (const Bucket& bucket : buckets) update(bucket, found_inf);
 }
 
 NamedTensors Optimizer::state() const {
@@ -88,11 +99,34 @@ NamedTensors Optimizer::state() const {
   return state;
 }
 
+namespace {
+
+template <typename... Functions>
+struct Overloaded : Functions... {
+  using Functions::operator()...;
+};
+template <typename... Functions>
+Overloaded(Functions...) -> Overloaded<Functions...>;
+
+}  // namespace
+
 std::unique_ptr<Optimizer> makeOptimizer(const OptimizerOptions& options,
                                          std::vector<OptimizerGroup> groups) {
-  if (const auto* sgd = std::get_if<SgdOptions>(&options))
-    return std::make_unique<Sgd>(*sgd, std::move(groups));
-  return std::make_unique<Adam>(std::get<AdamOptions>(options), std::move(groups));
+  const auto make = [&groups]<typename T>(std::type_identity<T>, const auto& each) {
+    return std::unique_ptr<Optimizer>(std::make_unique<T>(each, std::move(groups)));
+  };
+  return std::visit(Overloaded{
+                        [&](const SgdOptions& each) { return make(std::type_identity<Sgd>{}, each); },
+                        [&](const AdamOptions& each) { return make(std::type_identity<Adam>{}, each); },
+                        [&](const RmsPropOptions& each) { return make(std::type_identity<RmsProp>{}, each); },
+                        [&](const AdagradOptions& each) { return make(std::type_identity<Adagrad>{}, each); },
+                        [&](const RAdamOptions& each) { return make(std::type_identity<RAdam>{}, each); },
+                        [&](const NAdamOptions& each) { return make(std::type_identity<NAdam>{}, each); },
+                        [&](const LionOptions& each) { return make(std::type_identity<Lion>{}, each); },
+                        [&](const LambOptions& each) { return make(std::type_identity<Lamb>{}, each); },
+                        [&](const LarsOptions& each) { return make(std::type_identity<Lars>{}, each); },
+                    },
+                    options);
 }
 
 }  // namespace fornax

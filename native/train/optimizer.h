@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -31,7 +32,70 @@ struct AdamOptions {
   bool decoupled = false;
 };
 
-using OptimizerOptions = std::variant<SgdOptions, AdamOptions>;
+// Hinton 2012 (Coursera lecture 6), as torch.optim.RMSprop.
+struct RmsPropOptions {
+  double alpha = 0.99;
+  double eps = 1e-8;
+  double momentum = 0;
+  bool centered = false;
+};
+
+// Duchi et al. 2011, as torch.optim.Adagrad.
+struct AdagradOptions {
+  double lr_decay = 0;
+  double initial_accumulator = 0;
+  double eps = 1e-10;
+};
+
+// Liu et al. 2020, as torch.optim.RAdam.
+struct RAdamOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  bool decoupled = false;
+};
+
+// Dozat 2016, as torch.optim.NAdam.
+struct NAdamOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double momentum_decay = 4e-3;
+  bool decoupled = false;
+};
+
+// Chen et al. 2023, as timm's Lion.
+struct LionOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.99;
+};
+
+// You et al. 2020, as timm's Lamb: the gradient of the whole model is clipped to `max_grad_norm` first, and
+// the rate adapts only where there is weight decay, unless `always_adapt`.
+struct LambOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-6;
+  std::optional<double> max_grad_norm = 1.0;
+  bool bias_correction = true;
+  bool grad_averaging = true;
+  bool trust_clip = false;
+  bool always_adapt = false;
+  bool decoupled = false;
+};
+
+// You et al. 2017, as timm's Lars.
+struct LarsOptions {
+  double momentum = 0;
+  bool nesterov = false;
+  double trust_coeff = 0.001;
+  double eps = 1e-8;
+  bool trust_clip = false;
+  bool always_adapt = false;
+};
+
+using OptimizerOptions = std::variant<SgdOptions, AdamOptions, RmsPropOptions, AdagradOptions, RAdamOptions,
+                                      NAdamOptions, LionOptions, LambOptions, LarsOptions>;
 
 struct OptimizerGroup {
   std::vector<std::pair<std::string, at::Tensor>> parameters;  // by name in the state dict
@@ -62,10 +126,13 @@ class Optimizer {
   struct Slot {
     std::string name;
     bool scalar = false;  // float32 scalar (a step count) instead of a tensor like the parameter
+    double initial = 0;
   };
 
   Optimizer(std::vector<OptimizerGroup> groups, std::vector<Slot> slots);
   virtual void update(const Bucket& bucket, const at::Tensor* found_inf) = 0;
+  // Before the buckets of a step: the gradients of all parameters.
+  virtual void prepare(const std::vector<at::Tensor>& gradients) {}
 
  private:
   struct Entry {

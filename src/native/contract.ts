@@ -272,7 +272,42 @@ export interface InferenceClass {
 
 export type OptimizerOptions =
   | { name: 'sgd'; momentum?: number; dampening?: number; nesterov?: boolean }
-  | { name: 'adamw' | 'adam'; betas?: [number, number]; eps?: number; amsgrad?: boolean };
+  | { name: 'adamw' | 'adam'; betas?: [number, number]; eps?: number; amsgrad?: boolean }
+  /** As torch.optim has them; defaults are torch's. */
+  | { name: 'rmsprop'; alpha?: number; eps?: number; momentum?: number; centered?: boolean }
+  | { name: 'adagrad'; lr_decay?: number; initial_accumulator_value?: number; eps?: number }
+  | { name: 'radam'; betas?: [number, number]; eps?: number; decoupled_weight_decay?: boolean }
+  | {
+      name: 'nadam';
+      betas?: [number, number];
+      eps?: number;
+      momentum_decay?: number;
+      decoupled_weight_decay?: boolean;
+    }
+  /** As timm has them; defaults are timm's. */
+  | { name: 'lion'; betas?: [number, number] }
+  | {
+      name: 'lamb';
+      betas?: [number, number];
+      eps?: number;
+      /** Largest norm of all gradients together. Default 1; null: no limit. */
+      max_grad_norm?: number | null;
+      bias_correction?: boolean;
+      grad_averaging?: boolean;
+      trust_clip?: boolean;
+      /** Adapt the rate of parameters without weight decay, too. Default false. */
+      always_adapt?: boolean;
+      decoupled_decay?: boolean;
+    }
+  | {
+      name: 'lars';
+      momentum?: number;
+      nesterov?: boolean;
+      trust_coeff?: number;
+      eps?: number;
+      trust_clip?: boolean;
+      always_adapt?: boolean;
+    };
 
 /** The learning rate of step i (0-based, counted in optimizer steps) is a pure function of these numbers. */
 export type ScheduleOptions =
@@ -330,6 +365,12 @@ export interface TrainOptions {
   grad_accum?: number;
   clip_norm?: number;
   clip_value?: number;
+  /**
+   * A model that is only asked: its outputs, in eval mode and without gradients, are inputs of the loss, `teacher`
+   * the first that is not auxiliary, `teacher.NAME` the one of that name. `normalize` is its own. Its weights must
+   * not change meanwhile.
+   */
+  teacher?: { graph: NativeGraph; normalize?: Normalize };
 }
 
 export interface StepsEvent {

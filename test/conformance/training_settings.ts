@@ -10,29 +10,57 @@ import type {
 import type { Fields } from './fields.js';
 import { Unsupported } from './kind.js';
 
-/** torch.optim's weight decay where none is given. */
-const defaultDecay: Record<string, number> = { sgd: 0, adam: 0, adamw: 0.01 };
+/** Weight decay where none is given, by torch.optim and timm. */
+const defaultDecay: Record<string, number> = { adamw: 0.01, lamb: 0.01 };
+
+type Reader = (fields: Fields, key: string) => unknown;
+
+const number: Reader = (fields, key) => fields.number(key);
+const boolean: Reader = (fields, key) => fields.boolean(key, false);
+const numberOrNull: Reader = (fields, key) => (fields.raw(key) === null ? null : fields.number(key));
+const betas: Reader = (fields, key) => {
+  const values = fields.numbers(key);
+  if (values.length !== 2) throw fields.wrong(key, 'two numbers');
+  return values;
+};
+
+/** The settings of each optimizer, by the names that torch and timm share with the native core. */
+const optimizerSettings: Record<OptimizerOptions['name'], Record<string, Reader>> = {
+  sgd: { momentum: number, dampening: number, nesterov: boolean },
+  adam: { betas, eps: number, amsgrad: boolean },
+  adamw: { betas, eps: number, amsgrad: boolean },
+  rmsprop: { alpha: number, eps: number, momentum: number, centered: boolean },
+  adagrad: { lr_decay: number, initial_accumulator_value: number, eps: number },
+  radam: { betas, eps: number, decoupled_weight_decay: boolean },
+  nadam: { betas, eps: number, momentum_decay: number, decoupled_weight_decay: boolean },
+  lion: { betas },
+  lamb: {
+    betas,
+    eps: number,
+    max_grad_norm: numberOrNull,
+    bias_correction: boolean,
+    grad_averaging: boolean,
+    trust_clip: boolean,
+    always_adapt: boolean,
+    decoupled_decay: boolean,
+  },
+  lars: {
+    momentum: number,
+    nesterov: boolean,
+    trust_coeff: number,
+    eps: number,
+    trust_clip: boolean,
+    always_adapt: boolean,
+  },
+};
 
 function optimizerOptions(fields: Fields, name: string): OptimizerOptions {
-  if (name === 'sgd') {
-    return {
-      name,
-      momentum: fields.number('momentum', 0),
-      dampening: fields.number('dampening', 0),
-      nesterov: fields.boolean('nesterov', false),
-    };
+  if (!Object.hasOwn(optimizerSettings, name)) throw new Unsupported(`there is no optimizer '${name}' yet`);
+  const options: Record<string, unknown> = { name };
+  for (const [key, read] of Object.entries(optimizerSettings[name as OptimizerOptions['name']])) {
+    if (fields.has(key)) options[key] = read(fields, key);
   }
-  if (name === 'adam' || name === 'adamw') {
-    const betas = fields.has('betas') ? fields.numbers('betas') : [0.9, 0.999];
-    if (betas.length !== 2) throw fields.wrong('betas', 'two numbers');
-    return {
-      name,
-      betas: [betas[0]!, betas[1]!],
-      eps: fields.number('eps', 1e-8),
-      amsgrad: fields.boolean('amsgrad', false),
-    };
-  }
-  throw new Unsupported(`there is no optimizer '${name}' yet`);
+  return options as OptimizerOptions;
 }
 
 /** A schedule by torch's names of its settings; `lr` is the optimizer's rate. */
@@ -104,7 +132,7 @@ export function runSettings(settings: Fields, model: NativeGraph): RunSettings {
   const name = optimizer.text('name');
   const native = optimizerOptions(optimizer, name);
   const lr = optimizer.number('lr');
-  const decay = optimizer.number('weight_decay', defaultDecay[name]!);
+  const decay = optimizer.number('weight_decay', defaultDecay[name] ?? 0);
   const accumulate = settings.has('accumulate') ? settings.integer('accumulate', 1) : 1;
   let schedule: ScheduleOptions = { name: 'constant', lr };
   if (settings.has('schedule')) {

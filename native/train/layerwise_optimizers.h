@@ -1,0 +1,32 @@
+// Optimizers for large batches whose rate adapts to the norm of each layer: LAMB and LARS, as timm has them.
+#pragma once
+
+#include "train/foreach_optimizers.h"
+
+namespace fornax {
+
+class Lamb : public ForeachOptimizer {
+ public:
+  Lamb(const LambOptions& options, std::vector<OptimizerGroup> groups);
+
+ protected:
+  void prepare(const std::vector<at::Tensor>& gradients) override;
+  void apply(const Bucket& bucket) override;
+
+ private:
+  LambOptions options_;
+  at::Tensor divisor_;  // of all gradients of this step: max(1, norm / max_grad_norm)
+};
+
+class Lars : public ForeachOptimizer {
+ public:
+  Lars(const LarsOptions& options, std::vector<OptimizerGroup> groups);
+
+ protected:
+  void apply(const Bucket& bucket) override;
+
+ private:
+  LarsOptions options_;
+};
+
+}  // namespace fornax
