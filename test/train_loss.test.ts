@@ -13,7 +13,9 @@ import {
   crossEntropy,
   CrossEntropyLoss,
   dice,
+  distillation,
   focal,
+  mse,
   MSELoss,
   weightedSum,
 } from '#fornax/losses/index.js';
@@ -22,6 +24,7 @@ import type { NativeTensor } from '#fornax/native/contract.js';
 import { loadAddon } from '#fornax/native.js';
 import { auxiliary, Linear, Module, type Tensor } from '#fornax/nn/index.js';
 import { trainLoss, type TargetField } from '#fornax/train/train_loss.js';
+import { Tensor as Values } from '#fornax/tensor.js';
 import { prepareData, Trainer } from '#fornax/train/trainer.js';
 import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
 
@@ -237,4 +240,113 @@ test('a run trains with its loss', async () => {
   // Undecided scores cost 2 ln 2 by bce, and little by focal.
   assert.ok(first > 1 && first < 3, `the loss of the first epoch is ${first}`);
   assert.ok(last < 0.8 * first, `${first} → ${last}`);
+});
+
+describe('a teacher', () => {
+  /** Two linear layers without bias; only their weights differ. */
+  const linear = (weight: number[][]): Model => {
+    const model = Model.create(new Linear(2, 3, { bias: false }), { inputs: [{ name: 'x', shape: [1, 2] }] });
+    model.loadState({ weight: Values.from(weight) });
+    return model;
+  };
+  // prettier-ignore
+  const taught = [[1, 0], [0, 1], [1, 1]];
+  const x = Values.from([
+    [1, 2],
+    [-1, 0.5],
+  ]);
+
+  async function stepWith(student: Model, teacher: Model, loss: Graph): Promise<[number, Float32Array]> {
+    const session = new (loadAddon().TrainSession)(student.native, {
+      device: 'cpu',
+      loss,
+      optimizer: { name: 'sgd' },
+      groups: [{ parameters: ['weight'], weight_decay: 0 }],
+      schedule: { name: 'constant', lr: 0.5 },
+      teacher: { graph: teacher.native },
+    });
+    try {
+      const batch = { x: loadAddon().Tensor.fromTypedArray(x.toTypedArray() as Float32Array, [2, 2]) };
+      const { loss: value } = await session.step(batch);
+      const gradient = session.gradients()['weight'];
+      return [value, (gradient?.toTypedArray() ?? new Float32Array()) as Float32Array];
+    } finally {
+      session.dispose();
+    }
+  }
+
+  test('is asked about every batch, and stays as it is', async () => {
+    using student = linear([[0, 0], [0, 0], [0, 0]]); // prettier-ignore
+    using teacher = linear(taught);
+    const [value] = await stepWith(student, teacher, distillation({ temperature: 1 }));
+    // KL(p ‖ uniform) = ln 3 − H(p), mean over the two samples.
+    const logits = [
+      [1, 2, 3],
+      [-1, 0.5, -0.5],
+    ];
+    const expected = logits.map((row) => {
+      const total = row.reduce((sum, z) => sum + Math.exp(z), 0);
+      const p = row.map((z) => Math.exp(z) / total);
+      return Math.log(3) + p.reduce((sum, q) => sum + q * Math.log(q), 0);
+    });
+    close(value, (expected[0]! + expected[1]!) / 2);
+    assert.deepEqual(teacher.state()[0]!.tensor.toArray(), taught);
+    assert.notDeepEqual(student.state()[0]!.tensor.toArray(), [[0, 0], [0, 0], [0, 0]]); // prettier-ignore
+  });
+
+  test('has outputs by name', async () => {
+    using student = linear(taught);
+    using teacher = linear(taught);
+    const [value] = await stepWith(student, teacher, distillation({}, 'teacher.output'));
+    assert.ok(Math.abs(value) < 1e-6);
+    await assert.rejects(
+      stepWith(student, teacher, distillation({}, 'teacher.logits')),
+      /no output.*'?logits/,
+    );
+  });
+
+  test('that no loss asks is an error', async () => {
+    using student = linear(taught);
+    using teacher = linear(taught);
+    await assert.rejects(stepWith(student, teacher, mse('x')), /the loss reads nothing of the teacher/);
+  });
+});
+
+describe('distillation', () => {
+  test('trains a model to agree with its teacher, named by its file', async () => {
+    await using root = await temporaryFolder();
+    const images = path.join(root.path, 'images');
+    await writeColourFolder(images);
+    const source = { path: images, cache: path.join(root.path, 'cache') };
+    const data = await prepareData(source, { resolution: [24, 24] });
+    const tiny = (seed: number, labels: readonly string[]): Model =>
+      Model.create('tiny_cnn', {
+        seed,
+        numClasses: 3,
+        inputs: [[2, 3, 24, 24]],
+        labels: [...labels],
+        preprocessing: data.preprocessing,
+      });
+    const file = path.join(root.path, 'teacher.safetensors');
+    using teacher = tiny(1, data.classes);
+    await teacher.save(file);
+    const train = { epochs: 8, batchSize: 8, lr: 0.05 };
+    const loss = { name: 'distillation' as const, teacher: file, temperature: 2 };
+    using student = tiny(2, []);
+    const trainer = new Trainer({ model: student, data, device: 'cpu', train: { ...train, loss } });
+    for await (const event of trainer.fit()) assert.notEqual(event.type, 'interrupted');
+    const losses = trainer.history.map(({ loss: value }) => value);
+    assert.ok(losses.at(-1)! < 0.5 * losses[0]!, losses.join(', '));
+
+    const fit = async (options: Partial<ConstructorParameters<typeof Trainer>[0]>): Promise<void> => {
+      using model = tiny(2, []);
+      const other = new Trainer({ model, data, device: 'cpu', train, ...options });
+      for await (const event of other.fit()) assert.notEqual(event.type, 'interrupted');
+    };
+    using stranger = tiny(1, ['a', 'b', 'c']);
+    const distil = { train: { ...train, loss: { name: 'distillation' as const } } };
+    await assert.rejects(fit({ ...distil, teacher: stranger }), /class 0 of the teacher is 'a'/);
+    await assert.rejects(fit(distil), /'distillation' has no teacher/);
+    await fit({ train: { ...distil.train, epochs: 1 }, teacher });
+  });
 });

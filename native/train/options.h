@@ -4,11 +4,14 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "graph/executor.h"
+#include "graph/graph.h"
+#include "graph/state.h"
 #include "train/optimizer.h"
 #include "train/scaler.h"
 #include "train/schedule.h"
@@ -17,8 +20,8 @@ namespace fornax {
 
 enum class Precision : uint8_t { Float32, BFloat16, Float16 };
 
-// (x / 255 − mean) / std, per channel, in the order of the model's channels. `reverse`: that order is not RGB, as
-// pixels come, but BGR.
+// (x / 255 − mean) / std, per channel, in the order of the model's channels. `reverse`: that order is not
+// RGB, as pixels come, but BGR.
 struct Normalize {
   std::vector<double> mean, std;
   bool reverse = false;
@@ -28,6 +31,13 @@ struct GroupOptions {
   std::vector<std::string> parameters;
   double weight_decay = 0;
   double lr_scale = 1;
+};
+
+// A model whose outputs the loss compares with (teacher.h).
+struct TeacherOptions {
+  std::shared_ptr<const Graph> graph;
+  std::shared_ptr<const State> state;
+  std::optional<Normalize> normalize;
 };
 
 struct TrainOptions {
@@ -46,6 +56,7 @@ struct TrainOptions {
   std::optional<Normalize> normalize;
   int64_t grad_accum = 1;
   std::optional<double> clip_norm, clip_value;
+  std::optional<TeacherOptions> teacher;
 };
 
 }  // namespace fornax

@@ -46,6 +46,7 @@ TrainStep::TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> 
   loss_modes_ = resolveModes(*loss_, options_.modes);
   moveState();
   optimizer_ = makeOptimizer(options_.optimizer, selectGroups());
+  if (options_.teacher) teacher_.emplace(*options_.teacher, *loss_, options_);
   if (options_.precision == Precision::Float16) scaler_.emplace(options_.scaler, options_.device);
 }
 
@@ -146,8 +147,10 @@ TrainStep::MicroResult TrainStep::accumulate(const Batch& batch, double weight) 
   at::Tensor loss;
   {
     const AutocastScope autocast(options_.device.type(), options_.precision);
-    result.outputs = forward(batch);
-    loss = lossOf(result.outputs, batch);
+    // The teacher goes first, while no activations are kept for a backward.
+    const Batch seen = teacher_ ? teacher_->withOutputs(batch, abort_) : batch;
+    result.outputs = forward(seen);
+    loss = lossOf(result.outputs, seen);
   }
   // Detached first: then nothing but the loss keeps the autograd graph, and backward frees it as it goes.
   for (at::Tensor& output : result.outputs) output = output.detach();

@@ -22,6 +22,7 @@
 #include "train/optimizer.h"
 #include "train/options.h"
 #include "train/scaler.h"
+#include "train/teacher.h"
 
 namespace fornax {
 
@@ -87,6 +88,7 @@ class TrainStep {
   at::Generator generator_;
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<GradScaler> scaler_;
+  std::optional<Teacher> teacher_;
 };
 
 }  // namespace fornax

@@ -42,6 +42,9 @@ export function complete(parsed: z.output<typeof configSchema>): Config {
     },
     train: {
       ...train,
+      loss: train.loss.map((loss) =>
+        loss.name === 'distillation' ? { ...loss, teacher: expandHome(loss.teacher) } : loss,
+      ),
       lr:
         train.lr === 'auto' ? defaultRate(train.optimizer.name, train.batchSize * train.gradAccum) : train.lr,
     },

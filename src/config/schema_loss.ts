@@ -1,6 +1,6 @@
 /** `train.loss`: the losses with their settings, alone or as a weighted sum. */
 import { z } from 'zod';
-import { share } from './schema_values.js';
+import { path, share } from './schema_values.js';
 
 const perClass = z.array(z.number().min(0)).min(1).nullable().default(null);
 const ignoreIndex = z
@@ -80,6 +80,10 @@ const smoothL1 = z.strictObject({
 const distillation = z.strictObject({
   name: z.literal('distillation'),
   ...shared,
+  teacher: path
+    .nullable()
+    .default(null)
+    .describe('Model file of the teacher, trained on the same classes. It is asked about every batch.'),
   temperature: z.number().gt(0).default(4).describe('Divides the logits of model and teacher.'),
 });
 
@@ -110,5 +114,5 @@ export const lossSchema = z
   ])
   .default([loss.parse({ name: 'cross_entropy' })])
   .describe(
-    'Loss: its name, a map with its name and settings, or a list of these, whose weighted sum it is. `cross_entropy` if left out. Images in folders of classes have labels, which `cross_entropy`, `bce` (each class a yes-or-no question of its own) and `focal` need; `dice`, `jaccard`, `tversky` and `lovasz` need masks, `mse` and `smooth_l1` numbers, `distillation` a teacher.',
+    'Loss: its name, a map with its name and settings, or a list of these, whose weighted sum it is. `cross_entropy` if left out. Images in folders of classes have labels, which `cross_entropy`, `bce` (each class a yes-or-no question of its own) and `focal` need; `dice`, `jaccard`, `tversky` and `lovasz` need masks, `mse` and `smooth_l1` numbers, `distillation` a `teacher`.',
   );

@@ -18,7 +18,8 @@ import { chooseDevices } from './run_devices.js';
 import { RunFolder } from './run_folder.js';
 import { RunLog, type RunLogState } from './run_log.js';
 import { prepareTrainData } from './train_data.js';
-import { trainLoss } from './train_loss.js';
+import { checkTeacher, openTeacher } from './teacher.js';
+import { labelled, trainLoss } from './train_loss.js';
 import { TrainingRun } from './training_run.js';
 
 export interface TrainJobOptions {
@@ -148,6 +149,7 @@ async function trainInFolder(
   const pretrained = checkpoint
     ? { file: path.join(checkpoint.path, 'model.safetensors'), published: null }
     : await findPretrained(config.model, reportAll, signal);
+  using teacher = await openTeacher(config.train);
   const prepared = await prepareTrainData(config.data, {
     defaultResolution: defaultResolution(config),
     seed: config.train.seed,
@@ -157,12 +159,14 @@ async function trainInFolder(
   });
   const data = options.data?.(prepared) ?? prepared;
   if (signal?.aborted) throw new AbortedError('stopped before the first step');
+  if (teacher) checkTeacher(teacher, data.classes);
   using model = await buildModel(config, data, checkpoint ? null : pretrained, reportAll);
   const run = new TrainingRun({
     model,
     data,
     config,
-    loss: trainLoss(model.graph, config.train, { fields: ['label'], classes: data.classes.length }),
+    loss: trainLoss(model.graph, config.train, labelled(data.classes, teacher)),
+    teacher,
     store,
     report: reportAll,
     signal,

@@ -16,6 +16,7 @@ import {
   weightedSum,
   type LossTerm,
 } from '../losses/index.js';
+import type { Model } from '../model.js';
 import type { Module } from '../nn/index.js';
 
 type TrainConfig = Config['train'];
@@ -117,6 +118,11 @@ export interface LossContext {
   fields: readonly TargetField[];
   /** Classes that the model tells apart. */
   classes: number;
+}
+
+/** Of images with labels, and a teacher if there is one. */
+export function labelled(classes: readonly string[], teacher: Model | null): LossContext {
+  return { fields: teacher ? ['label', 'teacher'] : ['label'], classes: classes.length };
 }
 
 /**

@@ -2,6 +2,8 @@
 import type { Config } from '../config/schema.js';
 import { ConfigError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
+import { normalizeOf } from '../model/info.js';
+import type { Model } from '../model.js';
 import type {
   Modes,
   Normalize,
@@ -108,10 +110,22 @@ export function scheduleOptions(
     : { name: 'constant', lr, warmup_steps: warmup };
 }
 
+function teacherOptions(teacher: Model): NonNullable<TrainOptions['teacher']> {
+  const normalize = normalizeOf(teacher.info.preprocessing);
+  return { graph: teacher.native, ...(normalize ? { normalize } : {}) };
+}
+
 export function trainOptions(
   graph: Graph,
   train: TrainConfig,
-  context: { device: string; amp: Amp; loss: Graph; stepsPerEpoch: number; normalize: Normalize | null },
+  context: {
+    device: string;
+    amp: Amp;
+    loss: Graph;
+    stepsPerEpoch: number;
+    normalize: Normalize | null;
+    teacher?: Model | null | undefined;
+  },
 ): TrainOptions {
   return {
     device: context.device,
@@ -130,5 +144,6 @@ export function trainOptions(
     ...(context.normalize ? { normalize: context.normalize } : {}),
     grad_accum: train.gradAccum,
     ...(train.clipNorm === null ? {} : { clip_norm: train.clipNorm }),
+    ...(context.teacher ? { teacher: teacherOptions(context.teacher) } : {}),
   };
 }

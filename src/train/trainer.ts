@@ -13,7 +13,8 @@ import { EventQueue } from './event_queue.js';
 import type { EvaluationMetrics, JobEvent, Report } from './events.js';
 import { keepBest } from './finish_run.js';
 import { prepareTrainData } from './train_data.js';
-import { trainLoss } from './train_loss.js';
+import { checkTeacher, openTeacher } from './teacher.js';
+import { labelled, trainLoss } from './train_loss.js';
 import { TrainingRun, type RunConfig } from './training_run.js';
 
 /** The sections `train`, `device`, `eval` and `checkpoint` of a configuration, in camelCase, and what they act on. */
@@ -26,6 +27,11 @@ export interface TrainerOptions extends Pick<ConfigInput, 'train' | 'device' | '
    * `train.labelSmoothing` describe.
    */
   loss?: Graph;
+  /**
+   * A model whose logits the loss compares with, as the batch's field `teacher`: for `{ name: 'distillation' }` in
+   * `train.loss`, or a loss of your own. It stays as it is.
+   */
+  teacher?: Model;
   /** Folder for checkpoints. Without it there are none, and the last weights are kept instead of the best. */
   folder?: string;
 }
@@ -133,14 +139,18 @@ export class Trainer {
         fix: 'use resume, or another folder',
       });
     }
+    const { train } = this.config;
+    // Without a loss of their own, scripts too may name the teacher's file.
+    using opened = this.options.teacher || loss ? null : await openTeacher(train);
+    const teacher = this.options.teacher ?? opened;
+    if (teacher) checkTeacher(teacher, data.classes);
     const started = performance.now();
     const run = new TrainingRun({
       model,
       data,
       config: this.config,
-      loss:
-        loss ??
-        trainLoss(model.graph, this.config.train, { fields: ['label'], classes: data.classes.length }),
+      loss: loss ?? trainLoss(model.graph, train, labelled(data.classes, teacher)),
+      teacher,
       store,
       report: (event) => {
         if (event.type === 'evaluation') this.metrics = event;

@@ -46,6 +46,8 @@ export interface TrainingRunOptions {
   config: RunConfig;
   /** Graph over the model's outputs and the batch's fields with a scalar output `loss`. */
   loss: Graph;
+  /** Its outputs are inputs of the loss. */
+  teacher?: Model | null | undefined;
   /** Null: no checkpoints. */
   store: CheckpointStore | null;
   report: Report;
@@ -159,6 +161,7 @@ export class TrainingRun {
         loss,
         stepsPerEpoch: this.stepsPerEpoch,
         normalize: data.preprocessing.normalize,
+        teacher: this.options.teacher,
       }),
     );
     // Opening a session may give parameters another memory format and so other memory.

@@ -1,0 +1,38 @@
+/** The teacher of a distillation: a model that a run asks about every batch. */
+import type { Config } from '../config/schema.js';
+import { ConfigError } from '../errors.js';
+import { Model } from '../model.js';
+
+/**
+ * Loads the teacher that `train.loss` names; null if no loss needs one.
+ * @throws ConfigError if one is needed and none named; WeightsError if the file cannot be read
+ */
+export async function openTeacher(train: Pick<Config['train'], 'loss'>): Promise<Model | null> {
+  const files = train.loss.flatMap((loss) => (loss.name === 'distillation' ? [loss.teacher] : []));
+  const [file] = files;
+  if (file === undefined) return null;
+  if (file === null || files.some((other) => other !== file)) {
+    throw new ConfigError({
+      what: file === null ? "the loss 'distillation' has no teacher" : 'a run can have only one teacher',
+      where: 'train.loss',
+      fix: 'name its model file: { name: distillation, teacher: runs/large/model.safetensors }',
+    });
+  }
+  return Model.load(file);
+}
+
+/** @throws ConfigError if the teacher's labels are not `classes`, in the same order; one without labels is believed */
+export function checkTeacher(teacher: Model, classes: readonly string[]): void {
+  const { labels } = teacher.info;
+  if (labels.length === 0) return;
+  const different = classes.findIndex((label, i) => labels[i] !== label);
+  if (different === -1 && labels.length === classes.length) return;
+  throw new ConfigError({
+    what:
+      labels.length === classes.length
+        ? `class ${different} of the teacher is '${labels[different]}', of the data '${classes[different]}'`
+        : `the teacher tells ${labels.length} classes apart, the data have ${classes.length}`,
+    where: 'train.loss',
+    fix: 'the teacher must be trained on the same classes',
+  });
+}
