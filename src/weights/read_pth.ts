@@ -7,9 +7,9 @@ import { escapeControlCharacters } from '../io/control_characters.js';
 import { DTYPE_BYTES } from '../graph/dtypes.js';
 import type { DType } from '../graph/format.js';
 import type { ByteSource } from './byte_source.js';
-import { PickledStorage, PickleTuple, StorageType, type PickleValue } from './pickle/values.js';
+import { InertObject, PickledStorage, PickleTuple, StorageType, type PickleValue } from './pickle/values.js';
 import { PickleEnds, unpickle } from './pickle/unpickler.js';
-import { findStateDict, type FoundTensors } from './state_dict.js';
+import { findStateDict, flattenModule, type FoundTensors } from './state_dict.js';
 import { locate, type StorageRange, type TensorDirectory, type WeightsFormat } from './tensor_directory.js';
 import { dataOffset, readEntry, readZipDirectory, type ZipEntry } from './zip.js';
 
@@ -89,7 +89,7 @@ export async function readZipWeights(source: ByteSource, key?: string): Promise<
   const pickles = [...entries.keys()].filter((name) => /^([^/]*\/)?data\.pkl$/.test(name));
   if (pickles.length !== 1) {
     throw new WeightsError({
-      what: 'this zip archive holds no weights: there is no data.pkl in it',
+      what: `this zip archive holds no weights: there is ${pickles.length === 0 ? 'no' : 'more than one'} data.pkl in it`,
       fix: 'give a file that torch.save or torch.jit.save has written',
     });
   }
@@ -101,6 +101,12 @@ export async function readZipWeights(source: ByteSource, key?: string): Promise<
   const order = entries.get(`${prefix}byteorder`);
   const bigEndian = order !== undefined && (await readEntry(source, order, 16)).toString('latin1') === 'big';
   const ranges = new Map<string, StorageRange>();
+  if (isScript && value instanceof InertObject && flattenModule(value) === null) {
+    throw new WeightsError({
+      what: 'the modules of this TorchScript archive have no tensors: it is frozen, its weights are constants without names',
+      fix: 'export it without torch.jit.freeze, or save its state dict',
+    });
+  }
   return directoryOf(isScript ? 'torchscript' : 'pth', findStateDict(value, key), async ({ key: id }) => {
     const known = ranges.get(id);
     if (known) return known;

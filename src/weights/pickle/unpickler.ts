@@ -14,9 +14,9 @@ export const PICKLE_LIMITS = {
   /** Containers and objects made. */
   objects: 1_000_000,
   stack: 1_000_000,
-  memo: 2_000_000,
+  memo: 1_000_000,
   /** Elements (and eighths of bytes) that allowed functions copy: a small pickle could copy one dict for ever. */
-  copies: 20_000_000,
+  copies: 4_000_000,
   /** Bytes of an integer (numpy's generators have states of 16). */
   integer: 256,
   /** Bytes of a line in the text forms of protocol 0. */
