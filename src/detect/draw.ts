@@ -11,7 +11,7 @@ const pointColours = ['#ff2d20', '#ffe100', '#ff4ff8', '#21e06b', '#2b8cff'];
 
 /** The overlay as SVG: a frame for each face and a dot for each landmark, as thick as the image's size asks for. */
 export function faceOverlay(faces: readonly FaceDetection[], width: number, height: number): string {
-  const thickness = Math.max(1, Math.round(Math.max(width, height) / 500));
+  const thickness = Math.max(2, Math.round(Math.max(width, height) / 500));
   const fixed = (value: number): string => value.toFixed(2);
   const shapes = faces.flatMap(({ box: [x1, y1, x2, y2], landmarks }) => [
     `<rect x="${fixed(x1)}" y="${fixed(y1)}" width="${fixed(Math.max(0, x2 - x1))}" height="${fixed(Math.max(0, y2 - y1))}" fill="none" stroke="${boxColour}" stroke-width="${thickness}"/>`,
@@ -47,6 +47,7 @@ export async function drawFaces(
       .keepIccProfile()
       .composite([{ input: Buffer.from(faceOverlay(faces, width, height)) }]);
     if (format === 'jpeg') copy.jpeg({ quality: 92, chromaSubsampling: '4:4:4' });
+    if (format === 'webp') copy.webp({ quality: 92, smartSubsample: true });
     drawn = await copy.toBuffer();
   } catch (error) {
     throw new DataError({
