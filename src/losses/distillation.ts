@@ -26,7 +26,8 @@ export class DistillationLoss extends Module {
   /** Logits [N, C, ...] of student and teacher → the mean over samples (and positions). */
   forward(output: Tensor, teacher: Tensor): Tensor {
     const { temperature = 4 } = this.options;
-    const logProbabilities = (logits: Tensor): Tensor => logits.div(temperature).logSoftmax(1);
+    // In float32 also under autocast: the differences are small.
+    const logProbabilities = (logits: Tensor): Tensor => logits.to('float32').div(temperature).logSoftmax(1);
     const student = logProbabilities(output);
     const target = logProbabilities(teacher).detach();
     // Reduction 0: none; the target is logarithmic too.
