@@ -185,6 +185,28 @@ describe('segmenters', () => {
     }
   });
 
+  it("take a classifier's weights for their backbone", async () => {
+    const cases = [
+      ['fcn_resnet50', 'resnet50', 'backbone.layer4.2.conv3.weight', 'layer4.2.conv3.weight'],
+      ['lraspp_mobilenet_v3_large', 'mobilenet_v3_large', 'backbone.16.0.weight', 'features.16.0.weight'],
+    ] as const;
+    for (const [name, classifier, there, here] of cases) {
+      using source = Model.create(classifier, { seed: 1 });
+      const file = path.join(root.path, `${classifier}.safetensors`);
+      await source.save(file);
+      using model = Model.create(name, { seed: 2, inputs: [[1, 3, 64, 64]] });
+      const report = await model.loadWeights(file, { strict: false });
+      const valueOf = (of: Model, key: string): Float32Array =>
+        values(of.state().find((entry) => entry.name === key)!.tensor);
+      assert.deepEqual(valueOf(model, there), valueOf(source, here));
+      assert.ok(
+        report.missing.every((key) => /^(aux_)?classifier\./.test(key)),
+        report.missing.join(', '),
+      );
+      assert.deepEqual(report.mismatched, []);
+    }
+  });
+
   it('take other channels and classes, and give the main output alone by default', async () => {
     using model = Model.create('deeplabv3_mobilenet_v3_large', {
       numClasses: 4,

@@ -4,10 +4,12 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { ArgumentError, GuardError } from '#fornax/errors.js';
 import { trace } from '#fornax/graph/trace.js';
+import { writeSafetensors } from '#fornax/io/safetensors.js';
 import { Model } from '#fornax/model.js';
 import { createModule } from '#fornax/models/registry.js';
 import { SwinTransformer } from '#fornax/models/swin.js';
 import { VisionTransformer, type VisionTransformerOptions } from '#fornax/models/vit.js';
+import type { NativeTensor } from '#fornax/native/contract.js';
 import { Module, MultiheadAttention, type Tensor as Symbolic } from '#fornax/nn/index.js';
 import { Tensor } from '#fornax/tensor.js';
 import { temporaryFolder } from './support/image_folder.js';
@@ -197,6 +199,28 @@ describe('ViT', () => {
     const { gradients } = await model.lossAndGradients({ image, label });
     assert.ok(values(gradients[position]!).every((x) => Number.isFinite(x)));
     assert.ok(Math.hypot(...values(gradients[position]!)) > 0);
+  });
+
+  it("reads torchvision's published files, which have older names", async () => {
+    using model = make(16, { imageSize: 16 });
+    const older = (name: string): string =>
+      name.replace(/mlp\.0\./, 'mlp.linear_1.').replace(/mlp\.3\./, 'mlp.linear_2.');
+    const entries = model
+      .state()
+      .map(({ name, tensor }): [string, NativeTensor] => [older(name), tensor.native]);
+    assert.ok(entries.some(([name]) => name === 'encoder.layers.encoder_layer_1.mlp.linear_2.bias'));
+    const file = path.join(root.path, 'older.safetensors');
+    await writeSafetensors(file, entries);
+    using other = Model.create(new VisionTransformer(size, { numClasses: 3, imageSize: 16 }), {
+      seed: 5,
+      inputs: [[1, 3, 16, 16]],
+    });
+    await other.loadWeights(file);
+    using image = wave([1, 3, 16, 16]);
+    assert.deepEqual(
+      values((await other.forward(image))['output']!),
+      values((await model.forward(image))['output']!),
+    );
   });
 
   it('is made for sizes of whole patches', () => {

@@ -1,4 +1,5 @@
 /** All translations of names, in the order they are tried. */
+import { backboneMap } from './backbone.js';
 import { densenetMap } from './densenet.js';
 import { mobilenetv1Map } from './mobilenetv1.js';
 import type { RenameMap } from './rename_map.js';
@@ -13,12 +14,14 @@ import { timmRegnetMap } from './timm_regnet.js';
 import { timmSwinMap } from './timm_swin.js';
 import { timmVggMap } from './timm_vgg.js';
 import { timmVitMap } from './timm_vit.js';
+import { torchvisionVitMap } from './torchvision_vit.js';
 
 export type { RenameMap } from './rename_map.js';
 
 export const renameMaps: readonly RenameMap[] = [
   densenetMap,
   mobilenetv1Map,
+  torchvisionVitMap,
   timmConvnextMap,
   timmVitMap,
   timmSwinMap,
@@ -28,4 +31,5 @@ export const renameMaps: readonly RenameMap[] = [
   timmMnasnetMap,
   timmRegnetMap,
   timmVggMap,
+  backboneMap,
 ];
