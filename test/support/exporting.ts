@@ -27,6 +27,15 @@ export function exported(model: Model, options: { preprocess?: boolean } = {}): 
   };
 }
 
+/** The same with nothing but the batch free. */
+export function fixedSize(source: ExportSource): ExportSource {
+  const inputs = source.inputs.map((input) => ({
+    ...input,
+    dims: input.dims.map((dim, i) => (dim === 'batch' ? dim : input.shape[i]!)),
+  }));
+  return { ...source, inputs };
+}
+
 /** Inputs of the source's kinds with other lengths of its free dimensions. */
 export function inputsFor(
   source: ExportSource,

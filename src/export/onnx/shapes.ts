@@ -11,13 +11,26 @@ import { loadAddon } from '../../native.js';
 import type { ExportSource } from '../format.js';
 
 /**
- * What is added to a free dimension's example in each run. Lengths beyond the batch grow by multiples of 64, since
- * networks with skip connections take only multiples of their total stride.
+ * What is added to the example's length of a free dimension, run by run. In the first runs, which the model must
+ * bear, height and width grow by multiples of 64, since networks with skip connections take only multiples of their
+ * total stride. Then come lengths with other remainders, down to odd ones, as far as the model takes them: else a
+ * padding that only odd sizes need would pass for a constant.
  */
-const growth = { batch: [0, 1, 3], height: [0, 64, 192], width: [0, 128, 64] } as const;
+const growth = {
+  batch: [0, 1, 3, 2, 4, 6, 5, 8, 7, 10, 12],
+  height: [0, 64, 192, 1, 2, 3, 5, 8, 16, 24, 32],
+  width: [0, 128, 64, 3, 1, 2, 7, 16, 8, 40, 48],
+} as const;
+const NEEDED = 3;
 
 function grown(name: string, run: number): number {
   return (Object.hasOwn(growth, name) ? growth[name as keyof typeof growth] : growth.height)[run]!;
+}
+
+/** How many runs tell all: the batch alone is free in a simple way. */
+function runsFor(names: readonly string[]): number {
+  if (names.length === 0) return 1;
+  return names.every((name) => name === 'batch') ? NEEDED : growth.batch.length;
 }
 
 interface Run {
@@ -37,7 +50,6 @@ export class Shapes {
     const names = [
       ...new Set(source.inputs.flatMap(({ dims }) => dims.filter((d) => typeof d === 'string'))),
     ];
-    const counts = names.length === 0 ? 1 : growth.batch.length;
     // Without a state of its own: parameters become inputs.
     const { graph } = source;
     const stateless: Graph = {
@@ -50,7 +62,7 @@ export class Shapes {
     };
     const native = new (loadAddon().Graph)(stateless, { trusted: true });
     try {
-      this.runs = Array.from({ length: counts }, (_, run) => {
+      this.runs = Array.from({ length: runsFor(names) }, (_, run) => {
         const free = new Map<string, number>();
         const inputs = source.inputs.map(({ shape, dims, dtype }) => ({
           shape: shape.map((length, i) => {
@@ -66,6 +78,7 @@ export class Shapes {
           return { shapes: this.collect(graph, native.inferShapes(all), all), free };
         } catch (error) {
           if (run === 0 || !(error instanceof FornaxError)) throw error;
+          if (run >= NEEDED) return null;
           throw new ExportError({
             what: `the model does not work for other sizes of ${names.join(', ')}: ${error.what}`,
             where: error.where,
@@ -73,7 +86,7 @@ export class Shapes {
             cause: error,
           });
         }
-      });
+      }).filter((run) => run !== null);
     } finally {
       native.dispose();
     }

@@ -232,10 +232,8 @@ function prelu(c: Conversion): string {
 /** aten::glu(self, dim): one half times the sigmoid of the other */
 function glu(c: Conversion): string {
   const dim = c.dim(1, -1);
-  const length = c.fixed(0)[dim] ?? null;
-  if (length === null) throw c.unsupported('the length of the dimension depends on the size of the input');
   const x = c.tensor(0);
-  const half = length / 2;
+  const half = c.fold(['//', c.length(c.slot(0), dim), 2]);
   return c.emit('Mul', [c.slice(x, dim, 0, half), c.emit('Sigmoid', [c.slice(x, dim, half, null)])]);
 }
 
@@ -301,7 +299,6 @@ export const elementwiseConverters: ConverterTable = {
   'aten::sigmoid': unary('Sigmoid'),
   'aten::tanh': unary('Tanh'),
   'aten::relu': unary('Relu'),
-  'aten::softsign': unary('Softsign'),
   'aten::rsqrt': (c) => c.emit('Reciprocal', [c.emit('Sqrt', [operand(c, 0, c.result.dtype)])]),
   'aten::square': (c) => c.emit('Mul', [c.tensor(0), c.tensor(0)]),
   'aten::log_sigmoid': (c) => c.emit('Neg', [c.emit('Softplus', [c.emit('Neg', [c.tensor(0)])])]),

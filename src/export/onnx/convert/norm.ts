@@ -18,23 +18,27 @@ function perChannel(c: Conversion, value: string, rank: number): string {
 
 /** aten::batch_norm(input, weight?, bias?, running_mean?, running_var?, training, momentum, eps, cudnn) */
 function batchNorm(c: Conversion): string {
-  const channels = c.fixed(0)[1] ?? null;
-  if (channels === null) throw c.unsupported('the number of channels depends on the size of the input');
   const eps = c.number(7, 1e-5);
-  const weight = c.optionalTensor(1) ?? filled(c, 1, channels);
-  const bias = c.optionalTensor(2) ?? filled(c, 0, channels);
   const mean = c.optionalTensor(3);
   const variance = c.optionalTensor(4);
   if (!c.bool(5) && mean !== null && variance !== null) {
+    const channels = c.shapes.example(c.slot(3))[0]!;
+    const weight = c.optionalTensor(1) ?? filled(c, 1, channels);
+    const bias = c.optionalTensor(2) ?? filled(c, 0, channels);
     return c.emit('BatchNormalization', [c.tensor(0), weight, bias, mean, variance], { epsilon: float(eps) });
   }
   // Without running statistics: by those of the batch itself.
-  const rank = c.rank(0);
-  const axes = c.ints64(Array.from({ length: rank }, (_, i) => i).filter((i) => i !== 1));
+  const axes = c.ints64(Array.from({ length: c.rank(0) }, (_, i) => i).filter((i) => i !== 1));
   const centred = c.emit('Sub', [c.tensor(0), c.emit('ReduceMean', [c.tensor(0), axes])]);
-  const normalized = standardized(c, centred, axes, eps);
-  const scaled = c.emit('Mul', [normalized, perChannel(c, weight, rank)]);
-  return c.emit('Add', [scaled, perChannel(c, bias, rank)]);
+  return scaledAndShifted(c, standardized(c, centred, axes, eps), 1, 2);
+}
+
+/** Times the weight plus the bias, each if it is there, channel by channel. */
+function scaledAndShifted(c: Conversion, x: string, weightAt: number, biasAt: number): string {
+  const [weight, bias] = [c.optionalTensor(weightAt), c.optionalTensor(biasAt)];
+  const rank = c.rank(0);
+  const scaled = weight === null ? x : c.emit('Mul', [x, perChannel(c, weight, rank)]);
+  return bias === null ? scaled : c.emit('Add', [scaled, perChannel(c, bias, rank)]);
 }
 
 function standardized(c: Conversion, centred: string, axes: string, eps: number): string {
@@ -65,22 +69,12 @@ function layerNorm(c: Conversion): string {
  */
 function groupNorm(c: Conversion): string {
   const groups = c.number(1);
-  const channels = c.fixed(0)[1] ?? null;
-  if (channels === null) throw c.unsupported('the number of channels depends on the size of the input');
   const grouped = c.emit('Reshape', [c.tensor(0), c.ints64([0, groups, -1])]);
   const normalized = c.emit('InstanceNormalization', [grouped, filled(c, 1, groups), filled(c, 0, groups)], {
     epsilon: float(c.number(4, 1e-5)),
   });
-  let result = c.reshape(
-    normalized,
-    c.result.slot,
-    c.shapes.example(c.slot(0)).map((_, i) => c.length(c.slot(0), i)),
-  );
-  const weight = c.optionalTensor(2);
-  const bias = c.optionalTensor(3);
-  const rank = c.rank(0);
-  if (weight !== null) result = c.emit('Mul', [result, perChannel(c, weight, rank)]);
-  return bias === null ? result : c.emit('Add', [result, perChannel(c, bias, rank)]);
+  const sizes = Array.from({ length: c.rank(0) }, (_, dim) => c.length(c.slot(0), dim));
+  return scaledAndShifted(c, c.reshape(normalized, c.result.slot, sizes), 2, 3);
 }
 
 /** aten::linalg_vector_norm(self, ord, dim?, keepdim, dtype) */

@@ -1,7 +1,7 @@
 /** Pooling. What ONNX Runtime and PyTorch count differently at the borders is made explicit. */
-import type { DType } from '../../../graph/format.js';
+import type { DType, SizeExpr } from '../../../graph/format.js';
 import type { Conversion, ConverterTable } from '../conversion.js';
-import { plus, slotOf, times } from '../conversion.js';
+import { minus, plus, times } from '../conversion.js';
 
 /**
  * Zeros before pooling. ONNX Runtime (Pad_Fusion) and onnxsim fold them into the padding of the pooling, which is
@@ -10,6 +10,9 @@ import { plus, slotOf, times } from '../conversion.js';
 export function zeroBeforePooling(dtype: DType): number {
   return dtype === 'float32' ? 2 ** -126 : 0;
 }
+
+/** Below every float32, so that padding never is the maximum. */
+const LOWEST = -3.4028234663852886e38;
 
 interface Window {
   kernel: number[];
@@ -20,210 +23,104 @@ interface Window {
 }
 
 /**
- * How far windows that `ceil_mode` adds hang over the end, beyond its padding. PyTorch drops one that would start in
- * that padding. Null where the height or width is not fixed.
+ * How far the windows that `ceil_mode` adds hang over the end, beyond its padding. PyTorch drops one that would start
+ * in that padding.
  */
-function overhang(c: Conversion, { kernel, stride, padding, dilation, ceil }: Window): number[] | null {
-  if (!ceil) return kernel.map(() => 0);
-  const extra = c
-    .fixed(0)
-    .slice(-2)
-    .map((length, i) => {
-      const [s, p, k] = [stride[i]!, padding[i]!, dilation[i]! * (kernel[i]! - 1) + 1];
-      if (length === null) return null;
-      let out = Math.ceil((length + 2 * p - k) / s) + 1;
-      if ((out - 1) * s >= length + p) out--;
-      return Math.max(0, (out - 1) * s + k - length - 2 * p);
-    });
-  return extra.includes(null) ? null : (extra as number[]);
+function overhang(c: Conversion, { kernel, stride, padding, dilation, ceil }: Window): SizeExpr[] {
+  return kernel.map((k, i) => {
+    if (!ceil) return 0;
+    const [s, p, reach] = [stride[i]!, padding[i]!, dilation[i]! * (k - 1) + 1];
+    const length = c.length(c.slot(0), i - 2);
+    // Windows after the first one, the last of which may start beyond the input: then it does not count.
+    const all: SizeExpr = ['//', plus(length, 2 * p - reach + s - 1), s];
+    const beyond: SizeExpr = ['min', 1, ['max', 0, minus(times(all, s), plus(length, p - 1))]];
+    const after = minus(all, beyond);
+    return c.fold(['max', 0, minus(plus(times(after, s), reach), plus(length, 2 * p))]);
+  });
 }
 
-function withBatch(c: Conversion, pool: (x: string) => string): string {
+/** ONNX pools want a batch: an input without one gets it for the moment. */
+export function withBatch(c: Conversion, pool: (x: string) => string): string {
   if (c.rank(0) === 4) return pool(c.tensor(0));
   const first = c.ints64([0]);
   return c.emit('Squeeze', [pool(c.emit('Unsqueeze', [c.tensor(0), first])), first]);
 }
 
-/** aten::max_pool2d(self, kernel, stride, padding, dilation, ceil_mode) */
-function maxPool(c: Conversion): string {
+/** `x` with `value` before and after its last two dimensions. */
+function padded(c: Conversion, x: string, before: SizeExpr[], after: SizeExpr[], value: number): string {
+  if ([...before, ...after].every((size) => size === 0)) return x;
+  const sizes = c.sizeTensor([0, 0, ...before, 0, 0, ...after]);
+  return c.emit('Pad', [x, sizes, c.scalar(value, c.dtype(0))]);
+}
+
+function windowOf(c: Conversion, dilationAt: number | null, ceilAt: number): Window {
   const kernel = c.ints(1, 2);
   const stride = c.ints(2, 2);
-  const window: Window = {
+  return {
     kernel,
     stride: stride.length === 0 ? kernel : stride,
     padding: c.ints(3, 2, 0),
-    dilation: c.ints(4, 2, 1),
-    ceil: c.bool(5),
+    dilation: dilationAt === null ? [1, 1] : c.ints(dilationAt, 2, 1),
+    ceil: c.bool(ceilAt),
   };
+}
+
+const areNumbers = (sizes: readonly SizeExpr[]): sizes is number[] =>
+  sizes.every((size) => typeof size === 'number');
+
+/** aten::max_pool2d(self, kernel, stride, padding, dilation, ceil_mode) */
+function maxPool(c: Conversion): string {
+  const window = windowOf(c, 4, 5);
+  const { kernel, stride, padding, dilation } = window;
   const extra = overhang(c, window);
-  // The formula of ONNX's ceil_mode is PyTorch's where no window can start in the padding at the end.
-  const agrees = kernel.every(
-    (k, i) => window.padding[i]! + window.stride[i]! <= window.dilation[i]! * (k - 1) + 1,
-  );
-  if (extra === null && !agrees) {
-    throw c.unsupported('ceil_mode with this padding needs a fixed height and width');
-  }
-  return withBatch(c, (x) =>
-    c.emit('MaxPool', [x], {
-      kernel_shape: kernel,
-      strides: window.stride,
-      pads: [...window.padding, ...window.padding.map((p, i) => p + (extra?.[i] ?? 0))],
-      dilations: window.dilation,
-      ceil_mode: Number(extra === null),
-    }),
-  );
+  const shared = { kernel_shape: kernel, strides: stride, dilations: dilation };
+  return withBatch(c, (x) => {
+    if (areNumbers(extra)) {
+      const pads = [...padding, ...padding.map((p, i) => p + extra[i]!)];
+      return c.emit('MaxPool', [x], { ...shared, pads });
+    }
+    // The formula of ONNX's ceil_mode is PyTorch's where no window can start in the padding at the end.
+    if (kernel.every((k, i) => padding[i]! + stride[i]! <= dilation[i]! * (k - 1) + 1)) {
+      return c.emit('MaxPool', [x], { ...shared, pads: [...padding, ...padding], ceil_mode: 1 });
+    }
+    const end = padding.map((p, i) => plus(p, extra[i]!));
+    return c.emit('MaxPool', [padded(c, x, padding, end, LOWEST)], shared);
+  });
 }
 
-/** aten::avg_pool2d(self, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override) */
+/**
+ * aten::avg_pool2d(self, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override). Versions of ONNX
+ * Runtime disagree on what ceil_mode means for averages: it is always made explicit.
+ */
 function avgPool(c: Conversion): string {
-  const kernel = c.ints(1, 2);
-  const given = c.ints(2, 2);
-  const stride = given.length === 0 ? kernel : given;
-  const padding = c.ints(3, 2, 0);
-  const padded = padding.some((p) => p > 0);
-  const divisor = c.isNull(6) ? null : c.number(6);
-  const countPadding = c.bool(5, true);
-  // Versions of ONNX Runtime disagree on what ceil_mode means for averages: it is always made explicit.
-  const extra = overhang(c, { kernel, stride, padding, dilation: [1, 1], ceil: c.bool(4) });
-  if (extra === null) throw c.unsupported('ceil_mode needs a fixed height and width');
-  const hangs = extra.some((n) => n > 0);
-  if (divisor !== null && hangs) throw c.unsupported('divisor_override with ceil_mode');
-  return withBatch(c, (input) => {
-    let x = input;
-    let own = padding;
-    if (padded && countPadding && hangs) {
-      // Zeros that count are made part of the input; only what hangs over remains padding.
-      x = c.emit('Pad', [
-        x,
-        c.ints64([0, 0, ...padding, 0, 0, ...padding]),
-        c.scalar(zeroBeforePooling(c.dtype(0)), c.dtype(0)),
-      ]);
-      own = [0, 0];
+  const window = windowOf(c, null, 4);
+  const { kernel, stride, padding } = window;
+  const extra = overhang(c, window);
+  const shared = { kernel_shape: kernel, strides: stride };
+  const counts = c.bool(5, true);
+  return withBatch(c, (x) => {
+    if (c.isNull(6) && extra.every((n) => n === 0)) {
+      const pads = [...padding, ...padding];
+      const own = counts && padding.some((p) => p > 0);
+      return c.emit('AveragePool', [x], { ...shared, pads, count_include_pad: Number(own) });
     }
-    const count = Number(divisor !== null || (countPadding && own === padding && padded));
-    const pooled = c.emit('AveragePool', [x], {
-      kernel_shape: kernel,
-      strides: stride,
-      pads: [...own, ...own.map((p, i) => p + extra[i]!)],
-      count_include_pad: count,
-    });
-    if (divisor === null) return pooled;
-    return c.emit('Mul', [pooled, c.scalar((kernel[0]! * kernel[1]!) / divisor, c.dtype(0))]);
+    // Sums of all that a window covers, over how many of it count.
+    const zero = zeroBeforePooling(c.dtype(0));
+    const end = padding.map((p, i) => plus(p, extra[i]!));
+    const mean = c.emit('AveragePool', [padded(c, x, padding, end, zero)], shared);
+    const area = kernel[0]! * kernel[1]!;
+    if (!c.isNull(6)) return c.emit('Mul', [mean, c.scalar(area / c.number(6), c.dtype(0))]);
+    const size = [0, 1].map((i) => c.length(c.slot(0), i - 2));
+    let ones = c.emit('Expand', [c.scalar(1, c.dtype(0)), c.sizeTensor([1, 1, ...size])]);
+    if (counts) ones = padded(c, ones, padding, padding, 1);
+    const outside = counts ? [0, 0] : padding;
+    const outsideEnd = counts ? extra : end;
+    const share = c.emit('AveragePool', [padded(c, ones, outside, outsideEnd, zero)], shared);
+    return c.emit('Div', [mean, share]);
   });
-}
-
-/** What adaptive pooling asks of each dimension. */
-interface Adaptive {
-  /** Length of the input; null if it depends on it. */
-  from: number | null;
-  to: number;
-}
-
-/** The last two dimensions, or null for one that keeps its length. */
-function adaptive(c: Conversion): (Adaptive | null)[] {
-  const slot = c.slot(0);
-  const from = c.fixed(0).slice(-2);
-  const target = c.list(1);
-  if (target.some((item) => item !== null && slotOf(item) !== null)) throw c.unsupported('sizes as tensors');
-  const sizes = c.sizes(1);
-  return from.map((length, i) => {
-    const size = sizes[i] ?? sizes[0]!;
-    const to = c.fold(size);
-    if (typeof to === 'number') return to === length ? null : { from: length, to };
-    const same = JSON.stringify(size);
-    const rank = c.rank(0);
-    const dims = [rank - 2 + i, i - 2];
-    if (dims.some((dim) => same === JSON.stringify(['size', slot, dim]))) return null;
-    throw c.unsupported('its output size depends on the size of the input');
-  });
-}
-
-/** The bounds of bin `i` of `to`, as in PyTorch. */
-function bin(i: number, from: number, to: number): [number, number] {
-  return [Math.floor((i * from) / to), Math.ceil(((i + 1) * from) / to)];
-}
-
-/** Every bin of a dimension on its own: for lengths that depend on the input. */
-function binned(
-  c: Conversion,
-  reduce: 'ReduceMean' | 'ReduceMax',
-  x: string,
-  dim: number,
-  to: number,
-): string {
-  const length = c.length(c.slot(0), dim);
-  const axes = c.ints64([dim]);
-  if (to === 1) return c.emit(reduce, [x, axes]);
-  const bins = Array.from({ length: to }, (_, i) => {
-    const begin = c.fold(['//', times(length, i), to]);
-    const end = c.fold(['//', plus(times(length, i + 1), to - 1), to]);
-    return c.emit(reduce, [c.slice(x, dim, begin, end), axes]);
-  });
-  return c.emit('Concat', bins, { axis: dim });
-}
-
-function divides(size: Adaptive | null): boolean {
-  return size === null || (size.from !== null && size.from % size.to === 0);
-}
-
-/** The plain pooling that equals an adaptive one whose bins are all as long. */
-function divided(sizes: (Adaptive | null)[]): { kernel_shape: number[]; strides: number[] } {
-  const kernel = sizes.map((size) => (size === null ? 1 : size.from! / size.to));
-  return { kernel_shape: kernel, strides: kernel };
-}
-
-/** aten::adaptive_avg_pool2d(self, output_size) */
-function adaptiveAvgPool(c: Conversion): string {
-  const sizes = adaptive(c);
-  if (sizes.every((size) => size === null)) return c.tensor(0);
-  const rank = c.rank(0);
-  if (sizes.every((size) => size?.to === 1)) {
-    if (rank === 4) return c.emit('GlobalAveragePool', [c.tensor(0)]);
-    return c.emit('ReduceMean', [c.tensor(0), c.ints64([rank - 2, rank - 1])]);
-  }
-  if (sizes.every(divides)) return withBatch(c, (x) => c.emit('AveragePool', [x], divided(sizes)));
-  // Bins of different lengths: a product with the matrix of their weights, for each dimension on its own.
-  let x = c.tensor(0);
-  for (const [i, size] of sizes.entries()) {
-    if (size === null) continue;
-    const { from, to } = size;
-    if (to === 1 || from === null) {
-      x = binned(c, 'ReduceMean', x, rank - 2 + i, to);
-      continue;
-    }
-    const weights = Array.from({ length: to * from }, () => 0);
-    for (let bins = 0; bins < to; bins++) {
-      const [begin, end] = bin(bins, from, to);
-      for (let j = begin; j < end; j++) {
-        // [to, from] from the left for the height, [from, to] from the right for the width.
-        weights[i === 0 ? bins * from + j : j * to + bins] = 1 / (end - begin);
-      }
-    }
-    const matrix = c.constant(weights, c.dtype(0), i === 0 ? [to, from] : [from, to]);
-    x = c.emit('MatMul', i === 0 ? [matrix, x] : [x, matrix]);
-  }
-  return x;
-}
-
-/** aten::adaptive_max_pool2d(self, output_size), its values only */
-function adaptiveMaxPool(c: Conversion): string[] {
-  if (c.outSlot(1) !== null) throw c.unsupported('the indices of adaptive_max_pool2d');
-  const sizes = adaptive(c);
-  if (sizes.every((size) => size === null)) return [c.tensor(0)];
-  const rank = c.rank(0);
-  if (rank === 4 && sizes.every((size) => size?.to === 1)) return [c.emit('GlobalMaxPool', [c.tensor(0)])];
-  if (sizes.every(divides)) return [withBatch(c, (x) => c.emit('MaxPool', [x], divided(sizes)))];
-  let x = c.tensor(0);
-  for (const [i, size] of sizes.entries()) {
-    if (size === null) continue;
-    x = binned(c, 'ReduceMax', x, rank - 2 + i, size.to);
-  }
-  return [x];
 }
 
 export const poolConverters: ConverterTable = {
   'aten::max_pool2d': maxPool,
   'aten::avg_pool2d': avgPool,
-  'aten::adaptive_avg_pool2d': adaptiveAvgPool,
-  'aten::adaptive_max_pool2d': adaptiveMaxPool,
 };

@@ -48,24 +48,23 @@ const nearest: Converter = (c) =>
 const nearestExact: Converter = (c) =>
   resize(c, 1, 2, { mode: 'nearest', ...coordinates(false), nearest_mode: 'round_prefer_ceil' });
 
+/** The antialiased forms leave out what lies beyond the border, in both kernels. */
+const antialiased = { antialias: 1, exclude_outside: 1 } as const;
+
 /** aten::upsample_bilinear2d.vec(input, output_size?, align_corners, scale_factors?) and its antialiased form */
 function bilinear(antialias: boolean): Converter {
   return (c) =>
-    resize(c, 1, 3, {
-      mode: 'linear',
-      ...coordinates(c.bool(2)),
-      antialias: antialias ? 1 : undefined,
-    });
+    resize(c, 1, 3, { mode: 'linear', ...coordinates(c.bool(2)), ...(antialias ? antialiased : {}) });
 }
 
-/** Keys 1981 with a = −0.75; the antialiased form takes −0.5, as Pillow does, and leaves out what lies outside. */
+/** Keys 1981 with a = −0.75; the antialiased form takes −0.5, as Pillow does. */
 function bicubic(antialias: boolean): Converter {
   return (c) =>
     resize(c, 1, 3, {
       mode: 'cubic',
       ...coordinates(c.bool(2)),
       cubic_coeff_a: float(antialias ? -0.5 : -0.75),
-      ...(antialias ? { antialias: 1, exclude_outside: 1 } : {}),
+      ...(antialias ? antialiased : {}),
     });
 }
 

@@ -161,8 +161,6 @@ export const shapeConverters: ConverterTable = {
   'aten::repeat': repeat,
   'aten::contiguous': identity,
   'aten::clone': identity,
-  'aten::detach': identity,
-  'aten::alias': identity,
   'aten::to.dtype': to,
   'aten::type_as': to,
   'aten::_to_copy': to,

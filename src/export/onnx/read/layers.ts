@@ -250,11 +250,7 @@ const resize: NodeReader = (n) => {
   if (!align && coordinates !== 'half_pixel') throw n.error(coordinates);
   const kernel = mode === 'linear' ? 'bilinear' : mode === 'cubic' ? 'bicubic' : null;
   const expected = antialias ? -0.5 : -0.75;
-  if (
-    kernel === null ||
-    (kernel === 'bicubic' && cubic !== expected) ||
-    (kernel === 'bicubic' && outside !== antialias)
-  ) {
+  if (kernel === null || (kernel === 'bicubic' && cubic !== expected) || outside !== antialias) {
     throw n.error(`mode ${mode} with these coefficients`);
   }
   const op = antialias ? `aten::_upsample_${kernel}2d_aa.vec` : `aten::upsample_${kernel}2d.vec`;

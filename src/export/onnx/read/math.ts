@@ -222,7 +222,6 @@ export const mathReaders: NodeReaderTable = {
   Atan: unary('aten::atan'),
   Reciprocal: unary('aten::reciprocal'),
   Softplus: unary('aten::softplus'),
-  Softsign: unary('aten::softsign'),
   Selu: (n) => {
     const [alpha, gamma] = [
       n.float('alpha', 1.67326319217681884765625),
