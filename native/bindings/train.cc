@@ -110,6 +110,7 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
                                                  InstanceMethod<&TrainHandle::snapshot>("snapshot"),
                                                  InstanceMethod<&TrainHandle::restore>("restore"),
                                                  InstanceMethod<&TrainHandle::learningRate>("learningRate"),
+                                                 InstanceMethod<&TrainHandle::observe>("observe"),
                                              });
     exports.Set("TrainSession", constructor);
     Environment::of(env).constructors["TrainSession"] = Napi::Persistent(constructor);
@@ -247,6 +248,10 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
       if (step < 0) throw Error(ErrorKind::Argument, "step must not be negative");
       return Napi::Number::New(info.Env(), core().session.learningRate(step));
     });
+  }
+
+  void observe(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { core().session.observe(readNumber(info[0], "metric")); });
   }
 
   Napi::Value stepCount(const Napi::CallbackInfo& info) {

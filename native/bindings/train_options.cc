@@ -8,38 +8,13 @@
 #include "bindings/normalize_option.h"
 #include "bindings/optimizer_options.h"
 #include "bindings/options.h"
+#include "bindings/schedule_options.h"
 #include "bindings/tensor_handle.h"
 #include "core/error.h"
 
 namespace fornax::bindings {
 
 namespace {
-
-WarmUp readWarmUp(const Options& source) {
-  WarmUp warmup;
-  warmup.steps = source.integer("warmup_steps", warmup.steps);
-  warmup.start = source.number("warmup_start", warmup.start);
-  return warmup;
-}
-
-ScheduleOptions readSchedule(const Options& source) {
-  switch (source.choice("name", {"constant", "cosine", "one_cycle"}, "constant")) {
-    case 0:
-      return ConstantOptions{source.number("lr"), readWarmUp(source)};
-    case 1:
-      return CosineOptions{source.number("lr"), source.number("min_lr", 0), source.integer("total_steps"),
-                           readWarmUp(source)};
-    default: {
-      OneCycleOptions one_cycle;
-      one_cycle.max_lr = source.number("max_lr");
-      one_cycle.total_steps = source.integer("total_steps");
-      one_cycle.pct_start = source.number("pct_start", one_cycle.pct_start);
-      one_cycle.div_factor = source.number("div_factor", one_cycle.div_factor);
-      one_cycle.final_div_factor = source.number("final_div_factor", one_cycle.final_div_factor);
-      return one_cycle;
-    }
-  }
-}
 
 std::vector<GroupOptions> readGroups(const Options& source) {
   std::vector<GroupOptions> groups;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "train/optimizer.h"
+#include "train/optimizer_checks.h"
 
 namespace fornax {
 
@@ -30,6 +31,11 @@ class ForeachOptimizer : public Optimizer {
 class RmsProp : public ForeachOptimizer {
  public:
   RmsProp(const RmsPropOptions& options, std::vector<OptimizerGroup> groups);
+  bool setMomentum(double momentum) override {
+    if (options_.momentum == 0) return false;
+    options_.momentum = atLeastTiny(momentum);
+    return true;
+  }
 
  protected:
   void apply(const Bucket& bucket) override;
@@ -52,6 +58,10 @@ class Adagrad : public ForeachOptimizer {
 class RAdam : public ForeachOptimizer {
  public:
   RAdam(const RAdamOptions& options, std::vector<OptimizerGroup> groups);
+  bool setMomentum(double momentum) override {
+    options_.beta1 = momentum;
+    return true;
+  }
 
  protected:
   void apply(const Bucket& bucket) override;
@@ -63,6 +73,10 @@ class RAdam : public ForeachOptimizer {
 class NAdam : public ForeachOptimizer {
  public:
   NAdam(const NAdamOptions& options, std::vector<OptimizerGroup> groups);
+  bool setMomentum(double momentum) override {
+    options_.beta1 = momentum;
+    return true;
+  }
 
  protected:
   void apply(const Bucket& bucket) override;
@@ -74,6 +88,10 @@ class NAdam : public ForeachOptimizer {
 class Lion : public ForeachOptimizer {
  public:
   Lion(const LionOptions& options, std::vector<OptimizerGroup> groups);
+  bool setMomentum(double momentum) override {
+    options_.beta1 = momentum;
+    return true;
+  }
 
  protected:
   void apply(const Bucket& bucket) override;

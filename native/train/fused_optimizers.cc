@@ -36,6 +36,13 @@ Sgd::Sgd(const SgdOptions& options, std::vector<OptimizerGroup> groups)
                 "used with a momentum above 0 and without dampening");
 }
 
+// Without momentum there are no buffers to begin with.
+bool Sgd::setMomentum(double momentum) {
+  if (options_.momentum == 0) return false;
+  options_.momentum = atLeastTiny(momentum);
+  return true;
+}
+
 void Sgd::update(const Bucket& bucket, const at::Tensor* found_inf) {
   if (options_.momentum != 0 && options_.dampening != 0) {
     updateDampened(bucket, found_inf);
@@ -76,6 +83,11 @@ Adam::Adam(const AdamOptions& options, std::vector<OptimizerGroup> groups)
       options_(options) {
   requireBetas(options.beta1, options.beta2);
   requireNotNegative(options.eps, "eps");
+}
+
+bool Adam::setMomentum(double momentum) {
+  options_.beta1 = momentum;
+  return true;
 }
 
 void Adam::update(const Bucket& bucket, const at::Tensor* found_inf) {

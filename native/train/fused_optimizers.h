@@ -9,6 +9,7 @@ namespace fornax {
 class Sgd : public Optimizer {
  public:
   Sgd(const SgdOptions& options, std::vector<OptimizerGroup> groups);
+  bool setMomentum(double momentum) override;
 
  protected:
   void update(const Bucket& bucket, const at::Tensor* found_inf) override;
@@ -22,6 +23,7 @@ class Sgd : public Optimizer {
 class Adam : public Optimizer {
  public:
   Adam(const AdamOptions& options, std::vector<OptimizerGroup> groups);
+  bool setMomentum(double momentum) override;
 
  protected:
   void update(const Bucket& bucket, const at::Tensor* found_inf) override;

@@ -111,6 +111,8 @@ class Optimizer {
 
   // `found_inf` (float32 scalar on the device, may be null): where it is 1, nothing changes.
   void step(double lr, const at::Tensor* found_inf);
+  // Momentum, or the first beta, from the next step on. False if the optimizer has none.
+  virtual bool setMomentum(double momentum) { return false; }
   // The slots of every parameter, by `slot/parameter` (`exp_avg/conv1.weight`); the tensors themselves.
   NamedTensors state() const;
 

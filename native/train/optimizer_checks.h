@@ -1,7 +1,9 @@
 // Checks of optimizers' options.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "core/error.h"
@@ -26,6 +28,11 @@ inline void requireNotNegative(double value, const char* option) {
 inline void requireBetas(double beta1, double beta2) {
   requireShare(beta1, "betas[0]");
   requireShare(beta2, "betas[1]");
+}
+
+// A momentum that a schedule moves is never 0: that would be another optimizer in the middle of its course.
+inline double atLeastTiny(double momentum) {
+  return std::max(momentum, std::numeric_limits<double>::min());
 }
 
 }  // namespace fornax

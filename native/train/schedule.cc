@@ -2,127 +2,207 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 #include <string>
 #include <utility>
 
-#include "core/error.h"
+#include "train/one_cycle.h"
+#include "train/plateau.h"
+#include "train/schedule_checks.h"
 
 namespace fornax {
 
 namespace {
 
-void require(bool condition, const char* option, const std::string& expected) {
-  if (condition) return;
-  throw Error(ErrorKind::Argument, std::string("schedule: ") + option + " must be " + expected,
-              std::string("schedule.") + option);
-}
-
-void checkRate(double rate, const char* option) {
-  require(std::isfinite(rate) && rate >= 0, option, "a finite number of at least 0");
-}
-
-// From `start` to `end` along half a cosine; `share` runs from 0 to 1.
-double cosineBetween(double start, double end, double share) {
-  return end + (start - end) / 2 * (1 + std::cos(std::numbers::pi * share));
-}
-
-// Any schedule behind a linear warm-up; its own steps begin to count when the warm-up has ended.
-class WarmedUp : public Schedule {
+// Any schedule behind a linear warm-up, at its own pace.
+class Paced : public Schedule {
  public:
-  WarmedUp(WarmUp warmup, std::unique_ptr<Schedule> next) : warmup_(warmup), next_(std::move(next)) {
-    require(warmup_.steps >= 0, "warmup_steps", "at least 0");
-    require(std::isfinite(warmup_.start) && warmup_.start >= 0, "warmup_start",
-            "a finite factor of at least 0");
-  }
+  Paced(WarmUp warmup, int64_t interval, std::unique_ptr<Schedule> next)
+      : warmup_(warmup), interval_(interval), next_(std::move(next)) {}
 
   double learningRate(int64_t step) const override {
-    if (step >= warmup_.steps) return next_->learningRate(step - warmup_.steps);
+    if (step >= warmup_.steps) return next_->learningRate(position(step));
     const double share = static_cast<double>(step) / static_cast<double>(warmup_.steps);
     return next_->learningRate(0) * (warmup_.start + (1 - warmup_.start) * share);
   }
 
+  std::optional<double> momentum(int64_t step) const override { return next_->momentum(position(step)); }
+  bool observes() const override { return next_->observes(); }
+  void observe(double metric) override { next_->observe(metric); }
+  std::vector<double> state() const override { return next_->state(); }
+  void restore(const std::vector<double>& state) override { next_->restore(state); }
+
  private:
+  int64_t position(int64_t step) const { return std::max<int64_t>(step - warmup_.steps, 0) / interval_; }
+
   WarmUp warmup_;
+  int64_t interval_;
   std::unique_ptr<Schedule> next_;
 };
 
 class Constant : public Schedule {
  public:
-  explicit Constant(double lr) : lr_(lr) { checkRate(lr, "lr"); }
+  explicit Constant(const ConstantOptions& options) : lr_(options.lr) { checkRate(lr_, "lr"); }
   double learningRate(int64_t) const override { return lr_; }
 
  private:
   double lr_;
 };
 
+// lr · gamma^n, where n grows by one at each milestone, each `step_size` steps, or each step.
+class Decay : public Schedule {
+ public:
+  Decay(double lr, double gamma) : lr_(lr), gamma_(gamma) {
+    checkRate(lr, "lr");
+    requireSchedule(std::isfinite(gamma) && gamma >= 0, "gamma", "a finite number of at least 0");
+  }
+  double learningRate(int64_t step) const override {
+    return lr_ * std::pow(gamma_, static_cast<double>(decays(step)));
+  }
+
+ private:
+  virtual int64_t decays(int64_t step) const = 0;
+  double lr_, gamma_;
+};
+
+class StepDecay : public Decay {
+ public:
+  explicit StepDecay(const StepDecayOptions& options)
+      : Decay(options.lr, options.gamma), step_size_(options.step_size) {
+    requireSchedule(step_size_ > 0, "step_size", "at least 1");
+  }
+
+ private:
+  int64_t decays(int64_t step) const override { return step / step_size_; }
+  int64_t step_size_;
+};
+
+class MultiStep : public Decay {
+ public:
+  explicit MultiStep(const MultiStepOptions& options)
+      : Decay(options.lr, options.gamma), milestones_(options.milestones) {
+    std::sort(milestones_.begin(), milestones_.end());
+    requireSchedule(!milestones_.empty() && milestones_.front() >= 0, "milestones",
+                    "a list of steps of at least 0");
+  }
+
+ private:
+  int64_t decays(int64_t step) const override {
+    return std::upper_bound(milestones_.begin(), milestones_.end(), step) - milestones_.begin();
+  }
+  std::vector<int64_t> milestones_;
+};
+
+class Exponential : public Decay {
+ public:
+  explicit Exponential(const ExponentialOptions& options) : Decay(options.lr, options.gamma) {}
+
+ private:
+  int64_t decays(int64_t step) const override { return step; }
+};
+
+class Polynomial : public Schedule {
+ public:
+  explicit Polynomial(const PolynomialOptions& options) : options_(options) {
+    checkRate(options.lr, "lr");
+    checkRate(options.min_lr, "min_lr");
+    requireSchedule(options.total_steps > 0, "total_steps", "greater than warmup_steps");
+    requireSchedule(std::isfinite(options.power) && options.power > 0, "power", "greater than 0");
+  }
+  double learningRate(int64_t step) const override {
+    const auto& [lr, min_lr, total, power] = options_;
+    const double left = 1 - static_cast<double>(std::min(step, total)) / static_cast<double>(total);
+    return (lr - min_lr) * std::pow(left, power) + min_lr;
+  }
+
+ private:
+  PolynomialOptions options_;
+};
+
 class Cosine : public Schedule {
  public:
-  Cosine(double lr, double min_lr, int64_t steps) : lr_(lr), min_lr_(min_lr), steps_(steps) {
-    checkRate(lr, "lr");
-    checkRate(min_lr, "min_lr");
-    require(steps > 0, "total_steps", "greater than warmup_steps");
+  explicit Cosine(const CosineOptions& options) : options_(options) {
+    checkRate(options.lr, "lr");
+    checkRate(options.min_lr, "min_lr");
+    requireSchedule(options.total_steps > 0, "total_steps", "greater than warmup_steps");
   }
-
   double learningRate(int64_t step) const override {
-    const double share = static_cast<double>(std::min(step, steps_)) / static_cast<double>(steps_);
-    return cosineBetween(lr_, min_lr_, share);
+    const auto& [lr, min_lr, total] = options_;
+    const double share = static_cast<double>(std::min(step, total)) / static_cast<double>(total);
+    return cosineBetween(lr, min_lr, share);
   }
 
  private:
-  double lr_, min_lr_;
-  int64_t steps_;
+  CosineOptions options_;
 };
 
-class OneCycle : public Schedule {
+class CosineRestarts : public Schedule {
  public:
-  explicit OneCycle(const OneCycleOptions& options)
-      : max_(options.max_lr),
-        initial_(options.max_lr / options.div_factor),
-        final_(options.max_lr / options.div_factor / options.final_div_factor),
-        peak_(options.pct_start * static_cast<double>(options.total_steps) - 1),
-        last_(static_cast<double>(options.total_steps) - 1) {
-    checkRate(max_, "max_lr");
-    require(options.total_steps > 0, "total_steps", "at least 1");
-    require(options.pct_start >= 0 && options.pct_start <= 1, "pct_start", "between 0 and 1");
-    require(std::isfinite(options.div_factor) && options.div_factor > 0, "div_factor", "greater than 0");
-    require(std::isfinite(options.final_div_factor) && options.final_div_factor > 0, "final_div_factor",
-            "greater than 0");
+  explicit CosineRestarts(const CosineRestartsOptions& options) : options_(options) {
+    checkRate(options.lr, "lr");
+    checkRate(options.min_lr, "min_lr");
+    requireSchedule(options.t_0 > 0, "t_0", "at least 1");
+    requireSchedule(options.t_mult > 0, "t_mult", "at least 1");
   }
-
-  // The peak lies at pct_start·total_steps − 1, in general between two steps, as in torch.
   double learningRate(int64_t step) const override {
-    const double at = std::min(static_cast<double>(step), last_);
-    if (at <= peak_) return cosineBetween(initial_, max_, share(at, 0, peak_));
-    return cosineBetween(max_, final_, share(at, peak_, last_));
+    const auto& [lr, min_lr, t_0, t_mult] = options_;
+    int64_t since = t_mult == 1 ? step % t_0 : step;
+    int64_t period = t_0;
+    for (; since >= period; period *= t_mult) since -= period;
+    return cosineBetween(lr, min_lr, static_cast<double>(since) / static_cast<double>(period));
   }
 
  private:
-  static double share(double at, double start, double end) {
-    return end > start ? (at - start) / (end - start) : 1;
-  }
-
-  double max_, initial_, final_, peak_, last_;
+  CosineRestartsOptions options_;
 };
 
-std::unique_ptr<Schedule> make(const ConstantOptions& options) {
-  return std::make_unique<WarmedUp>(options.warmup, std::make_unique<Constant>(options.lr));
+// What is left of total_steps (of the optimizer) after the warm-up, in steps of the course.
+int64_t remaining(int64_t total_steps, const ScheduleOptions& options) {
+  const int64_t left = total_steps - options.warmup.steps;
+  return left > 0 ? std::max<int64_t>(left / options.interval, 1) : 0;
 }
 
-std::unique_ptr<Schedule> make(const CosineOptions& options) {
-  return std::make_unique<WarmedUp>(
-      options.warmup,
-      std::make_unique<Cosine>(options.lr, options.min_lr, options.total_steps - options.warmup.steps));
-}
-
-std::unique_ptr<Schedule> make(const OneCycleOptions& options) {
-  return std::make_unique<OneCycle>(options);
+std::unique_ptr<Schedule> makeCourse(const ScheduleOptions& options) {
+  struct Make {
+    const ScheduleOptions& all;
+    std::unique_ptr<Schedule> operator()(const ConstantOptions& o) { return std::make_unique<Constant>(o); }
+    std::unique_ptr<Schedule> operator()(const StepDecayOptions& o) { return std::make_unique<StepDecay>(o); }
+    std::unique_ptr<Schedule> operator()(const MultiStepOptions& o) { return std::make_unique<MultiStep>(o); }
+    std::unique_ptr<Schedule> operator()(const ExponentialOptions& o) {
+      return std::make_unique<Exponential>(o);
+    }
+    std::unique_ptr<Schedule> operator()(PolynomialOptions o) {
+      o.total_steps = remaining(o.total_steps, all);
+      return std::make_unique<Polynomial>(o);
+    }
+    std::unique_ptr<Schedule> operator()(CosineOptions o) {
+      o.total_steps = remaining(o.total_steps, all);
+      return std::make_unique<Cosine>(o);
+    }
+    std::unique_ptr<Schedule> operator()(const CosineRestartsOptions& o) {
+      return std::make_unique<CosineRestarts>(o);
+    }
+    std::unique_ptr<Schedule> operator()(OneCycleOptions o) {
+      o.total_steps = remaining(o.total_steps, all);
+      return std::make_unique<OneCycle>(o);
+    }
+    std::unique_ptr<Schedule> operator()(const PlateauOptions& o) {
+      return std::make_unique<ReduceOnPlateau>(o);
+    }
+  };
+  return std::visit(Make{options}, options.course);
 }
 
 }  // namespace
 
 std::unique_ptr<Schedule> makeSchedule(const ScheduleOptions& options) {
-  return std::visit([](const auto& each) { return make(each); }, options);
+  const WarmUp& warmup = options.warmup;
+  requireSchedule(warmup.steps >= 0, "warmup_steps", "at least 0");
+  requireSchedule(std::isfinite(warmup.start) && warmup.start >= 0, "warmup_start",
+                  "a finite factor of at least 0");
+  requireSchedule(options.interval >= 1, "interval", "at least 1");
+  std::unique_ptr<Schedule> course = makeCourse(options);
+  if (warmup.steps == 0 && options.interval == 1) return course;
+  return std::make_unique<Paced>(warmup, options.interval, std::move(course));
 }
 
 }  // namespace fornax

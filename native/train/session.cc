@@ -20,6 +20,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr const char* kScheduleState = "schedule/state";
+
 double secondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -90,6 +92,7 @@ TrainSession::TrainSession(std::shared_ptr<const Graph> graph, std::shared_ptr<S
     inPhase("setting up the training session", [&] {
       step_ =
           std::make_unique<TrainStep>(std::move(graph), std::move(state), std::move(loss), options_, &abort_);
+      if (const auto momentum = schedule_->momentum(0)) step_->setMomentum(*momentum);
     });
   });
 }
@@ -206,6 +209,7 @@ TrainSession::Group TrainSession::accumulateGroup(BatchSource& source) {
 // Returns the rate it used.
 double TrainSession::finishStep() {
   const double lr = schedule_->learningRate(step_count_);
+  if (const auto momentum = schedule_->momentum(step_count_)) step_->setMomentum(*momentum);
   step_->update(lr);
   ++step_count_;
   return lr;
@@ -298,12 +302,40 @@ NamedTensors TrainSession::gradients() {
 }
 
 NamedTensors TrainSession::snapshot() {
-  return exclusively([&] { return takeSnapshot(*step_); });
+  return exclusively([&] {
+    NamedTensors entries = takeSnapshot(*step_);
+    const std::vector<double> state = schedule_->state();
+    if (!state.empty()) entries.emplace_back(kScheduleState, at::tensor(state, at::kDouble));
+    return entries;
+  });
+}
+
+void TrainSession::observe(double metric) {
+  exclusively([&] { schedule_->observe(metric); });
 }
 
 void TrainSession::restore(const NamedTensors& entries, int64_t step) {
   if (step < 0) throw Error(ErrorKind::Argument, "step must be at least 0", "step");
-  exclusively([&] { restoreSnapshot(*step_, entries); });
+  exclusively([&] {
+    NamedTensors of_step;
+    at::Tensor of_schedule;
+    for (const auto& entry : entries) {
+      if (entry.first == kScheduleState)
+        of_schedule = entry.second.to(at::kCPU).contiguous();
+      else
+        of_step.push_back(entry);
+    }
+    const auto wanted = static_cast<int64_t>(schedule_->state().size());
+    const int64_t given = of_schedule.defined() ? of_schedule.numel() : 0;
+    if (wanted != given || (given > 0 && of_schedule.scalar_type() != at::kDouble)) {
+      throw Error(ErrorKind::Weights, std::string("`") + kScheduleState + "` does not fit the schedule",
+                  "snapshot", "restore a snapshot of a session with the same schedule");
+    }
+    restoreSnapshot(*step_, of_step);
+    if (given == 0) return;
+    const double* values = of_schedule.const_data_ptr<double>();
+    schedule_->restore({values, values + given});
+  });
   step_count_ = step;
 }
 

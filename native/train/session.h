@@ -67,6 +67,8 @@ class TrainSession {
   // Steps done; any thread.
   int64_t stepCount() const { return step_count_; }
   double learningRate(int64_t step) const { return schedule_->learningRate(step); }
+  // A metric of the model as it is now, for a schedule that looks at one. TrainError while a job is running.
+  void observe(double metric);
 
   // These wait for the session's thread, and for the device. Copies on the CPU.
   NamedTensors gradients();

@@ -201,6 +201,12 @@ at::Tensor TrainStep::clipGradients() {
   return norm;
 }
 
+void TrainStep::setMomentum(double momentum) {
+  if (optimizer_->setMomentum(momentum)) return;
+  throw Error(ErrorKind::Argument, "the schedule moves momentum, which the optimizer does not have",
+              "schedule.cycle_momentum", "give the optimizer a momentum, or leave cycle_momentum off");
+}
+
 void TrainStep::update(double lr) {
   const c10::NoGradGuard no_grad;
   inPhase("the optimizer's update", [&] {

@@ -54,6 +54,8 @@ class TrainStep {
   at::Tensor clipGradients();
   // Scalar on the device; undefined if there is no gradient.
   at::Tensor gradientNorm() const;
+  // Momentum, or the first beta, of the next updates. ArgumentError if the optimizer has none.
+  void setMomentum(double momentum);
   // Optimizer and scaler.
   void update(double lr);
   // Frees the gradients.

@@ -309,31 +309,62 @@ export type OptimizerOptions =
       always_adapt?: boolean;
     };
 
+export interface ScheduleCommon {
+  /** Optimizer steps of linear warm-up, before the course begins to count. `total_steps` include them. */
+  warmup_steps?: number;
+  /** Factor on the course's first rate at step 0. Default 0.01. */
+  warmup_start?: number;
+  /** Optimizer steps of one step of the course: those of an epoch for schedules per epoch. Default 1. */
+  interval?: number;
+}
+
 /** The learning rate of step i (0-based, counted in optimizer steps) is a pure function of these numbers. */
-export type ScheduleOptions =
-  | { name: 'constant'; lr: number; warmup_steps?: number; warmup_start?: number }
-  /** Linear warm-up from warmup_start·lr to lr, then half a cosine down to min_lr at total_steps. */
-  | {
-      name: 'cosine';
-      lr: number;
-      min_lr?: number;
-      total_steps: number;
-      warmup_steps?: number;
-      /** Factor on lr at step 0. Default 0.01. */
-      warmup_start?: number;
-    }
-  /** Smith & Topin 2017, torch.optim.lr_scheduler.OneCycleLR with cosine annealing, two phases. */
-  | {
-      name: 'one_cycle';
-      max_lr: number;
-      total_steps: number;
-      /** Default 0.3. */
-      pct_start?: number;
-      /** Default 25. */
-      div_factor?: number;
-      /** Default 1e4. */
-      final_div_factor?: number;
-    };
+export type ScheduleOptions = ScheduleCommon &
+  (
+    | { name: 'constant'; lr: number }
+    /** lr · gamma^floor(i / step_size). */
+    | { name: 'step'; lr: number; step_size: number; gamma?: number }
+    | { name: 'multistep'; lr: number; milestones: number[]; gamma?: number }
+    | { name: 'exponential'; lr: number; gamma: number }
+    /** (lr − min_lr) · (1 − i/total_steps)^power + min_lr. `power` default 1. */
+    | { name: 'polynomial'; lr: number; min_lr?: number; total_steps: number; power?: number }
+    /** Half a cosine from lr down to min_lr at total_steps. */
+    | { name: 'cosine'; lr: number; min_lr?: number; total_steps: number }
+    /** Periods of t_0, t_0·t_mult, t_0·t_mult², … steps. */
+    | { name: 'cosine_restarts'; lr: number; min_lr?: number; t_0: number; t_mult?: number }
+    /** Smith & Topin 2017, torch.optim.lr_scheduler.OneCycleLR. */
+    | {
+        name: 'one_cycle';
+        max_lr: number;
+        total_steps: number;
+        /** Default 0.3. */
+        pct_start?: number;
+        /** Default 25. */
+        div_factor?: number;
+        /** Default 1e4. */
+        final_div_factor?: number;
+        /** Default `cos`. */
+        anneal?: 'cos' | 'linear';
+        three_phase?: boolean;
+        /** Momentum, or the first beta, moves between these against the rate. Default false, 0.85, 0.95. */
+        cycle_momentum?: boolean;
+        base_momentum?: number;
+        max_momentum?: number;
+      }
+    /** torch.optim.lr_scheduler.ReduceLROnPlateau over the values given to `observe`: the one schedule with a state. */
+    | {
+        name: 'reduce_on_plateau';
+        lr: number;
+        min_lr?: number;
+        mode?: 'min' | 'max';
+        factor?: number;
+        patience?: number;
+        threshold?: number;
+        threshold_mode?: 'rel' | 'abs';
+        cooldown?: number;
+        eps?: number;
+      }
+  );
 
 export interface ParameterGroup {
   parameters: string[];
@@ -429,6 +460,8 @@ export interface NativeTrain extends NativeHandle {
   snapshot(): Record<string, NativeTensor>;
   /** The reverse of snapshot(). */
   restore(entries: Record<string, NativeTensor>, step: number): void;
+  /** A metric of the model as it is now, for the schedule `reduce_on_plateau`. Not while a run or a step is under way. */
+  observe(metric: number): void;
   /** The rate at a step, without side effects. */
   learningRate(step: number): number;
 }

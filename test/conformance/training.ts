@@ -149,7 +149,7 @@ function compareState(expected: Fields, model: NativeGraph, relative: number, co
 function scheduleCases(file: File, block: Fields): GoldenCase[] {
   const baseRate = block.number('base_lr');
   const steps = block.integer('steps', 1);
-  block.note('plateau_metric');
+  const metric = block.has('plateau_metric') ? plateauMetric(block) : null;
   const seen = new Map<string, number>();
   return block.list('cases').map((value, i) => {
     const fields = block.adopt(value, `cases[${i}]`);
@@ -160,16 +160,23 @@ function scheduleCases(file: File, block: Fields): GoldenCase[] {
     return {
       name: `schedules/${name}${count > 1 ? `_${count}` : ''}`,
       fields,
-      run: (comparison) => compareSchedule(file, fields, settings, { baseRate, steps }, comparison),
+      run: (comparison) => compareSchedule(file, fields, settings, { baseRate, steps, metric }, comparison),
     };
   });
+}
+
+/** `1/(1+min(i,20))`: what the schedule that looks at a metric sees after step i. */
+function plateauMetric(block: Fields): (i: number) => number {
+  const last = /^1\/\(1\+min\(i, ?(\d+)\)\)$/.exec(block.text('plateau_metric'))?.[1];
+  if (last === undefined) throw block.wrong('plateau_metric', "a rule like '1/(1+min(i,20))'");
+  return (i) => 1 / (1 + Math.min(i, Number(last)));
 }
 
 async function compareSchedule(
   { net, samples, tolerances }: File,
   fields: Fields,
   settings: Fields,
-  { baseRate, steps }: { baseRate: number; steps: number },
+  { baseRate, steps, metric }: { baseRate: number; steps: number; metric: ((i: number) => number) | null },
   comparison: Comparison,
 ): Promise<void> {
   const schedule = scheduleOptions(settings, baseRate);
@@ -180,11 +187,15 @@ async function compareSchedule(
   const session = new (loadAddon().TrainSession)(model, {
     device: 'cpu',
     loss: crossEntropy(),
-    optimizer: { name: 'sgd' },
+    optimizer: { name: 'sgd', momentum: 0.9 },
     groups: [{ parameters, weight_decay: 0 }],
     schedule,
   });
-  const rates = expected.map((_, step) => session.learningRate(step));
+  const rates = expected.map((_, step) => {
+    const rate = session.learningRate(step);
+    if (schedule.name === 'reduce_on_plateau') session.observe(metric?.(step) ?? NaN);
+    return rate;
+  });
   session.dispose();
   model.dispose();
   comparison.allClose('lrs', rates, expected, tolerances.of('schedules', 0));

@@ -66,45 +66,93 @@ function optimizerOptions(fields: Fields, name: string): OptimizerOptions {
 /** A schedule by torch's names of its settings; `lr` is the optimizer's rate. */
 export function scheduleOptions(fields: Fields, lr: number): ScheduleOptions {
   const name = fields.text('name');
+  const warmed = /^linear_warmup_(\w+)$/.exec(name);
+  if (!warmed) return courseOptions(fields, name, lr, 0);
+  const warmup = fields.integer('warmup_steps');
+  return {
+    ...courseOptions(fields, warmed[1]!, lr, warmup),
+    warmup_steps: warmup,
+    warmup_start: fields.number('start_factor'),
+  };
+}
+
+/** @param before steps of warm-up, which the native `total_steps` include */
+function courseOptions(fields: Fields, name: string, lr: number, before: number): ScheduleOptions {
+  const minLr = (): number => fields.number('eta_min', 0);
   switch (name) {
     case 'constant':
       return { name, lr };
-    case 'cosine':
+    case 'step':
+      return { name, lr, step_size: fields.integer('step_size', 1), gamma: fields.number('gamma', 0.1) };
+    case 'multistep':
+      return { name, lr, milestones: fields.numbers('milestones'), gamma: fields.number('gamma', 0.1) };
+    case 'exponential':
+      return { name, lr, gamma: fields.number('gamma') };
+    case 'polynomial':
       return {
         name,
         lr,
-        total_steps: fields.integer('T_max', 1),
-        min_lr: fields.number('eta_min', 0),
-        warmup_steps: 0,
+        total_steps: before + (fields.has('total_iters') ? fields.integer('total_iters', 1) : 5),
+        power: fields.number('power', 1),
       };
-    case 'linear_warmup_cosine': {
-      const warmup = fields.integer('warmup_steps');
-      return {
-        name: 'cosine',
-        lr,
-        total_steps: warmup + fields.integer('t_max', 1),
-        min_lr: fields.number('eta_min', 0),
-        warmup_steps: warmup,
-        warmup_start: fields.number('start_factor'),
-      };
+    case 'cosine': {
+      const period = fields.has('t_max') ? 't_max' : 'T_max';
+      return { name, lr, total_steps: before + fields.integer(period, 1), min_lr: minLr() };
     }
-    case 'one_cycle': {
-      if (fields.has('anneal_strategy') && fields.text('anneal_strategy') !== 'cos') {
-        throw new Unsupported('one_cycle anneals along a cosine only');
-      }
-      if (fields.boolean('three_phase', false)) throw new Unsupported('one_cycle has two phases only');
+    case 'cosine_restarts':
       return {
         name,
-        max_lr: fields.number('max_lr'),
-        total_steps: fields.integer('total_steps', 1),
-        pct_start: fields.number('pct_start', 0.3),
-        div_factor: fields.number('div_factor', 25),
-        final_div_factor: fields.number('final_div_factor', 1e4),
+        lr,
+        t_0: fields.integer('T_0', 1),
+        t_mult: fields.has('T_mult') ? fields.integer('T_mult', 1) : 1,
+        min_lr: minLr(),
       };
-    }
+    case 'one_cycle':
+      return oneCycle(fields, before);
+    case 'reduce_on_plateau':
+      return plateau(fields, lr);
     default:
       throw new Unsupported(`there is no schedule '${name}' yet`);
   }
+}
+
+function oneCycle(fields: Fields, before: number): ScheduleOptions {
+  return {
+    name: 'one_cycle',
+    max_lr: fields.number('max_lr'),
+    total_steps: before + fields.integer('total_steps', 1),
+    pct_start: fields.number('pct_start', 0.3),
+    div_factor: fields.number('div_factor', 25),
+    final_div_factor: fields.number('final_div_factor', 1e4),
+    anneal: choice(fields, 'anneal_strategy', ['cos', 'linear']),
+    three_phase: fields.boolean('three_phase', false),
+    cycle_momentum: fields.boolean('cycle_momentum', true),
+    base_momentum: fields.number('base_momentum', 0.85),
+    max_momentum: fields.number('max_momentum', 0.95),
+  };
+}
+
+function plateau(fields: Fields, lr: number): ScheduleOptions {
+  return {
+    name: 'reduce_on_plateau',
+    lr,
+    mode: choice(fields, 'mode', ['min', 'max']),
+    factor: fields.number('factor', 0.1),
+    patience: fields.number('patience', 10),
+    threshold: fields.number('threshold', 1e-4),
+    threshold_mode: choice(fields, 'threshold_mode', ['rel', 'abs']),
+    cooldown: fields.number('cooldown', 0),
+    min_lr: fields.number('min_lr', 0),
+    eps: fields.number('eps', 1e-8),
+  };
+}
+
+/** One of the values; the first where the file has none. */
+function choice<const T extends string>(fields: Fields, key: string, values: readonly [T, ...T[]]): T {
+  if (!fields.has(key)) return values[0];
+  const found = values.find((value) => value === fields.text(key));
+  if (found === undefined) throw fields.wrong(key, values.join(' or '));
+  return found;
 }
 
 /** Every parameter in one group; with `no_decay`, those of one dimension in another without weight decay. */
@@ -136,12 +184,7 @@ export function runSettings(settings: Fields, model: NativeGraph): RunSettings {
   const accumulate = settings.has('accumulate') ? settings.integer('accumulate', 1) : 1;
   let schedule: ScheduleOptions = { name: 'constant', lr };
   if (settings.has('schedule')) {
-    const fields = settings.child('schedule');
-    schedule = scheduleOptions(fields, lr);
-    // torch's OneCycleLR moves momentum and betas too unless told not to.
-    if (schedule.name === 'one_cycle' && fields.boolean('cycle_momentum', true)) {
-      throw new Unsupported('one_cycle leaves momentum alone');
-    }
+    schedule = scheduleOptions(settings.child('schedule'), lr);
   }
   return {
     options: {
