@@ -314,8 +314,8 @@ torch.manual_seed(0)
 base = torch.randn(4, 6)
 state = collections.OrderedDict(
     plain=base, transposed=base.t(), part=base[1:, ::2], expanded=base[0].expand(3, 6), scalar=torch.tensor(3),
-    empty=torch.zeros(0, 4), half=base.half(), bf16=base.bfloat16(), double=base.double(), byte=torch.arange(5, dtype=torch.uint8),
-    flag=torch.tensor([True, False]), parameter=torch.nn.Parameter(base), last=base.reshape(1, 4, 2, 3).to(memory_format=torch.channels_last))
+    empty=torch.zeros(0, 4), f16=base.half(), bf16=base.bfloat16(), f64=base.double(), u8=torch.arange(5, dtype=torch.uint8),
+    flags=torch.tensor([True, False]), parameter=torch.nn.Parameter(base), last=base.reshape(1, 4, 2, 3).to(memory_format=torch.channels_last))
 files = []
 def save(name, value, **options):
     torch.save(value, f'{folder}/{name}', **options)
