@@ -55,7 +55,8 @@ class DeformableConv2d extends Module {
   forward(x: Tensor): Tensor {
     const offset = this.offset_conv.forward(x);
     const mask = this.modulator_conv.forward(x).sigmoid().mul(2);
-    return F.deformConv2d(x, offset, this.regular_conv.weight, null, { padding: 1, mask });
+    const { weight } = this.regular_conv;
+    return F.deformConv2d(x, offset, weight, null, { padding: 1, groups: 1, offsetGroups: 1, mask });
   }
 }
 

@@ -34,22 +34,22 @@ export interface DeformConvOptions {
   padding?: Pair;
   /** Default 1. */
   dilation?: Pair;
+  /** Groups of input and output channels. Default: what the sizes of `x` and `weight` tell. */
+  groups?: number;
+  /** Groups of input channels that move together. Default: what the size of `offset` tells. */
+  offsetGroups?: number;
   /** Factor on each sample, [N, G·kH·kW, H', W']: then it is modulated (version 2). Default: none. */
   mask?: Tensor | null;
 }
 
-/** Of an image, in pixels: a bound keeps the expression of the canvas's size short. */
-const largestSide = 2 ** 15;
+/** Up to here positions are exact: a bound keeps the expression of the canvas's size short. */
+const exactSide = 2 ** 15;
 
-/** The smallest power of two that is at least `side`, and at least 8. */
+/** The smallest power of two that is at least `side`, and at least 8; beyond the exact sides `side` itself. */
 function powerOfTwo(side: SymInt): SymInt {
-  if (side.gt(largestSide)) {
-    throw new ArgumentError({ what: `deformConv2d takes images of up to ${largestSide} pixels a side` });
-  }
   let canvas = side.mul(0).add(8);
-  for (let step = 8; step < largestSide; step *= 2)
-    canvas = canvas.add(side.sub(step).max(0).min(1).mul(step));
-  return canvas;
+  for (let step = 8; step < exactSide; step *= 2) canvas = canvas.add(side.sub(step).max(0).min(1).mul(step));
+  return canvas.max(side);
 }
 
 /** 0, 1, 2… times `step`, plus `start`. */
@@ -68,7 +68,7 @@ function positions(length: number | SymInt, step: number, start: number): Tensor
  * image is therefore put onto a canvas whose sides are powers of two, where scaling is exact: whole positions
  * (all of them, while offsets are zero) read exactly one pixel and have torchvision's gradient.
  *
- * @param x [N, C, H, W], sides up to 32768.
+ * @param x [N, C, H, W]; positions are exact for sides up to 32768.
  * @param offset [N, 2·G·kH·kW, H', W'], G groups of channels that move together; for each tap y, then x, in pixels.
  * @param weight [O, C / groups, kH, kW]; the number of groups follows from it.
  * @param bias [O].
@@ -88,13 +88,13 @@ export function deformConv2d(
   const [dilationY, dilationX] = pair(options.dilation ?? 1);
   const [outChannels, groupChannels, kernelY, kernelX] = weight.shape.map((length) => length.value);
   const taps = kernelY! * kernelX!;
-  const channels = x.size(1).value;
-  const moved = offset.size(1).value / (2 * taps);
+  const channels = options.groups === undefined ? x.size(1).value : groupChannels! * options.groups;
+  const moved = options.offsetGroups ?? offset.size(1).value / (2 * taps);
   if (!Number.isInteger(moved) || moved < 1 || channels % moved !== 0 || channels % groupChannels! !== 0) {
     throw new ArgumentError({
       what:
-        `deformConv2d: ${channels} channels do not fit a weight for ${groupChannels} and ` +
-        `${offset.size(1).value} channels of offsets for ${taps} taps`,
+        `deformConv2d: ${channels} channels do not fit a weight for ${groupChannels} of them and ` +
+        `${moved} groups of offsets for ${taps} taps`,
       fix: 'offsets have 2·taps channels for each group of channels that move together',
     });
   }

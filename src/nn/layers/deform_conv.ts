@@ -53,7 +53,7 @@ export class DeformConv2d extends Module {
 
   /** `offset` [N, 2·G·kH·kW, H', W'], `mask` [N, G·kH·kW, H', W']. */
   forward(x: SymbolicTensor, offset: SymbolicTensor, mask: SymbolicTensor | null = null): SymbolicTensor {
-    const { stride, padding, dilation } = this.options;
-    return F.deformConv2d(x, offset, this.weight, this.bias, { stride, padding, dilation, mask });
+    const { stride, padding, dilation, groups } = this.options;
+    return F.deformConv2d(x, offset, this.weight, this.bias, { stride, padding, dilation, groups, mask });
   }
 }
