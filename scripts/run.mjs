@@ -34,6 +34,7 @@ const commands = {
   test: () => testCommand(args),
   quickstart: () => ['dist/cli/main.js', 'quickstart', ...args],
   conformance: () => ['--enable-source-maps', 'build/dev/test/conformance/main.js', ...args],
+  'conformance:export': () => ['--enable-source-maps', 'build/dev/test/conformance/export_sweep.js', ...args],
   bench: () => ['--enable-source-maps', 'build/dev/bench/main.js', ...args],
   catalogue: () => ['build/dev/scripts/model_catalogue.js'],
 };

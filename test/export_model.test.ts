@@ -10,7 +10,7 @@ import { difference, sameBits } from '#fornax/export/compare.js';
 import { exportFormatsOf, exportModel } from '#fornax/export/export_model.js';
 import type { Exporter, ExportFormat } from '#fornax/export/format.js';
 import { exportSource } from '#fornax/export/source.js';
-import { runSource, verify } from '#fornax/export/verify.js';
+import { runSource, type verify } from '#fornax/export/verify.js';
 import { writeChecked } from '#fornax/export/write_checked.js';
 import { safetensors } from '#fornax/export/weights.js';
 import { readHeader } from '#fornax/io/safetensors_header.js';

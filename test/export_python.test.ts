@@ -143,6 +143,8 @@ async function scriptFolder(model: Model, shape: readonly number[]): Promise<{ f
 const scripts = [
   { name: 'resnet20', options: {}, shape: [3, 3, 32, 32], kind: 'Tensor' },
   { name: 'mobilenet_v3_small', options: { numClasses: 7 }, shape: [2, 3, 160, 192], kind: 'Tensor' },
+  // Names that are no identifiers: `block1-0`.
+  { name: 'regnet_x_400mf', options: { numClasses: 7 }, shape: [2, 3, 64, 64], kind: 'Tensor' },
   { name: 'googlenet', options: { numClasses: 7 }, shape: [2, 3, 224, 224], kind: 'Tensor' },
   { name: 'retinaface_mobilenet025', options: {}, shape: [1, 3, 64, 96], kind: 'dict' },
 ];

@@ -90,7 +90,7 @@ test('a graph becomes one readable method', () => {
 });
 
 test('parts of names that are no identifiers are read with getattr, and keep their names', async () => {
-  for (const name of ['0', '0.1', 'layer1.0.weight', 'a.0_b', '_x', 'weight', 'size', 'parameters']) {
+  for (const name of ['0', '0.1', 'layer1.0.weight', 'a.0_b', 'block1-0.x', '-', '_x', 'weight', 'size']) {
     const { outputs, names } = await roundTrip(sum(name), [pair(1, 2)], { [name]: pair(10, 20) });
     assert.deepEqual(outputs['']!.toArray(), [11, 22]);
     assert.deepEqual(names, [name]);
@@ -101,7 +101,8 @@ test('names that could reach the source of the archive are refused', () => {
   const hostile = [
     'a"]\n    import os',
     'weight = 1\ndef forward',
-    'a-b',
+    "a'b",
+    'a\\',
     'a b',
     'ä',
     'a..b',

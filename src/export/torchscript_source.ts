@@ -36,7 +36,8 @@ const reserved = new Set(
 
 /** Why a part of a name in the state dict cannot be an attribute in TorchScript, or null. */
 function faultOfWord(word: string): string | null {
-  if (!/^[A-Za-z0-9_]{1,200}$/.test(word)) return 'holds other characters than letters, digits and _';
+  // RegNet has `block1-0`.
+  if (!/^[A-Za-z0-9_-]{1,200}$/.test(word)) return 'holds other characters than letters, digits, _ and -';
   if (reserved.has(word)) return 'is a reserved word';
   if (word.startsWith('__')) return 'begins with __';
   return null;
@@ -44,7 +45,7 @@ function faultOfWord(word: string): string | null {
 
 /** `self.layer1`, `getattr(self, "0")`: an attribute on the way to a tensor. */
 function attribute(owner: string, word: string): string {
-  return /^\d/.test(word) ? `getattr(${owner}, "${word}")` : `${owner}.${word}`;
+  return /^[A-Za-z_]\w*$/.test(word) ? `${owner}.${word}` : `getattr(${owner}, "${word}")`;
 }
 
 /** A string literal. Only printable ASCII: anything else is refused by `checkText`. */

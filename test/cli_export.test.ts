@@ -1,0 +1,133 @@
+/** `fornax export`, run as a user would. */
+import assert from 'node:assert/strict';
+import { promises as fs } from 'node:fs';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+
+import { Model } from '#fornax/model.js';
+import { Linear, Module, type Tensor as Symbolic } from '#fornax/nn/index.js';
+
+import { fornax, jsonLines } from './support/cli.js';
+import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+
+let root: Awaited<ReturnType<typeof temporaryFolder>>;
+before(async () => {
+  root = await temporaryFolder();
+  using model = Model.create('tiny_cnn', {
+    numClasses: 3,
+    inputs: [[1, 3, 32, 32]],
+    labels: ['blue', 'green', 'red'],
+    preprocessing: {
+      channels: 3,
+      pack_size: null,
+      resize: 32,
+      size: [32, 32],
+      normalize: { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] },
+    },
+  });
+  // As a run leaves it.
+  const run = path.join(root.path, 'runs', 'first');
+  await fs.mkdir(run, { recursive: true });
+  await model.save(path.join(run, 'model.safetensors'));
+  await writeColourFolder(path.join(root.path, 'images'), { train: 1, val: 0 });
+});
+after(() => root[Symbol.asyncDispose]());
+
+const run = (...args: string[]): ReturnType<typeof fornax> => fornax(['export', ...args], { cwd: root.path });
+
+test('exports the model of a run under its name and reports each check', async () => {
+  const { code, stdout, stderr } = await run('runs/first', '--format', 'pth,torchscript,onnx', '-o', 'out');
+  assert.equal(code, 0, stderr);
+  assert.deepEqual((await fs.readdir(path.join(root.path, 'out'))).sort(), [
+    'first.onnx',
+    'first.pt',
+    'first.pth',
+  ]);
+  assert.match(stdout, /Input: image float32 \[batch, 3, height, width\]/);
+  assert.match(stdout, /Checked with 2 samples of noise/);
+  assert.match(stdout, /^pth {10}out\/first\.pth {2}.*equal to the last bit/m);
+  assert.match(stdout, /^onnx {9}out\/first\.onnx {2}.*, by /m);
+});
+
+test('--json gives one object for each format; images are used where they are given', async () => {
+  const { code, stdout } = await run(
+    ...['first', '--format', 'safetensors', '--format', 'torchscript', '--preprocess'],
+    ...['--images', 'images', '--json', '--out', 'json', '--name', 'colours'],
+  );
+  assert.equal(code, 0);
+  const lines = jsonLines(stdout) as {
+    format: string;
+    file: string;
+    passed: boolean;
+    check: { samples: number; inputs: string; relative: number };
+  }[];
+  assert.deepEqual(
+    lines.map(({ format }) => format),
+    ['safetensors', 'torchscript'],
+  );
+  for (const { passed, file, check } of lines) {
+    assert.equal(passed, true);
+    assert.match(file, /^json\/colours\./);
+    assert.equal(check.inputs, 'images');
+    assert.equal(check.samples, 3);
+    assert.ok(check.relative <= 1e-5);
+  }
+});
+
+test('an architecture needs weights; untrained ones have to be asked for', async () => {
+  const without = await run('tiny_cnn', '--format', 'pth');
+  assert.equal(without.code, 2);
+  assert.match(without.stderr, /it has no weights yet[^]*--weights/);
+  const { code } = await run('tiny_cnn', '--weights', 'random', '--format', 'pth', '--out', 'zoo/net.pth');
+  assert.equal(code, 0);
+  // The weights that were written are weights that can be read.
+  const again = await run('tiny_cnn', '--weights', 'zoo/net.pth', '--format', 'onnx', '--out', 'zoo');
+  assert.equal(again.code, 0, again.stderr);
+  assert.deepEqual((await fs.readdir(path.join(root.path, 'zoo'))).sort(), ['net.pth', 'tiny_cnn.onnx']);
+});
+
+test('a format that cannot hold the model fails, the others are written', async () => {
+  class Odd extends Module {
+    readonly class = new Linear(3, 2);
+    forward(x: Symbolic): Symbolic {
+      return this.class.forward(x);
+    }
+  }
+  using model = Model.create(new Odd(), { inputs: [[2, 3]] });
+  await model.save(path.join(root.path, 'odd.safetensors'));
+  const { code, stdout } = await run('odd.safetensors', '--format', 'torchscript,pth', '--out', 'odd');
+  assert.equal(code, 1);
+  assert.match(stdout, /^torchscript {2}failed: .*'class' is a reserved word/m);
+  assert.match(stdout, /^pth .*odd\/odd\.pth/m);
+  assert.deepEqual(await fs.readdir(path.join(root.path, 'odd')), ['odd.pth']);
+});
+
+test('bad command lines', async () => {
+  const bad: [string[], number, RegExp][] = [
+    [['runs/first'], 2, /--format/],
+    [['runs/first', '--format', 'onnxx'], 1, /did you mean 'onnx'/],
+    [['runs/first', '--format', ','], 2, /names with commas/],
+    [['runs/first', '--format', 'pth', '--resolution', '3x4x5'], 2, /<height>x<width>/],
+    [['runs/first', '--format', 'pth', '--weights', 'default'], 2, /are for architectures/],
+    [['runs/none', '--format', 'pth'], 1, /no such model file/],
+    [['resnet81', '--format', 'pth'], 2, /did you mean 'resnet/],
+    [['runs/first', '--format', 'pth', '--device', 'tpu'], 1, /unknown device 'tpu'/],
+    [['runs/first', '--format', 'pth', '--images', 'none'], 1, /no such file/],
+  ];
+  for (const [args, expected, message] of bad) {
+    const { code, stderr } = await run(...args);
+    assert.equal(code, expected, args.join(' '));
+    assert.match(stderr, message);
+  }
+});
+
+test('device.export of the run is where its model is checked', async () => {
+  const config = path.join(root.path, 'runs', 'first', 'config.yaml');
+  await fs.writeFile(config, 'device:\n  train: cuda\n  export: nowhere\n');
+  const { code, stderr } = await run('first', '--format', 'pth', '--out', 'out');
+  assert.equal(code, 1);
+  assert.match(stderr, /unknown device 'nowhere'/);
+  const named = await run('first', '--format', 'pth', '--out', 'out', '--device', 'cpu');
+  assert.equal(named.code, 0);
+  await fs.rm(config);
+});
