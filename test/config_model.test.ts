@@ -34,9 +34,9 @@ describe('model.options', () => {
   it('may be set on the command line and in scripts', () => {
     const config = loadConfig({
       files: [yaml(good)],
-      sets: ['model.name=unet', 'model.options.widths=[8, 16]', 'model.options.bottleneck=null'],
+      sets: ['model.name=mobilenet_v3_small', 'model.options={width: 0.5, reduced_tail: true}'],
     });
-    assert.deepEqual(config.model.options, { widths: [8, 16], bottleneck: null });
+    assert.deepEqual(config.model.options, { width: 0.5, reducedTail: true });
     const scripted = defineConfig({ data: { path: 'd' }, model: { options: { outputStride: 8 } } });
     assert.deepEqual(scripted.model.options, { outputStride: 8 });
   });
@@ -68,9 +68,8 @@ describe('model.options', () => {
       '2:35 model.options.stem: expected one of imagenet, cifar, got "tiny"',
       '2:56 model.options.output_stride: expected one of 32, 16, 8, got 4',
     ]);
-    assert.deepEqual(broken('model: {name: unet, options: {widths: [8, 0.5], bilinear: 1}}\n'), [
-      '2:39 model.options.widths: expected a list of positive integers, got [8,0.5]',
-      '2:59 model.options.bilinear: expected true or false, got 1',
+    assert.deepEqual(broken('model: {name: mobilenet_v3_small, options: {reduced_tail: 1}}\n'), [
+      '2:59 model.options.reduced_tail: expected true or false, got 1',
     ]);
   });
 
