@@ -60,8 +60,12 @@ export function formatSummary(summary: Summary, options: FormatOptions = {}): st
       .join('  ')
       .trimEnd();
   const rule = '─'.repeat(widths.reduce((a, b) => a + b + 2, -2));
-  const ports = (list: Summary['inputs']): string =>
-    list.map(({ name, shape: lengths }) => `${name} ${shape(lengths)}`).join(', ');
+  const ports = (list: Summary['outputs']): string =>
+    list
+      .map(({ name, shape: lengths, auxiliary }) => {
+        return `${name} ${shape(lengths)}${auxiliary ? ' (auxiliary)' : ''}`;
+      })
+      .join(', ');
   return [
     line(header),
     rule,

@@ -26,7 +26,7 @@ export interface Summary {
   /** Modules in the order in which they first run, parents before children, then those that do not run. */
   rows: SummaryRow[];
   inputs: { name: string; shape: number[] }[];
-  outputs: { name: string; shape: number[] }[];
+  outputs: { name: string; shape: number[]; auxiliary?: true }[];
   /** Elements that are trained; elements of buffers; multiply-accumulates of one forward. */
   parameters: number;
   buffers: number;
@@ -142,6 +142,10 @@ export function summarize(graph: Graph, infos: readonly NodeInfo[], inputs: read
     chain.at(-1)!.parameters += count;
   }
   summary.rows = [...rows.inOrder()];
-  summary.outputs = graph.outputs.map(({ name, slot }) => ({ name, shape: [...shapes.get(slot)!] }));
+  summary.outputs = graph.outputs.map(({ name, slot, auxiliary }) => ({
+    name,
+    shape: [...shapes.get(slot)!],
+    ...(auxiliary ? { auxiliary } : {}),
+  }));
   return summary;
 }

@@ -16,7 +16,8 @@ import { Tolerances } from './tolerance.js';
 interface Conventions {
   classes: number;
   ignoreIndex: number;
-  auxWeight: number;
+  /** Null: none is stated. */
+  auxWeight: number | null;
 }
 
 interface Setting extends Conventions {
@@ -49,19 +50,23 @@ function readConventions(golden: Fields): Conventions {
     if (!found) throw new MalformedGolden(`${golden.where}.conventions`, `must contain ${pattern.source}`);
     return Number(found[1]);
   };
+  const weight = /on out \+ (\d+(?:\.\d+)?) on aux/.exec(text);
   return {
     classes: number(/(\d+) classes/),
     ignoreIndex: number(/cross entropy with ignore_index (\d+) on out/),
-    auxWeight: number(/on out \+ (\d+(?:\.\d+)?) on aux/),
+    auxWeight: weight ? Number(weight[1]) : null,
   };
 }
 
 async function runModel(setting: Setting, comparison: Comparison): Promise<void> {
-  const { name, fields } = setting;
+  const { name, fields, auxWeight } = setting;
   const architecture = architectures.find((one) => one.name === name);
   if (architecture === undefined) throw new Unsupported('this architecture is not in the zoo');
   const runs = fields.list('eval').map((run, i) => fields.adopt(run, `eval[${i}]`));
   const auxiliary = runs[0]!.has('aux');
+  if (auxiliary && auxWeight === null) {
+    throw new MalformedGolden(fields.where, "has outputs 'aux', but the conventions do not weigh their loss");
+  }
   const options = 'auxLoss' in architecture.options ? { auxLoss: auxiliary } : {};
   const traced = (shape: number[]): Graph =>
     trace(createModule(name, { numClasses: setting.classes, ...options }), { inputs: [shape] });
@@ -161,7 +166,7 @@ function argmaxHistogram(values: Float32Array, shape: number[]): number[] {
 function lossOf({ ignoreIndex, auxWeight }: Conventions, auxiliary: boolean): Graph {
   const loss = new CrossEntropyLoss({ ignoreIndex });
   const main = { loss, inputs: ['out', 'mask'] };
-  return weightedSum(auxiliary ? [main, { loss, inputs: ['aux', 'mask'], weight: auxWeight }] : [main]);
+  return weightedSum(auxiliary ? [main, { loss, inputs: ['aux', 'mask'], weight: auxWeight! }] : [main]);
 }
 
 /** `floor(22 v(j, 999961)), 21 becomes 255 (ignored)` as int64 values. */
