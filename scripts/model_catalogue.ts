@@ -6,15 +6,13 @@ import { realpathSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { format, resolveConfig } from 'prettier';
 import { toSnake } from '#fornax/config/case.js';
-import type { Graph } from '#fornax/graph/format.js';
 import { short } from '#fornax/graph/format_summary.js';
-import { summarize } from '#fornax/graph/summary.js';
+import { summarizeStateless } from '#fornax/graph/stateless.js';
 import { trace } from '#fornax/graph/trace.js';
 import type { Architecture, OptionSpec, Task } from '#fornax/models/architecture.js';
 import { describeOption } from '#fornax/models/options.js';
 import { originOfWeights } from '#fornax/models/published_weights.js';
 import { architectures, createModule } from '#fornax/models/registry.js';
-import { loadAddon } from '#fornax/native.js';
 
 const repository = new URL('../../../', import.meta.url);
 const catalogueFile = fileURLToPath(new URL('src/models/catalogue.ts', repository));
@@ -25,25 +23,12 @@ export interface Cost {
   macs: number;
 }
 
-/** The graph with its state among the inputs, so that nobody allocates the 2.6 GB of the largest model. */
-export function stateless(graph: Graph): Graph {
-  const state = graph.parameters.map(({ name, slot }) => ({ name, slot }));
-  return { ...graph, inputs: [...graph.inputs, ...state], parameters: [] };
-}
-
 /** Of one image of the default resolution, with every output, auxiliary ones too. */
 export function costOf({ name, defaultResolution }: Architecture): Cost {
   const image = [1, 3, defaultResolution, defaultResolution];
   const graph = trace(createModule(name), { inputs: [image] });
-  const native = new (loadAddon().Graph)(stateless(graph), { trusted: true });
-  try {
-    const state = graph.parameters.map(({ shape, dtype }) => ({ shape, dtype }));
-    const infos = native.inferShapes([{ shape: image, dtype: 'float32' }, ...state]);
-    const { parameters, macs } = summarize(graph, infos, [image]);
-    return { parameters, macs };
-  } finally {
-    native.dispose();
-  }
+  const { parameters, macs } = summarizeStateless(graph, [image]);
+  return { parameters, macs };
 }
 
 async function formatted(text: string, file: string): Promise<string> {

@@ -372,6 +372,13 @@ describe('fornax models', () => {
     const options = await fornax(['models', 'show', 'resnet18']);
     assert.match(options.stdout, /^stem +imagenet +one of imagenet, cifar +/m);
     assert.match(options.stdout, /^output_stride +32 +one of 32, 16, 8 +/m);
+    const set = ['--set', 'model.options.stem=cifar', '--set', 'model.options.width=0.5'];
+    const small = await fornax(['models', 'show', 'resnet18', '--resolution', '32', ...set]);
+    assert.match(small.stdout, /^ +conv1 +conv2d +\[1, 32, 32, 32\]/m);
+    const wrong = await fornax(['models', 'show', 'resnet18', '--set', 'model.options.stem=tiny']);
+    assert.equal(wrong.code, 2);
+    assert.match(wrong.stderr, /expected one of imagenet, cifar/);
+    assert.equal((await fornax(['models', 'show', 'resnet18', '--set', 'train.lr=1'])).code, 2);
     const unknown = await fornax(['models', 'show', 'resnet21']);
     assert.equal(unknown.code, 2);
     assert.match(unknown.stderr, /did you mean/);

@@ -3,13 +3,12 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { GuardError } from '#fornax/errors.js';
 import type { Graph } from '#fornax/graph/format.js';
-import { summarize, type Summary } from '#fornax/graph/summary.js';
+import { summarizeStateless } from '#fornax/graph/stateless.js';
+import type { Summary } from '#fornax/graph/summary.js';
 import { trace } from '#fornax/graph/trace.js';
 import type { Architecture } from '#fornax/models/architecture.js';
 import { architectures, createModule } from '#fornax/models/registry.js';
-import { loadAddon } from '#fornax/native.js';
 import type { Module } from '#fornax/nn/index.js';
-import { stateless } from '../scripts/model_catalogue.js';
 
 /** Smaller ones for the networks made for 32²; the last is neither square nor even. */
 // prettier-ignore
@@ -18,24 +17,13 @@ const large = [[224, 224], [256, 256], [320, 320], [512, 512], [301, 257]];
 const small = [[32, 32], [64, 64], [45, 33], ...large];
 const classes = 7;
 
-function infer(graph: Graph, image: number[]): Summary['outputs'] {
-  const native = new (loadAddon().Graph)(stateless(graph), { trusted: true });
-  try {
-    const state = graph.parameters.map(({ shape, dtype }) => ({ shape, dtype }));
-    const infos = native.inferShapes([{ shape: image, dtype: 'float32' }, ...state]);
-    return summarize(graph, infos, [image]).outputs;
-  } finally {
-    native.dispose();
-  }
-}
-
 /** The outputs for an image, from a trace for another size where its guards allow, else from a new one. */
 function outputs(module: Module, graph: Graph, image: number[]): Summary['outputs'] {
   try {
-    return infer(graph, image);
+    return summarizeStateless(graph, [image]).outputs;
   } catch (error) {
     if (!(error instanceof GuardError)) throw error;
-    return infer(trace(module, { inputs: [image] }), image);
+    return summarizeStateless(trace(module, { inputs: [image] }), [image]).outputs;
   }
 }
 

@@ -1,6 +1,7 @@
 /** `fornax models`: the architectures that configs can name. */
 import type { Command } from 'commander';
 import { wholeNumber } from './numbers.js';
+import { collect } from './train.js';
 
 export interface ListFlags {
   filter?: string;
@@ -11,6 +12,7 @@ export interface ShowFlags {
   classes?: number;
   resolution?: number;
   channels?: number;
+  set?: string[];
 }
 
 export function registerModels(program: Command): void {
@@ -33,6 +35,11 @@ export function registerModels(program: Command): void {
     .option('--classes <n>', 'outputs of the classifier (architectures only)', wholeNumber(1))
     .option('--resolution <n>', 'input size in pixels', wholeNumber(1))
     .option('--channels <n>', 'channels of the image (architectures only)', wholeNumber(1))
+    .option(
+      '--set <key=value>',
+      'an option of the architecture (model.options.width=0.5); may be repeated',
+      collect,
+    )
     .action(async (name: string, flags: ShowFlags) => {
       const { showModel } = await import('./models_show.js');
       await showModel(name, flags);

@@ -1,42 +1,64 @@
 /** Prints the layers and options of an architecture, or the layers of a model file. */
 import { existsSync } from 'node:fs';
 import { snakeKey } from '../config/case.js';
+import { loadConfig } from '../config/load.js';
 import { UsageError } from '../errors.js';
+import { formatSummary } from '../graph/format_summary.js';
+import { summarizeStateless } from '../graph/stateless.js';
+import { trace } from '../graph/trace.js';
 import { Model } from '../model.js';
 import type { OptionSpec } from '../models/architecture.js';
 import { describeOption } from '../models/options.js';
 import { originOfWeights } from '../models/published_weights.js';
-import { findArchitecture } from '../models/registry.js';
+import { createModule, findArchitecture } from '../models/registry.js';
 import { modelPath } from './model_path.js';
 import type { ShowFlags } from './models.js';
 import { table } from './terminal.js';
 
 export async function showModel(name: string, flags: ShowFlags): Promise<void> {
-  const isFile = existsSync(name);
-  using model = isFile ? await fromFile(name, flags) : fromZoo(name, flags);
+  process.stdout.write(
+    existsSync(name) ? await describeFile(name, flags) : describeArchitecture(name, flags),
+  );
+}
+
+async function describeFile(path: string, flags: ShowFlags): Promise<string> {
+  if (flags.classes !== undefined || flags.channels !== undefined || flags.set !== undefined) {
+    throw new UsageError({
+      what: '--classes, --channels and --set are for architectures; a model file has its own',
+    });
+  }
+  using model = await Model.load(modelPath(path));
   const shapes = model.info.inputs.map(({ shape }) =>
     flags.resolution !== undefined && shape.length === 4
       ? [...shape.slice(0, 2), flags.resolution, flags.resolution]
       : shape,
   );
-  process.stdout.write(`${model.info.name}\n${model.summary(...shapes)}\n`);
-  if (!isFile) process.stdout.write(aboutArchitecture(name));
+  return `${model.info.name}\n${model.summary(...shapes)}\n`;
 }
 
-async function fromFile(path: string, flags: ShowFlags): Promise<Model> {
-  if (flags.classes !== undefined || flags.channels !== undefined) {
+/** `--set model.options.width=0.5`, checked as in a config. */
+function optionsFrom(name: string, sets: readonly string[] = []): Record<string, unknown> {
+  const other = sets.find((set) => !set.startsWith('model.options.'));
+  if (other !== undefined) {
     throw new UsageError({
-      what: '--classes and --channels are for architectures; a model file has its own',
+      what: `--set ${other}: only options of the architecture make sense here`,
+      fix: 'for example --set model.options.width=0.5',
     });
   }
-  return Model.load(modelPath(path));
+  return loadConfig({ sets: [`model.name=${JSON.stringify(name)}`, 'data.path=.', ...sets] }).model.options;
 }
 
-function fromZoo(name: string, flags: ShowFlags): Model {
-  return Model.create(name, {
+function describeArchitecture(name: string, flags: ShowFlags): string {
+  const { defaultResolution } = findArchitecture(name);
+  const { resolution = defaultResolution, channels = 3 } = flags;
+  const module = createModule(name, {
     ...(flags.classes === undefined ? {} : { numClasses: flags.classes }),
     ...(flags.channels === undefined ? {} : { inChannels: flags.channels }),
+    ...optionsFrom(name, flags.set),
   });
+  const image = [1, channels, resolution, resolution];
+  const summary = summarizeStateless(trace(module, { inputs: [image] }), [image]);
+  return `${name}\n${formatSummary(summary)}\n${aboutArchitecture(name)}`;
 }
 
 /** The paper and the options, under the names that configs use. */
