@@ -8,7 +8,7 @@ import { Model } from '#fornax/model.js';
 import { fillModel } from './conformance/fill.js';
 import { exported, type Exported, fixedSize, inputsFor, largestDifference } from './support/exporting.js';
 import { temporaryFolder } from './support/image_folder.js';
-import { onnxCases } from './support/onnx_cases.js';
+import { onnxCases, onnxModels } from './support/onnx_cases.js';
 import { OnnxRuntime, whyNoOnnxRuntime } from './support/onnx_peer.js';
 
 describe(
@@ -57,22 +57,7 @@ describe(
       });
     }
 
-    const models: [string, number, Record<string, number>][] = [
-      ['tiny_cnn', 32, { batch: 3, height: 40, width: 32 }],
-      ['resnet18', 64, { batch: 3, height: 64, width: 96 }],
-      ['mobilenet_v3_small', 64, { batch: 3, height: 96, width: 64 }],
-      ['efficientnet_b0', 64, { batch: 3 }],
-      ['shufflenet_v2_x0_5', 64, { batch: 3 }],
-      ['vgg11_bn_cifar', 32, { batch: 3 }],
-      ['squeezenet1_1', 64, { batch: 3, height: 70, width: 75 }],
-      ['googlenet', 64, { batch: 3, height: 70, width: 75 }],
-      ['convnext_tiny', 64, { batch: 3 }],
-      ['swin_t', 64, { batch: 3 }],
-      ['featherface', 64, { batch: 3 }],
-      ['lraspp_mobilenet_v3_large', 64, { batch: 2, height: 96, width: 64 }],
-      ['unet_tiny', 32, { batch: 3, height: 64, width: 48 }],
-    ];
-    for (const [name, side, other] of models) {
+    for (const { name, side, other } of onnxModels) {
       test(`${name} at ${side}: the same outputs, also for ${JSON.stringify(other)}`, async () => {
         const model = Model.create(name, { inputs: [[1, 3, side, side]] });
         fillModel(model.native);

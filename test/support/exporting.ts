@@ -64,7 +64,7 @@ export function inputsFor(
 
 /** The largest difference of any output from the model's own, in standard deviations of that output. */
 export async function largestDifference(
-  { model, source }: Exported,
+  { model, source }: Pick<Exported, 'model' | 'source'>,
   inputs: Record<string, NativeTensor>,
   outputs: Record<string, NativeTensor>,
 ): Promise<number> {

@@ -350,3 +350,20 @@ export const onnxCases: OnnxCase[] = Object.entries(cases).map(([name, compute])
   module: new Case(compute),
   shape: [1, 4, 7, 6],
 }));
+
+/** Models of the zoo at sizes that take no time: each family with operators that no other one uses. */
+export const onnxModels: readonly { name: string; side: number; other: Record<string, number> }[] = [
+  { name: 'tiny_cnn', side: 32, other: { batch: 3, height: 40, width: 32 } },
+  { name: 'resnet18', side: 64, other: { batch: 3, height: 64, width: 96 } },
+  { name: 'mobilenet_v3_small', side: 64, other: { batch: 3, height: 96, width: 64 } },
+  { name: 'efficientnet_b0', side: 64, other: { batch: 3 } },
+  { name: 'shufflenet_v2_x0_5', side: 64, other: { batch: 3 } },
+  { name: 'vgg11_bn_cifar', side: 32, other: { batch: 3 } },
+  { name: 'squeezenet1_1', side: 64, other: { batch: 3, height: 70, width: 75 } },
+  { name: 'googlenet', side: 64, other: { batch: 3, height: 70, width: 75 } },
+  { name: 'convnext_tiny', side: 64, other: { batch: 3 } },
+  { name: 'swin_t', side: 64, other: { batch: 3 } },
+  { name: 'featherface', side: 64, other: { batch: 3 } },
+  { name: 'lraspp_mobilenet_v3_large', side: 64, other: { batch: 2, height: 96, width: 64 } },
+  { name: 'unet_tiny', side: 32, other: { batch: 3, height: 64, width: 48 } },
+];

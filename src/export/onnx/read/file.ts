@@ -2,7 +2,7 @@
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
 
-import { ArgumentError, WeightsError } from '../../../errors.js';
+import { WeightsError } from '../../../errors.js';
 import { DTYPE_BYTES } from '../../../graph/dtypes.js';
 import type { DType } from '../../../graph/format.js';
 import { escapeControlCharacters } from '../../../io/control_characters.js';
@@ -165,16 +165,13 @@ function byteAligned(
   };
 }
 
-/** A stored tensor's bytes as a tensor. */
+/** A stored tensor's bytes as a tensor: copied once, wherever they lie. */
 export function tensorOf({ dtype, dims }: StoredTensor, bytes: Uint8Array): NativeTensor {
   const { Tensor } = loadAddon();
-  const array = typedArray(dtype, bytes);
-  if (array.length !== dims.reduce((a, b) => a * b, 1))
-    throw new ArgumentError('the bytes do not fit the shape');
-  const half = dtype === 'float16' || dtype === 'bfloat16';
-  const tensor = Tensor.fromTypedArray(array, dims, half ? { dtype } : {});
-  if (tensor.dtype === dtype) return tensor;
-  const converted = tensor.to({ dtype });
-  tensor.dispose();
-  return converted;
+  const raw = Tensor.fromTypedArray(bytes, [bytes.length]);
+  const typed = Tensor.call('aten::view.dtype', [raw, { dtype }])[0]!;
+  raw.dispose();
+  const shaped = Tensor.call('aten::reshape', [typed, dims])[0]!;
+  typed.dispose();
+  return shaped;
 }
