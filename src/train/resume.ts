@@ -1,5 +1,5 @@
 /** Whether a run may go on from a checkpoint, and what stands in the way. */
-import type { Config } from '../config/schema.js';
+import { configSchema, type Config } from '../config/schema.js';
 import { toSnake } from '../config/case.js';
 import { TrainError } from '../errors.js';
 import type { Checkpoint, CheckpointState } from './checkpoint.js';
@@ -54,9 +54,17 @@ function leaves(value: unknown, path: string, into: Map<string, string>): Map<st
   return into;
 }
 
+/** Keys that came with a later version of Fornax had the effect of their defaults. */
+function withDefaults(before: ComparedConfig): ComparedConfig {
+  const parsed = configSchema.safeParse(before);
+  if (!parsed.success) return before;
+  const filled = parsed.data as Record<string, unknown>;
+  return Object.fromEntries(Object.keys(before).map((section) => [section, filled[section]]));
+}
+
 /** Lines such as `train.lr: 0.1 → 0.2` for every setting that matters and differs. */
 export function configDifferences(before: ComparedConfig, now: ComparedConfig): string[] {
-  const a = leaves(before, '', new Map());
+  const a = leaves(withDefaults(before), '', new Map());
   const b = leaves(now, '', new Map());
   return [...new Set([...a.keys(), ...b.keys()])]
     .filter((key) => !isFree(key) && a.get(key) !== b.get(key))
