@@ -242,7 +242,7 @@ describe('commands', () => {
       cwd: root.path,
     });
     assert.equal(code, 2);
-    assert.match(stderr, /"unet" is for segmentation, but a config trains on images with one label each/);
+    assert.match(stderr, /"unet" is for segmentation, but this job trains on images with one label each/);
     assert.match(stderr, /name a classifier/);
   });
 

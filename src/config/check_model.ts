@@ -1,4 +1,4 @@
-/** The section `model` of a config: the architecture must exist, classify, and its options must be its own. */
+/** The section `model` of a config: the architecture must exist, and its options must be its own. */
 import type { z } from 'zod';
 import { ArgumentError } from '../errors.js';
 import { describeOption, optionFaults } from '../models/options.js';
@@ -25,14 +25,6 @@ export function checkModel(model: ModelSection, refuse: Refuse): void {
     );
     const fix = hint ? `did you mean "${hint}"?` : '`fornax models` lists all';
     refuse(['model', 'name'], `there is no model called "${model.name}"`, fix);
-    return;
-  }
-  if (architecture.task !== 'classification') {
-    refuse(
-      ['model', 'name'],
-      `"${model.name}" is for ${architecture.task}, but a config trains on images with one label each`,
-      'name a classifier: `fornax models` lists the tasks',
-    );
     return;
   }
   const specs = Object.entries(architecture.options).map(([key, spec]) => [snakeKey(key), spec] as const);

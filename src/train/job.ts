@@ -67,7 +67,7 @@ export interface TrainOutcome {
 export async function trainJob(config: Config, options: TrainJobOptions = {}): Promise<TrainOutcome> {
   const report = options.report ?? (() => undefined);
   // What can be wrong without a look at the data is said before hours of decoding.
-  findArchitecture(config.model.name);
+  requireClassifier(config);
   chooseDevices(config);
 
   const folder = await RunFolder.open(path.join(config.run.dir, config.name));
@@ -88,6 +88,17 @@ export async function trainJob(config: Config, options: TrainJobOptions = {}): P
   } finally {
     await folder.close();
   }
+}
+
+/** @throws ConfigError for an architecture of another task: the data sources deliver one label for each image. */
+function requireClassifier({ model }: Config): void {
+  const { name, task } = findArchitecture(model.name);
+  if (task === 'classification') return;
+  throw new ConfigError({
+    what: `"${name}" is for ${task}, but this job trains on images with one label each`,
+    where: 'model.name',
+    fix: 'name a classifier: `fornax models` lists the tasks',
+  });
 }
 
 function outcome(
