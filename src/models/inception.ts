@@ -112,7 +112,7 @@ export class Inception3 extends Module {
     }
   }
 
-  /** [N, 3, H, W], from 75 pixels on → logits [N, classes]; with `auxLogits` those of both classifiers. */
+  /** [N, 3, H, W], from 75 pixels on (299 with `auxLogits`) → logits [N, classes]; with it those of both classifiers. */
   forward(image: Tensor): Tensor | { output: Tensor; aux: Tensor } {
     let x = this.transformInput ? fromImagenetNormalization(image) : image;
     x = this.Conv2d_2b_3x3.forward(this.Conv2d_2a_3x3.forward(this.Conv2d_1a_3x3.forward(x)));

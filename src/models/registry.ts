@@ -3,64 +3,68 @@ import { ArgumentError, ConfigError } from '../errors.js';
 import { nearest } from '../nearest.js';
 import type { Module } from '../nn/index.js';
 import type { Architecture, ModelOptions } from './architecture.js';
-import { optionFaults, optionsOf } from './options.js';
 import { alexnets } from './alexnet.js';
+import { convnexts } from './convnext.js';
+import { deeplabv3s } from './deeplabv3.js';
 import { densenets } from './densenet.js';
+import { efficientnets } from './efficientnet.js';
+import { fcns } from './fcn.js';
+import { featherfaces } from './featherface.js';
 import { googlenets } from './googlenet.js';
 import { inceptions } from './inception.js';
+import { lraspps } from './lraspp.js';
+import { mnasnets } from './mnasnet.js';
 import { mobilenetV2s } from './mobilenet_v2.js';
 import { mobilenetV3s } from './mobilenet_v3.js';
-import { efficientnets } from './efficientnet.js';
-import { featherfaces } from './featherface.js';
-import { mnasnets } from './mnasnet.js';
 import { mobilenetV1s } from './mobilenetv1.js';
+import { optionFaults, optionsOf } from './options.js';
 import { regnets } from './regnet.js';
 import { resnets } from './resnet.js';
-import { retinafaces } from './retinaface.js';
 import { cifarResnets } from './resnet_cifar.js';
-import { squeezenets } from './squeezenet.js';
+import { retinafaces } from './retinaface.js';
 import { shufflenetV2s } from './shufflenet_v2.js';
-import { convnexts } from './convnext.js';
-import { visionTransformers } from './vit.js';
+import { squeezenets } from './squeezenet.js';
 import { swins } from './swin.js';
-import { fcns } from './fcn.js';
-import { deeplabv3s } from './deeplabv3.js';
-import { lraspps } from './lraspp.js';
-import { unets } from './unet.js';
 import { tinyCnns } from './tiny_cnn.js';
+import { unets } from './unet.js';
 import { vggs } from './vgg.js';
+import { visionTransformers } from './vit.js';
 import { cifarWideResnets } from './wide_resnet_cifar.js';
 
 export type { Architecture, ModelOptions, OptionSpec, Task } from './architecture.js';
 
 /** One line for each family's file. */
 export const architectures: readonly Architecture[] = [
-  ...tinyCnns,
-  ...cifarResnets,
-  ...resnets,
-  ...mobilenetV2s,
-  ...mobilenetV3s,
-  ...efficientnets,
-  ...shufflenetV2s,
-  ...mnasnets,
-  ...regnets,
-  ...mobilenetV1s,
+  // Classification, by year
   ...alexnets,
   ...vggs,
-  ...squeezenets,
-  ...densenets,
-  ...convnexts,
-  ...visionTransformers,
-  ...swins,
   ...googlenets,
   ...inceptions,
+  ...resnets,
+  ...squeezenets,
+  ...densenets,
+  ...mobilenetV1s,
+  ...mobilenetV2s,
+  ...shufflenetV2s,
+  ...mnasnets,
+  ...mobilenetV3s,
+  ...efficientnets,
+  ...regnets,
+  ...visionTransformers,
+  ...swins,
+  ...convnexts,
+  // Classification of small images
+  ...cifarResnets,
   ...cifarWideResnets,
-  ...retinafaces,
-  ...featherfaces,
+  ...tinyCnns,
+  // Segmentation
+  ...unets,
   ...fcns,
   ...deeplabv3s,
   ...lraspps,
-  ...unets,
+  // Detection
+  ...retinafaces,
+  ...featherfaces,
 ];
 
 /** The architecture called `name`; ConfigError with the nearest name if there is none. */
