@@ -1,13 +1,14 @@
 /** Anchors, matching, decoding and suppression against plain implementations of their definitions. */
 import assert from 'node:assert/strict';
+import path from 'node:path';
 import { describe, test } from 'node:test';
 import { detectFaces, faceAnchors, FaceDecoder } from '#fornax/detect/index.js';
-import { ArgumentError, ExecutionError } from '#fornax/errors.js';
+import { ArgumentError, ExecutionError, WeightsError } from '#fornax/errors.js';
 import { Model } from '#fornax/model.js';
 import { Tensor } from '#fornax/tensor.js';
 import { fillInput, fillUnit } from './conformance/fill.js';
 import { batchOf, type FaceBatch } from './support/face_batch.js';
-import { rgbPixels } from './support/images.js';
+import { rgbPixels, temporaryFolder } from './support/images.js';
 
 const { min_sizes: minSizes, steps } = faceAnchors;
 const f = Math.fround;
@@ -163,15 +164,31 @@ describe('target matching', () => {
     assert.ok(positives > 100, `${positives} positives`);
   });
 
-  test('refuses faces without area, offsets that do not fit and outputs for another size', () => {
+  test('matches a face without area with nothing, and lets it spoil nothing', () => {
+    // The first anchor of all is a positive one of the first face.
+    const [first] = priors as [[number, number, number, number]];
+    const [x, y, w, h] = first;
+    const real = [x - w / 2, y - h / 2, x + w / 2, y + h / 2];
+    const point = [0.5, 0.5, 0.5, 0.5];
+    const loc = Tensor.zeros([1, priors.length, 4]);
+    const alone = match(loc, priorBoxes(height, width), batchOf([[real]]));
+    const beside = match(loc, priorBoxes(height, width), batchOf([[real, point]]));
+    for (const [i, tensor] of alone.entries())
+      assert.deepEqual(beside[i]!.toTypedArray(), tensor.toTypedArray());
+    assert.equal(Number((alone[1]!.toTypedArray() as BigInt64Array)[0]), 1);
+    const nothing = match(loc, priorBoxes(height, width), batchOf([[point]]));
+    assert.ok((nothing[1]!.toTypedArray() as BigInt64Array).every((label) => label === 0n));
+  });
+
+  test('refuses boxes that are none, offsets that do not fit and outputs for another size', () => {
     const table = priorBoxes(height, width);
     const loc = Tensor.zeros([2, priors.length, 4]);
     const good = batchOf([someFaces(2, 1), someFaces(1, 2)]);
     assert.doesNotThrow(() => match(loc, table, good));
-    const flat = batchOf([[[0.2, 0.2, 0.2, 0.4]], []]);
-    assert.throws(() => match(loc, table, flat), /face 0 of the batch has no area/);
+    const inverted = batchOf([[[0.3, 0.2, 0.2, 0.4]], []]);
+    assert.throws(() => match(loc, table, inverted), /box of face 0 of the batch is none/);
     const nan = batchOf([[], [[0.2, NaN, 0.3, 0.4]]]);
-    assert.throws(() => match(loc, table, nan), /no area/);
+    assert.throws(() => match(loc, table, nan), /is none/);
     for (const offsets of [
       [0, 2],
       [0, 3, 2],
@@ -306,6 +323,28 @@ describe('a face detector', () => {
         a!.every((value, i) => Math.abs(value - b![i]!) <= 2e-5 * Math.max(1, Math.abs(value))),
         name,
       );
+    }
+  });
+
+  test('states in its file how images go in and boxes come out; a file that contradicts itself is refused', async () => {
+    const file = path.join(temporaryFolder(), 'face.safetensors');
+    using model = Model.create('featherface', { inputs: [[1, 3, 64, 64]] });
+    await model.save(file);
+    using loaded = await Model.load(file);
+    assert.deepEqual(loaded.info.detection, faceAnchors);
+    const { channel_order: order, resize, size } = loaded.info.preprocessing!;
+    assert.deepEqual([order, resize, size], ['bgr', null, null]);
+    const { preprocessing, detection } = model.info;
+    const wrong: object[] = [
+      { preprocessing: { ...preprocessing, size: [64, 64] } },
+      { preprocessing: { ...preprocessing, channel_order: 'gbr' } },
+      { detection: { ...detection, steps: [8, 16] } },
+      { detection: { ...detection, min_sizes: [[16, 32], [64], [256, 512]] } },
+      { detection: { ...detection, variances: [0.1, 0] } },
+    ];
+    for (const change of wrong) {
+      const load = model.save(file, change).then(() => Model.load(file));
+      await assert.rejects(load, WeightsError, JSON.stringify(change));
     }
   });
 

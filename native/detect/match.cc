@@ -106,7 +106,10 @@ void matchPriors(const float* priors, int64_t count, const FaceTargets& faces, f
   for (const Best& best : best_prior) {
     if (best.overlap >= kHardFace) best_face[best.index].overlap = 2;
   }
-  for (int64_t f = 0; f < faces.count; ++f) best_face[best_prior[f].index].index = f;
+  for (int64_t f = 0; f < faces.count; ++f) {
+    // A face without area overlaps nothing: its "best" anchor is the first of all, which it must not spoil.
+    if (best_prior[f].overlap > 0) best_face[best_prior[f].index].index = f;
+  }
 
   const auto center = static_cast<float>(variances[0]), size = static_cast<float>(variances[1]);
   at::parallel_for(0, count, kBlock, [&](int64_t begin, int64_t end) {

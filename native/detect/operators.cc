@@ -49,9 +49,9 @@ void checkBoxes(const at::Tensor& boxes) {
   const float* box = boxes.const_data_ptr<float>();
   for (int64_t f = 0; f < boxes.size(0); ++f, box += 4) {
     // Also false for what is not a number.
-    TORCH_CHECK(box[2] > box[0] && box[3] > box[1] && box[2] - box[0] < 1e6f && box[3] - box[1] < 1e6f,
-                "face ", f, " of the batch has no area: its box is [", box[0], ", ", box[1], ", ", box[2],
-                ", ", box[3], "]");
+    TORCH_CHECK(box[2] >= box[0] && box[3] >= box[1] && box[2] - box[0] < 1e6f && box[3] - box[1] < 1e6f,
+                "the box of face ", f, " of the batch is none: [", box[0], ", ", box[1], ", ", box[2], ", ",
+                box[3], "]; it must be x1, y1, x2, y2");
   }
 }
 

@@ -86,7 +86,8 @@ class MultiBoxParts extends Module {
 
   /**
    * @param loc [N, P, 4], `conf` [N, P, 2], `landm` [N, P, 10]: the detector's outputs.
-   * @param boxes [F, 4]: x1, y1, x2, y2 of the batch's faces, as shares of width and height, with an area.
+   * @param boxes [F, 4]: x1, y1, x2, y2 of the batch's faces, as shares of width and height. A face
+   *   without area matches nothing.
    * @param points [F, 10]: x, y of five landmarks, as shares.
    * @param labels [F]: 1; −1 for a face without landmarks.
    * @param offsets [N + 1]: the faces of image i are the rows from offsets[i] to offsets[i + 1].

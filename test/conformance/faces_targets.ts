@@ -1,10 +1,14 @@
 /** The faces of a golden file's images, and their matching with the anchors. */
+import { join } from 'node:path';
+import { imageSize } from '#fornax/data/decode.js';
 import { faceAnchors } from '#fornax/detect/index.js';
 import type { NativeTensor } from '#fornax/native/contract.js';
 import { loadAddon } from '#fornax/native.js';
 import type { FaceFile } from './faces_models.js';
 import type { FaceSettings } from './faces_settings.js';
+import { testData, whyNoData } from '../support/data.js';
 import { type Fields, MalformedGolden } from './fields.js';
+import { Unsupported } from './kind.js';
 
 /** As shares of width and height. */
 export interface Face {
@@ -20,12 +24,21 @@ function shares(values: readonly number[], [width, height]: readonly [number, nu
   return values.map((value, i) => value / (i % 2 === 0 ? width : height));
 }
 
+/** Width and height: of an image that is not in the file's pipeline, from the image itself. */
+async function sizeOfImage(file: FaceFile, image: string): Promise<[number, number]> {
+  const stated = file.images.get(image)?.numbers('size');
+  if (stated) return stated as [number, number];
+  const folder = testData('wider');
+  if (folder === null) throw new Unsupported(String(whyNoData('wider')));
+  const { width, height } = await imageSize(join(folder, 'images', image));
+  return [width, height];
+}
+
 /** The faces of an image by the rule of the file. */
-export function facesOfImage(file: FaceFile, match: Fields): Face[] {
+export async function facesOfImage(file: FaceFile, match: Fields): Promise<Face[]> {
   const { points, period, missing } = file.settings.targets;
   const image = match.text('image');
-  const size = file.images.get(image)?.numbers('size') as [number, number] | undefined;
-  if (!size) throw match.wrong('image', 'an image of `pipeline`, which states its size');
+  const size = await sizeOfImage(file, image);
   return (match.list('boxes_xywh') as [number, number, number, number][]).map(([x, y, w, h], i) => {
     const label = i % period === missing ? -1 : 1;
     const pixels =

@@ -23,14 +23,13 @@ export function trainingCases(file: FaceFile): GoldenCase[] {
   const matches = training.list('match').map((match, i) => training.adopt(match, `match[${i}]`));
   const quirks = training.child('quirks');
   const losses = training.map('losses');
-  const images = matches.map((match) => facesOfImage(file, match));
   const { size } = file.settings.targets;
   return [
     { name: 'training/priors', fields: priors, run: async (to) => comparePriors(priors, to) },
-    ...matches.map((match, i): GoldenCase => ({
+    ...matches.map((match): GoldenCase => ({
       name: `training/match/${match.text('image')}`,
       fields: match,
-      run: async (to) => compareMatch(file, match, images[i]!, to),
+      run: async (to) => compareMatch(file, match, await facesOfImage(file, match), to),
     })),
     {
       name: 'training/quirks',
@@ -42,7 +41,7 @@ export function trainingCases(file: FaceFile): GoldenCase[] {
       return {
         name: `training/losses/${name}`,
         fields,
-        run: (to) => compareLosses(file, name, fields, images, to),
+        run: (to) => compareLosses(file, name, fields, matches, to),
       };
     }),
   ];
@@ -189,13 +188,13 @@ async function compareLosses(
   file: FaceFile,
   label: string,
   fields: Fields,
-  images: readonly Face[][],
+  matches: readonly Fields[],
   comparison: Comparison,
 ): Promise<void> {
   const name = label.split(' ')[0]!;
   const { settings } = file;
   const batch = fields.integer('batch', 1);
-  const faces = images.slice(0, batch);
+  const faces = await Promise.all(matches.slice(0, batch).map((match) => facesOfImage(file, match)));
   const model = makeModel(file, name, settings.targets.size, batch);
   const parameters = model.graph.parameters.filter(({ kind }) => kind === 'parameter').map((p) => p.name);
   const x = modelInput(settings, name, [batch, 3, ...settings.targets.size]);
