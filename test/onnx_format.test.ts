@@ -11,7 +11,7 @@ import { parseOnnx } from '#fornax/export/onnx/read/file.js';
 import { OnnxModel } from '#fornax/export/onnx/read/model.js';
 import { writeOnnx } from '#fornax/export/onnx/write.js';
 import { Model } from '#fornax/model.js';
-import { call, Conv2d, Linear, Module, type Tensor } from '#fornax/nn/index.js';
+import { call, Conv2d, functional as F, Linear, Module, type Tensor } from '#fornax/nn/index.js';
 import { exported, type Exported, inputsFor, largestDifference } from './support/exporting.js';
 import { temporaryFolder } from './support/image_folder.js';
 import { random } from './support/random.js';
@@ -195,6 +195,30 @@ test('a second file outside the folder is not opened', () =>
       });
     }
   }));
+
+test('a size that changes in steps is computed in the file, wherever the step is', async () => {
+  class Steps extends Module {
+    forward(image: Tensor): Tensor {
+      const height = image.size(2);
+      // One more row for each of the bounds that the height exceeds.
+      const rows = [12, 300, 700].map((bound) => height.sub(bound).max(0).min(1));
+      return F.pad(image, [0, 0, 0, rows.reduce((sum, row) => sum.add(row))]);
+    }
+  }
+  const subject = exported(Model.create(new Steps(), { inputs: [[1, 1, 10, 4]] }));
+  try {
+    const file = freshFile();
+    await writeOnnx(subject.source, file, file);
+    const model = await OnnxModel.open(file);
+    for (const height of [9, 12, 13, 301, 800]) {
+      const inputs = inputsFor(subject.source, { height });
+      assert.equal(await largestDifference(subject, inputs, await model.forward(inputs)), 0, String(height));
+    }
+    model.dispose();
+  } finally {
+    subject.dispose();
+  }
+});
 
 /** The file with one attribute changed. */
 function withAttribute(file: string, op: string, name: string, value: number[]): string {

@@ -363,7 +363,7 @@ export const onnxModels: readonly { name: string; side: number; other: Record<st
   { name: 'googlenet', side: 64, other: { batch: 3, height: 70, width: 75 } },
   { name: 'convnext_tiny', side: 64, other: { batch: 3 } },
   { name: 'swin_t', side: 64, other: { batch: 3 } },
-  { name: 'featherface', side: 64, other: { batch: 3 } },
+  { name: 'featherface', side: 64, other: { batch: 3, height: 100, width: 140 } },
   { name: 'lraspp_mobilenet_v3_large', side: 64, other: { batch: 2, height: 96, width: 64 } },
   { name: 'unet_tiny', side: 32, other: { batch: 3, height: 64, width: 48 } },
 ];

@@ -11,26 +11,39 @@ import { loadAddon } from '../../native.js';
 import type { ExportSource } from '../format.js';
 
 /**
- * What is added to the example's length of a free dimension, run by run. In the first runs, which the model must
- * bear, height and width grow by multiples of 64, since networks with skip connections take only multiples of their
- * total stride. Then come lengths with other remainders, down to odd ones, as far as the model takes them: else a
- * padding that only odd sizes need would pass for a constant.
+ * Lengths of a free dimension, run by run, from the example's. In the first runs, which the model must bear, height
+ * and width grow by multiples of 64, since networks with skip connections take only multiples of their total stride.
+ * Then come, as far as the model takes them, lengths with other remainders, down to odd ones (else a padding that only
+ * odd sizes need would pass for a constant), and smaller ones (else a length that grows in steps would).
  */
-const growth = {
-  batch: [0, 1, 3, 2, 4, 6, 5, 8, 7, 10, 12],
-  height: [0, 64, 192, 1, 2, 3, 5, 8, 16, 24, 32],
-  width: [0, 128, 64, 3, 1, 2, 7, 16, 8, 40, 48],
-} as const;
+const lengths: Record<'batch' | 'height' | 'width', readonly ((length: number) => number)[]> = {
+  batch: [0, 1, 3, 2, 4, 6, 5, 8, 7, 10, 12, 9, 11].map((more) => (length) => length + more),
+  height: [
+    ...[0, 64, 192, 1, 2, 3, 5, 8, 16, 24, 32].map((more) => (length: number) => length + more),
+    ...[2, 4].map((part) => (length: number) => smaller(length, part)),
+  ],
+  width: [
+    ...[0, 128, 64, 3, 1, 2, 7, 16, 8, 40, 48].map((more) => (length: number) => length + more),
+    ...[4, 2].map((part) => (length: number) => smaller(length, part)),
+  ],
+};
 const NEEDED = 3;
 
-function grown(name: string, run: number): number {
-  return (Object.hasOwn(growth, name) ? growth[name as keyof typeof growth] : growth.height)[run]!;
+/** A part of a length, a multiple of 32 where it is large enough for that. */
+function smaller(length: number, part: number): number {
+  const side = length / part;
+  return side >= 32 ? 32 * Math.floor(side / 32) : Math.ceil(side);
+}
+
+function tried(name: string, length: number, run: number): number {
+  const kind = name === 'batch' || name === 'width' ? name : 'height';
+  return lengths[kind][run]!(length);
 }
 
 /** How many runs tell all: the batch alone is free in a simple way. */
 function runsFor(names: readonly string[]): number {
   if (names.length === 0) return 1;
-  return names.every((name) => name === 'batch') ? NEEDED : growth.batch.length;
+  return names.every((name) => name === 'batch') ? NEEDED : lengths.batch.length;
 }
 
 interface Run {
@@ -68,7 +81,7 @@ export class Shapes {
           shape: shape.map((length, i) => {
             const name = dims[i]!;
             if (typeof name === 'number') return length;
-            if (!free.has(name)) free.set(name, length + grown(name, run));
+            if (!free.has(name)) free.set(name, tried(name, length, run));
             return free.get(name)!;
           }),
           dtype,
@@ -116,7 +129,7 @@ export class Shapes {
   /** A file of this format cannot refuse an input: what tracing relied on must hold for every size it takes. */
   private checkGuards(graph: Graph): void {
     for (const { left, compare, right, path } of graph.guards) {
-      if (this.fold(left) !== null && this.fold(right) !== null) continue;
+      if (this.constant(left) && this.constant(right)) continue;
       throw new ExportError({
         what: `the graph holds only where ${formatExpr(left)} ${compare} ${formatExpr(right)}, which an ONNX file cannot check`,
         where: path,
@@ -145,10 +158,21 @@ export class Shapes {
     );
   }
 
-  /** The value of an expression if it is the same for every input, else null. */
+  /**
+   * The value of an expression all of whose lengths are fixed, else null. That it came out the same in every run is
+   * not enough: a step at some size beyond those that were tried would be lost.
+   */
   fold(expr: SizeExpr): number | null {
+    if (typeof expr === 'number') return expr;
+    if (expr[0] === 'size') return this.fixed(expr[1]).at(expr[2])!;
+    const [a, b] = [this.fold(expr[1]), this.fold(expr[2])];
+    return a === null || b === null ? null : evaluate([expr[0], a, b], () => NaN);
+  }
+
+  /** Whether an expression came out the same in every run. */
+  private constant(expr: SizeExpr): boolean {
     const values = this.runs.map(({ shapes }) => evaluate(expr, (slot, dim) => shapes[slot]!.at(dim)!));
-    return values.every((value) => value === values[0]) ? values[0]! : null;
+    return values.every((value) => value === values[0]);
   }
 
   /** Lengths as an ONNX file declares them: numbers, names of free dimensions, null for anything else. */

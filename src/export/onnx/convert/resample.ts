@@ -1,5 +1,4 @@
 /** Resizing and sampling of images. */
-import type { SizeExpr } from '../../../graph/format.js';
 import { float, type Attributes } from '../builder.js';
 import type { Conversion, Converter, ConverterTable } from '../conversion.js';
 
@@ -26,18 +25,11 @@ function resize(c: Conversion, sizesAt: number, scalesAt: number, attributes: At
   // Whole factors say the same without a computation of shapes.
   const ratios = target.map((size, i) => {
     const [from, to] = [c.length(slot, 2 + i), c.fold(size)];
-    return typeof from === 'number' && typeof to === 'number' ? to / from : ratio(c, from, to);
+    return typeof from === 'number' && typeof to === 'number' ? to / from : NaN;
   });
-  if (ratios.every((r) => r !== null && Number.isInteger(r))) return scaled(ratios as number[]);
+  if (ratios.every(Number.isInteger)) return scaled(ratios);
   const sizes = c.sizeTensor([c.length(slot, 0), c.length(slot, 1), ...target]);
   return c.emit('Resize', [c.tensor(0), '', '', sizes], attributes);
-}
-
-/** The quotient of two lengths if it is the same for every input. */
-function ratio(c: Conversion, from: SizeExpr, to: SizeExpr): number | null {
-  const quotient = c.shapes.fold(['//', to, from]);
-  const rest = c.shapes.fold(['%', to, from]);
-  return rest === 0 ? quotient : null;
 }
 
 /** aten::upsample_nearest2d.vec(input, output_size?, scale_factors?) */
