@@ -123,9 +123,9 @@ export class Model {
   static async pretrained(source: Module | string, options: PretrainedModelOptions = {}): Promise<Model> {
     const { weights = 'default', strict, key, folder, cache, env, onProgress, signal, ...create } = options;
     const { onMessage, ...createOptions } = create;
-    const architecture = typeof source === 'string' ? findArchitecture(source).name : null;
+    const zoo = typeof source === 'string' ? findArchitecture(source) : null;
     const resolve = { folder, cache, onProgress, onMessage, signal, ...(env ? { env } : {}) };
-    const resolved = await resolveWeights(weights, architecture, resolve);
+    const resolved = await resolveWeights(weights, zoo?.name ?? null, resolve);
     const { published } = resolved;
     const preprocessing = await pretrainedPreprocessing(resolved);
     const side = published?.preprocessing?.size;
@@ -133,6 +133,10 @@ export class Model {
       ...(preprocessing ? { preprocessing } : {}),
       ...(side ? { inputs: [[1, createOptions.inChannels ?? 3, ...side]] } : {}),
       ...createOptions,
+      // The size for which a position embedding was trained belongs to the weights.
+      ...(side && zoo && 'imageSize' in zoo.options
+        ? { options: { imageSize: side[0], ...createOptions.options } }
+        : {}),
     });
     try {
       const report = await loadPretrained(model.native, model.graph, resolved, {

@@ -39,6 +39,7 @@ test('values of every sort come back', () => {
   const value = new Map<unknown, unknown>([
     ['none', null],
     ['yes', true],
+    ['no', false],
     ['int', -5],
     ['big', 2 ** 40],
     ['float', float(1.5)],
@@ -51,6 +52,7 @@ test('values of every sort come back', () => {
   const read = unpickle(pickle(value)).value as Map<string, unknown>;
   assert.equal(read.get('none'), null);
   assert.equal(read.get('yes'), true);
+  assert.equal(read.get('no'), false);
   assert.equal(read.get('int'), -5);
   assert.equal(read.get('big'), 2 ** 40);
   assert.equal(read.get('float'), 1.5);

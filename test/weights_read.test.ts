@@ -338,7 +338,7 @@ class Net(torch.nn.Module):
             self.register_buffer(name, value.detach().clone())
     def forward(self, x):
         return x + self.plain.sum()
-torch.jit.script(Net()).save(f'{folder}/script.pt')
+torch.jit.trace(Net(), torch.ones(1)).save(f'{folder}/script.pt')
 files.append('script.pt')
 print(json.dumps({'files': files, 'values': {k: v.detach().double().flatten().tolist() for k, v in state.items()}}))
 `;

@@ -83,12 +83,37 @@ function stripPrefixes(
   return score(best) > score(tensors) ? [best, stripped] : [tensors, []];
 }
 
+interface Translation {
+  tensors: FileTensor[];
+  map: RenameMap | null;
+  stripped: string[];
+}
+
+/**
+ * Weights of a whole network for a part of the model: a classifier's for the backbone of a segmenter, whose names
+ * begin with `backbone.`. Null unless at least half of that part is found.
+ */
+function asPart(tensors: FileTensor[], model: Names): (Translation & { part: string }) | null {
+  const parts = new Map<string, Map<string, GraphParameter>>();
+  for (const [name, parameter] of model) {
+    const end = name.indexOf('.') + 1;
+    if (end === 0) continue;
+    const part = parts.get(name.slice(0, end)) ?? new Map<string, GraphParameter>();
+    parts.set(name.slice(0, end), part.set(name.slice(end), parameter));
+  }
+  for (const [part, names] of parts) {
+    const found = translate(tensors, names, renameMaps);
+    if (2 * hits(found.tensors, names) < names.size) continue;
+    const inPart = found.tensors.map((tensor) =>
+      names.has(tensor.name) ? { ...tensor, name: part + tensor.name } : tensor,
+    );
+    return { ...found, tensors: inPart, part };
+  }
+  return null;
+}
+
 /** The translation that makes most names those of the model, if any does better than none. */
-function translate(
-  tensors: FileTensor[],
-  model: Names,
-  maps: readonly RenameMap[],
-): { tensors: FileTensor[]; map: RenameMap | null; stripped: string[] } {
+function translate(tensors: FileTensor[], model: Names, maps: readonly RenameMap[]): Translation {
   const plain = (candidate: FileTensor[]): number => hits(candidate, model);
   const [unprefixed, stripped] = stripPrefixes(tensors, plain);
   let best = { tensors: unprefixed, map: null as RenameMap | null, stripped };
@@ -127,6 +152,11 @@ export function fitWeights(
   if (redundant && given.some(({ name }) => redundant.test(name))) {
     given = given.filter(({ name }) => !redundant.test(name));
     ({ tensors, map, stripped } = translate(given, model, renameMaps));
+  }
+  const part = hits(tensors, model) === 0 ? asPart(given, model) : null;
+  if (part) {
+    ({ tensors, map, stripped } = part);
+    notes.push(`these are weights of a whole network, taken for '${part.part}*' of this one`);
   }
   if (stripped.length > 0) notes.push(`took '${stripped.join('')}' off the names`);
   if (map) notes.push(`translated the names: ${map.name}`);

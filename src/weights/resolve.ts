@@ -8,7 +8,11 @@ import path from 'node:path';
 
 import { WeightsError } from '../errors.js';
 import { cacheDir } from '../io/cache_dir.js';
-import { findPublishedWeights, type PublishedWeights } from '../models/published_weights.js';
+import {
+  findPublishedWeights,
+  publishedWeights,
+  type PublishedWeights,
+} from '../models/published_weights.js';
 import { download, sha256Of, type DownloadOptions } from './download.js';
 
 export interface ResolveOptions extends Pick<DownloadOptions, 'onProgress' | 'onMessage' | 'signal'> {
@@ -21,7 +25,7 @@ export interface ResolveOptions extends Pick<DownloadOptions, 'onProgress' | 'on
 
 export interface ResolvedWeights {
   file: string;
-  /** What is known of it, if it was named. */
+  /** What is known of it: if it was named, or if it is the published file. */
   published: PublishedWeights | null;
 }
 
@@ -47,7 +51,7 @@ export async function resolveWeights(
   if (kind === 'url') return { file: await resolveUrl(given, options), published: null };
   if (kind === 'path') {
     const file = given.startsWith('~/') ? path.join(homedir(), given.slice(2)) : given;
-    if (existsSync(file)) return { file, published: null };
+    if (existsSync(file)) return { file, published: await recognise(file, architecture) };
     throw new WeightsError({
       what: 'the file of weights does not exist',
       where: file,
@@ -62,6 +66,14 @@ export async function resolveWeights(
   }
   const published = findPublishedWeights(architecture, given);
   return { file: await locatePublished(published, options), published };
+}
+
+/** Published weights given by their path: with the right name, and with the right contents. */
+async function recognise(file: string, architecture: string | null): Promise<PublishedWeights | null> {
+  const name = path.basename(file);
+  const known = architecture === null ? [] : publishedWeights(architecture);
+  const published = known.find((entry) => entry.file === name);
+  return published && (await sha256Of(file)).startsWith(published.sha256) ? published : null;
 }
 
 async function locatePublished(published: PublishedWeights, options: ResolveOptions): Promise<string> {

@@ -6,33 +6,12 @@
 import { WeightsError } from '../../errors.js';
 import { findGlobal } from './globals.js';
 import { Opcode, opcodeName } from './opcodes.js';
+import { fail, PICKLE_LIMITS, PickleReader } from './reader.js';
 import { InertObject, PickledTensor, PickleGlobal, PickleTuple, type PickleValue } from './values.js';
-
-/** Far above what files of weights need: a state dict of 10,000 tensors takes 400,000 operations. */
-export const PICKLE_LIMITS = {
-  operations: 10_000_000,
-  /** Containers and objects made. */
-  objects: 1_000_000,
-  stack: 1_000_000,
-  memo: 1_000_000,
-  /** Elements (and eighths of bytes) that allowed functions copy: a small pickle could copy one dict for ever. */
-  copies: 4_000_000,
-  /** Bytes of an integer (numpy's generators have states of 16). */
-  integer: 256,
-  /** Bytes of a line in the text forms of protocol 0. */
-  line: 1 << 20,
-};
-
-/** The bytes given end before the pickle does; a longer piece of the file may help. */
-export class PickleEnds extends WeightsError {}
 
 export interface UnpickleOptions {
   /** Makes a value of a persistent id: a storage. Default: an error. */
   persistentLoad?: (id: PickleValue) => PickleValue;
-}
-
-function fail(what: string): never {
-  throw new WeightsError(`the pickle is not sound: ${what}`);
 }
 
 /**
@@ -47,13 +26,11 @@ export function unpickle(
   start = 0,
   options: UnpickleOptions = {},
 ): { value: PickleValue; end: number } {
-  const machine = new Unpickler(bytes, start, options);
-  return { value: machine.run(), end: machine.position };
+  const reader = new PickleReader(bytes, start);
+  return { value: new Unpickler(reader, options).run(), end: reader.position };
 }
 
 class Unpickler {
-  position: number;
-  private readonly buffer: Buffer;
   private readonly stack: PickleValue[] = [];
   private readonly marks: number[] = [];
   private readonly memo = new Map<number, PickleValue>();
@@ -61,74 +38,19 @@ class Unpickler {
   private copies = 0;
 
   constructor(
-    bytes: Uint8Array,
-    start: number,
+    private readonly reader: PickleReader,
     private readonly options: UnpickleOptions,
-  ) {
-    this.buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.position = start;
-  }
+  ) {}
 
   run(): PickleValue {
     for (let count = 0; count < PICKLE_LIMITS.operations; count++) {
-      const code = this.byte();
+      const code = this.reader.byte();
       if (code === Opcode.STOP) return this.pop();
       this.step(code);
       if (this.stack.length > PICKLE_LIMITS.stack || this.marks.length > PICKLE_LIMITS.stack)
         fail(`its stack grows beyond ${PICKLE_LIMITS.stack} values`);
     }
     return fail(`it has more than ${PICKLE_LIMITS.operations} operations`);
-  }
-
-  // --- bytes -------------------------------------------------------------------------------------------------
-
-  private take(count: number): number {
-    const at = this.position;
-    if (count > this.buffer.length - at) throw new PickleEnds('the pickle ends too early');
-    this.position += count;
-    return at;
-  }
-
-  private byte(): number {
-    return this.buffer[this.take(1)]!;
-  }
-
-  private uint16(): number {
-    return this.buffer.readUInt16LE(this.take(2));
-  }
-
-  private uint32(): number {
-    return this.buffer.readUInt32LE(this.take(4));
-  }
-
-  private uint64(): number {
-    const value = this.buffer.readBigUInt64LE(this.take(8));
-    return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : fail(`a length of ${value} bytes`);
-  }
-
-  private data(length: number): Buffer {
-    const at = this.take(length);
-    return this.buffer.subarray(at, at + length);
-  }
-
-  private line(): string {
-    const end = this.buffer.indexOf(0x0a, this.position);
-    if (end < 0 && this.buffer.length - this.position < PICKLE_LIMITS.line)
-      throw new PickleEnds('the pickle ends within a line');
-    if (end < 0 || end - this.position > PICKLE_LIMITS.line) return fail('a line is too long');
-    const text = this.buffer.toString('utf8', this.position, end);
-    this.position = end + 1;
-    return text;
-  }
-
-  /** Little endian, two's complement. */
-  private integer(length: number): number | bigint {
-    if (length > PICKLE_LIMITS.integer) return fail(`an integer of ${length} bytes`);
-    if (length === 0) return 0;
-    const digits = this.data(length);
-    let value = BigInt('0x' + Buffer.from(digits).reverse().toString('hex'));
-    if (digits[length - 1]! & 0x80) value -= 1n << BigInt(8 * length);
-    return Number.isSafeInteger(Number(value)) ? Number(value) : value;
   }
 
   // --- stack and memo ----------------------------------------------------------------------------------------
@@ -176,12 +98,12 @@ class Unpickler {
   private step(code: number): void {
     switch (code) {
       case Opcode.PROTO: {
-        const version = this.byte();
+        const version = this.reader.byte();
         if (version > 5) fail(`it is of protocol ${version}; protocols up to 5 are known`);
         return;
       }
       case Opcode.FRAME:
-        this.uint64();
+        this.reader.uint64();
         return;
       case Opcode.MARK:
         this.marks.push(this.stack.length);
@@ -196,108 +118,28 @@ class Unpickler {
       case Opcode.DUP:
         return this.push(this.top());
       case Opcode.PUT:
-        return this.put(this.decimal(this.line()));
+        return this.put(this.reader.decimal(this.reader.line()));
       case Opcode.BINPUT:
-        return this.put(this.byte());
+        return this.put(this.reader.byte());
       case Opcode.LONG_BINPUT:
-        return this.put(this.uint32());
+        return this.put(this.reader.uint32());
       case Opcode.MEMOIZE:
         return this.put(this.memo.size);
       case Opcode.GET:
-        return this.get(this.decimal(this.line()));
+        return this.get(this.reader.decimal(this.reader.line()));
       case Opcode.BINGET:
-        return this.get(this.byte());
+        return this.get(this.reader.byte());
       case Opcode.LONG_BINGET:
-        return this.get(this.uint32());
+        return this.get(this.reader.uint32());
       default:
-        if (!this.scalar(code) && !this.container(code)) this.object(code);
+        this.value(code);
     }
   }
 
-  private decimal(text: string): number {
-    const value = /^\d{1,15}$/.test(text) ? Number(text) : NaN;
-    return Number.isNaN(value) ? fail('a number is not one') : value;
-  }
-
-  private scalar(code: number): boolean {
-    switch (code) {
-      case Opcode.NONE:
-        this.push(null);
-        return true;
-      case Opcode.NEWTRUE:
-        this.push(true);
-        return true;
-      case Opcode.NEWFALSE:
-        this.push(false);
-        return true;
-      case Opcode.INT:
-      case Opcode.LONG: {
-        const text = this.line().replace(/L$/, '');
-        if (code === Opcode.INT && (text === '00' || text === '01')) this.push(text === '01');
-        else if (/^[+-]?\d{1,600}$/.test(text)) {
-          this.push(Number.isSafeInteger(Number(text)) ? Number(text) : BigInt(text));
-        } else fail('an integer is not one');
-        return true;
-      }
-      case Opcode.BININT:
-        this.push(this.buffer.readInt32LE(this.take(4)));
-        return true;
-      case Opcode.BININT1:
-        this.push(this.byte());
-        return true;
-      case Opcode.BININT2:
-        this.push(this.uint16());
-        return true;
-      case Opcode.LONG1:
-        this.push(this.integer(this.byte()));
-        return true;
-      case Opcode.LONG4:
-        this.push(this.integer(this.uint32()));
-        return true;
-      case Opcode.FLOAT:
-        this.push(Number(this.line()));
-        return true;
-      case Opcode.BINFLOAT:
-        this.push(this.buffer.readDoubleBE(this.take(8)));
-        return true;
-      case Opcode.STRING: {
-        const text = this.line();
-        const quoted = /^(['"])(.*)\1$/s.exec(text);
-        this.push(quoted ? quoted[2]! : fail('a string is not quoted'));
-        return true;
-      }
-      // Python 2's strings: text in the files of interest.
-      case Opcode.BINSTRING:
-        this.push(text(this.data(this.uint32())));
-        return true;
-      case Opcode.SHORT_BINSTRING:
-        this.push(text(this.data(this.byte())));
-        return true;
-      case Opcode.UNICODE:
-        this.push(this.line());
-        return true;
-      case Opcode.SHORT_BINUNICODE:
-        this.push(this.data(this.byte()).toString('utf8'));
-        return true;
-      case Opcode.BINUNICODE:
-        this.push(this.data(this.uint32()).toString('utf8'));
-        return true;
-      case Opcode.BINUNICODE8:
-        this.push(this.data(this.uint64()).toString('utf8'));
-        return true;
-      case Opcode.SHORT_BINBYTES:
-        this.push(this.data(this.byte()));
-        return true;
-      case Opcode.BINBYTES:
-        this.push(this.data(this.uint32()));
-        return true;
-      case Opcode.BINBYTES8:
-      case Opcode.BYTEARRAY8:
-        this.push(this.data(this.uint64()));
-        return true;
-      default:
-        return false;
-    }
+  private value(code: number): void {
+    const scalar = this.reader.scalar(code);
+    if (scalar !== undefined) this.push(scalar);
+    else if (!this.container(code)) this.object(code);
   }
 
   private container(code: number): boolean {
@@ -382,8 +224,8 @@ class Unpickler {
   private object(code: number): void {
     switch (code) {
       case Opcode.GLOBAL: {
-        const module = this.line();
-        return this.push(findGlobal(module, this.line()));
+        const module = this.reader.line();
+        return this.push(findGlobal(module, this.reader.line()));
       }
       case Opcode.STACK_GLOBAL: {
         const name = this.pop();
@@ -392,8 +234,8 @@ class Unpickler {
         return this.push(findGlobal(module, name));
       }
       case Opcode.INST: {
-        const module = this.line();
-        const callable = findGlobal(module, this.line());
+        const module = this.reader.line();
+        const callable = findGlobal(module, this.reader.line());
         return this.push(this.call(callable, this.popMark()));
       }
       case Opcode.OBJ: {
@@ -418,7 +260,7 @@ class Unpickler {
         return this.build(this.pop(), this.top());
       case Opcode.BINPERSID:
       case Opcode.PERSID: {
-        const id = code === Opcode.PERSID ? this.line() : this.pop();
+        const id = code === Opcode.PERSID ? this.reader.line() : this.pop();
         const load = this.options.persistentLoad;
         return this.push(load ? this.made(load(id)) : fail('it refers to data outside of it'));
       }
@@ -467,9 +309,4 @@ function size(value: PickleValue): number {
   if (value instanceof Map || value instanceof Set) return value.size;
   if (typeof value === 'string' || value instanceof Uint8Array) return value.length / 8;
   return Array.isArray(value) ? value.length : 0;
-}
-
-function text(bytes: Buffer): string {
-  const utf8 = bytes.toString('utf8');
-  return utf8.includes('\ufffd') ? bytes.toString('latin1') : utf8;
 }
