@@ -227,7 +227,7 @@ async function prepared<T>(
     state: model.native.state(),
     info: model.info,
   });
-  const inputs = await checkInputs(source.inputs, source.info, { preprocess: false, seed: 1 });
+  const inputs = await checkInputs(source, { preprocess: false, seed: 1 });
   const expected = await runSource(model.native, inputs, { device: 'cpu', normalize: null });
   try {
     return await work(expected, source);

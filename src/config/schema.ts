@@ -58,7 +58,7 @@ const deviceKeys = z.strictObject({
   eval: deviceName.default('auto').describe('Where evaluation runs.'),
   export: deviceName
     .default('cpu')
-    .describe('For exports, which come with `fornax export`; checked, but not used yet.'),
+    .describe('Where `fornax export` runs the model to check what it has written.'),
 });
 const device = z
   .union([deviceName.transform((name) => ({ train: name, eval: name, export: name })), deviceKeys])

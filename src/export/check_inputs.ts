@@ -1,12 +1,14 @@
 /** What an export is checked with: the user's images, or noise from a seed; and once more at another size. */
-import { ArgumentError, ConfigError } from '../errors.js';
+import { ArgumentError, ConfigError, FornaxError } from '../errors.js';
+import type { Graph } from '../graph/format.js';
 import { findImages } from '../data/find_images.js';
 import { decodeFor, imageBatch } from '../eval/image_batch.js';
 import type { ModelInfo } from '../model/info.js';
 import { normalizeOf } from '../model/info.js';
-import type { Normalize } from '../native/contract.js';
+import type { NativeGraph, Normalize } from '../native/contract.js';
+import { loadAddon } from '../native.js';
 import { Tensor } from '../tensor.js';
-import type { ExportInput } from './format.js';
+import type { ExportInput, ExportSource } from './format.js';
 
 /** One forward of the check: what the source is given, and the same for the export. */
 export interface CheckInput {
@@ -128,15 +130,35 @@ function exampleShapes(inputs: readonly ExportInput[]): number[][] {
   );
 }
 
-/** Another size in every free dimension; null if none is free. */
-function otherShapes(inputs: readonly ExportInput[]): number[][] | null {
-  const shapes = inputs.map(({ shape, dims }) =>
-    shape.map((length, i) => {
-      if (dims[i] === 'batch') return NOISE_BATCH + 1;
-      return typeof dims[i] === 'string' ? length + 32 : length;
-    }),
-  );
-  return shapes.flat().join() === exampleShapes(inputs).flat().join() ? null : shapes;
+/** Another size in every free dimension, at which the graph runs; null if there is none. */
+function otherShapes(graph: Graph, inputs: readonly ExportInput[]): number[][] | null {
+  const example = exampleShapes(inputs);
+  const native = new (loadAddon().Graph)(graph, { trusted: true });
+  try {
+    for (const enlarged of [(length: number) => length + 32, (length: number) => 2 * length]) {
+      const shapes = inputs.map(({ shape, dims }) =>
+        shape.map((length, i) => {
+          if (dims[i] === 'batch') return NOISE_BATCH + 1;
+          return typeof dims[i] === 'string' ? enlarged(length) : length;
+        }),
+      );
+      if (shapes.flat().join() === example.flat().join()) return null;
+      if (runsAt(native, inputs, shapes)) return shapes;
+    }
+    return null;
+  } finally {
+    native.dispose();
+  }
+}
+
+function runsAt(native: NativeGraph, inputs: readonly ExportInput[], shapes: readonly number[][]): boolean {
+  try {
+    native.inferShapes(inputs.map(({ dtype }, i) => ({ shape: shapes[i]!, dtype })));
+    return true;
+  } catch (error) {
+    if (error instanceof FornaxError) return false;
+    throw error;
+  }
 }
 
 /**
@@ -145,8 +167,7 @@ function otherShapes(inputs: readonly ExportInput[]): number[][] | null {
  * @throws DataError for images that cannot be read, ArgumentError for a model that does not take images
  */
 export async function checkInputs(
-  inputs: readonly ExportInput[],
-  info: ModelInfo,
+  { graph, inputs, info }: Pick<ExportSource, 'graph' | 'inputs' | 'info'>,
   options: { images?: readonly string[] | undefined; preprocess: boolean; seed: number },
 ): Promise<CheckInput[]> {
   const { images = [], preprocess, seed } = options;
@@ -154,6 +175,6 @@ export async function checkInputs(
     images.length > 0
       ? await fromImages(images, inputs, info, preprocess)
       : [fromNoise(inputs, exampleShapes(inputs), seed)];
-  const other = otherShapes(inputs);
+  const other = otherShapes(graph, inputs);
   return other === null ? main : [...main, fromNoise(inputs, other, seed + 1000)];
 }

@@ -116,7 +116,7 @@ export async function* exportFormatsOf(
     const state = loaded.native.state();
     const made = exportSource({ graph: loaded.graph, state, info: loaded.info }, options);
     const { source } = made;
-    const inputs = await checkInputs(source.inputs, source.info, {
+    const inputs = await checkInputs(source, {
       images: options.images,
       preprocess,
       seed,
