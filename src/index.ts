@@ -48,7 +48,14 @@ export type { EvaluateWiderOptions, WiderReport, WiderSettingResult } from './ev
 export { predict } from './eval/predict.js';
 export type { ClassProbability, Prediction, PredictOptions } from './eval/predict.js';
 
-export { detectFaces, drawFaces, FaceDecoder, FaceDetector, predictFaces } from './detect/index.js';
+export {
+  detectFaces,
+  drawFaces,
+  FaceDecoder,
+  FaceDetector,
+  predictFaces,
+  writeWiderText,
+} from './detect/index.js';
 export type {
   DecodedFaces,
   DecodeOptions,

@@ -8,6 +8,7 @@ import sharp from 'sharp';
 import { detectFaces, drawFaces, predictFaces, type FaceDetection } from '#fornax/detect/index.js';
 import { ArgumentError, DataError } from '#fornax/errors.js';
 import { predict } from '#fornax/eval/predict.js';
+import { parsePredictions } from '#fornax/eval/wider/predictions.js';
 import { Model } from '#fornax/model.js';
 import { fornax, jsonLines } from './support/cli.js';
 import { testData, whyNoData } from './support/data.js';
@@ -158,10 +159,28 @@ describe('an untrained detector', () => {
     await assert.rejects(predict(model, [image]).next(), /fornax predict/);
   });
 
+  test('writes text files that the evaluation of WIDER FACE reads', async () => {
+    const wider = path.join(root, 'wider');
+    const image = path.join(root, 'in/a/same.png');
+    for await (const { faces } of predictFaces(model, [image], { ...limits, wider })) {
+      const file = path.join(wider, 'a/same.txt');
+      const text = readFileSync(file, 'utf8');
+      assert.equal(text.split('\n')[0], 'same');
+      const values = parsePredictions(text, file);
+      const expected = faces.flatMap(({ box: [x1, y1, x2, y2], score }) => [x1, y1, x2 - x1, y2 - y1, score]);
+      assert.equal(values.length, expected.length);
+      assert.ok(values.every((value, i) => Math.abs(value - expected[i]!) <= 1e-3));
+    }
+  });
+
   test('is run by fornax predict', async () => {
     const options = { cwd: root, env: { FORNAX_CACHE: path.join(root, 'cache') } };
     const flags = ['--model', 'untrained.safetensors', '--confidence', '0', '--device', 'cpu'];
-    const { code, stdout, stderr } = await fornax(['predict', ...flags, 'in', '--out', 'marked'], options);
+    const { code, stdout, stderr } = await fornax(
+      ['predict', ...flags, 'in', '--out', 'marked', '--wider', 'texts'],
+      options,
+    );
+    assert.deepEqual(readdirSync(path.join(root, 'texts')), ['a', 'b']);
     assert.equal(code, 1); // one image is broken
     assert.match(stdout, /^in\/a\/same\.png {2}\d+ faces {2}best \d+\.\d % {2}→ marked\/same\.faces\.png$/m);
     assert.match(stdout, /^in\/broken\.jpg {2}not read: /m);

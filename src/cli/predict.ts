@@ -10,6 +10,7 @@ export interface PredictFlags {
   maxSide?: number;
   out: string;
   draw: boolean;
+  wider?: string;
   device: string;
   batchSize: number;
   json?: boolean;
@@ -31,6 +32,7 @@ export function registerPredict(program: Command): void {
     .option('--max-side <pixels>', 'faces: scale larger images down first (default: no)', wholeNumber(32))
     .option('-o, --out <dir>', 'faces: folder for the copies, <name>.faces.<ext>', 'faces')
     .option('--no-draw', 'faces: write no copies')
+    .option('--wider <dir>', 'faces: also write text files for `eval --task faces`, with --confidence 0.02')
     .option('--device <name>', 'auto, cpu, cuda, cuda:1', 'auto')
     .option('--batch-size <n>', 'images in a batch of a classifier', wholeNumber(1), 32)
     .option('--json', 'one JSON object for each image on stdout')

@@ -19,6 +19,7 @@ export async function runPredictFaces(
       ...{ confidence, nms, device, signal },
       ...(maxSide === undefined ? {} : { maxSide }),
       ...(flags.draw ? { output: flags.out } : {}),
+      ...(flags.wider === undefined ? {} : { wider: flags.wider }),
       ...(json ? { report } : {}),
     });
     for await (const prediction of predictions) {

@@ -12,12 +12,18 @@ import type { Report } from '../train/events.js';
 import type { FaceDetection } from './decode.js';
 import { FaceDetector, type DetectOptions } from './detect_faces.js';
 import { drawFaces } from './draw.js';
+import { writeWiderText } from './wider_text.js';
 
 export interface PredictFacesOptions extends DetectOptions {
   /** `auto` (default), `cpu`, `cuda`, `cuda:N`. */
   device?: string;
   /** Folder for copies with boxes and landmarks drawn in, `<name>.faces.<ext>`. Default: none are written. */
   output?: string | null;
+  /**
+   * Folder for WIDER FACE's text files, which `fornax eval --task faces` reads: `<event>/<image>.txt`, the event
+   * being the folder of the image. Take a `confidence` of 0.02 with it. Default: none are written.
+   */
+  wider?: string | null;
   report?: Report;
   signal?: AbortSignal;
 }
@@ -95,12 +101,12 @@ export async function* predictFaces(
       amp: 'off',
       message: describeDevice('predict', device, info),
     });
-    const { output = null } = options;
+    const { output = null, wider = null } = options;
     if (output !== null) await makeFolders(output);
     const names = output === null ? null : new CopyNames(output, files);
     const start = (file: string): void => {
       const copy = names?.of(file) ?? null;
-      const prediction = predictOne(found, file, copy);
+      const prediction = predictOne(found, file, { copy, wider });
       prediction.catch(() => undefined); // Awaited below, unless the consumer leaves before.
       running.push(prediction);
     };
@@ -129,11 +135,12 @@ export async function* predictFaces(
 async function predictOne(
   detector: FaceDetector,
   file: string,
-  copy: string | null,
+  { copy, wider }: { copy: string | null; wider: string | null },
 ): Promise<FacePrediction> {
   try {
     const faces = await detector.detect(file);
     if (copy !== null) await drawFaces(file, faces, copy);
+    if (wider !== null) await writeWiderText(wider, file, faces);
     return { path: file, faces, output: copy };
   } catch (error) {
     if (error instanceof DataError) return { path: file, faces: [], output: null, error };
