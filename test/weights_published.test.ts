@@ -12,6 +12,7 @@ import { originOfWeights, publishedWeights } from '#fornax/models/published_weig
 import { architectures } from '#fornax/models/registry.js';
 import { Tensor } from '#fornax/tensor.js';
 
+import { fornax } from './support/cli.js';
 import { testData, whyNoData } from './support/data.js';
 import { temporaryFolder } from './support/image_folder.js';
 
@@ -98,5 +99,25 @@ test(
       if (prediction.predictions[0]!.label === category) right++;
     }
     assert.ok(Math.abs(right - 78) <= 2, `${right} of 150`);
+  },
+);
+
+test(
+  '`fornax models get` writes a model file that predict takes',
+  { skip: NEEDS('weights', 'imagenet-sample') },
+  async () => {
+    await using cwd = await temporaryFolder();
+    const run = (...args: string[]): ReturnType<typeof fornax> => fornax(args, { cwd: cwd.path });
+    const got = await run('models', 'get', 'mobilenetv1_025', '--weights-dir', testData('weights')!);
+    assert.equal(got.code, 0, got.stderr);
+    assert.match(got.stdout, /Wrote mobilenetv1_025\.safetensors: .* 224×224 pixels, 1000 classes/);
+    const again = await run('models', 'get', 'mobilenetv1_025', '--weights-dir', testData('weights')!);
+    assert.equal(again.code, 2);
+    const image = path.join(testData('imagenet-sample')!, 'n01537544_indigo_bunting.JPEG');
+    const { stdout } = await run('predict', image, '--model', 'mobilenetv1_025.safetensors');
+    assert.match(stdout, /indigo bunting +\d+\.\d %/);
+    const missing = await run('models', 'get', 'retinaface_mobilenet025', '--weights-dir', cwd.path);
+    assert.equal(missing.code, 1);
+    assert.match(missing.stderr, /not on this machine/);
   },
 );

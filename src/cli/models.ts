@@ -15,6 +15,15 @@ export interface ShowFlags {
   set?: string[];
 }
 
+export interface GetFlags {
+  weights: string;
+  weightsDir?: string;
+  out?: string;
+  strict: boolean;
+  force?: boolean;
+  json?: boolean;
+}
+
 export function registerModels(program: Command): void {
   const models = program
     .command('models')
@@ -43,5 +52,24 @@ export function registerModels(program: Command): void {
     .action(async (name: string, flags: ShowFlags) => {
       const { showModel } = await import('./models_show.js');
       await showModel(name, flags);
+    });
+
+  models
+    .command('get')
+    .description('Writes a model file with published weights, for predict, eval and export.')
+    .argument('<architecture>', 'by its name in `fornax models`')
+    .option(
+      '--weights <name>',
+      'which of the published weights; or a file, or an address with #sha256=…',
+      'default',
+    )
+    .option('--weights-dir <dir>', 'where to look for the published file first; default: $FORNAX_WEIGHTS')
+    .option('--out <file>', 'default: <architecture>.safetensors')
+    .option('--no-strict', 'load what fits, and list the rest')
+    .option('--force', 'replace the file')
+    .option('--json', 'one JSON object a line on stdout')
+    .action(async (name: string, flags: GetFlags) => {
+      const { getModel } = await import('./models_get.js');
+      await getModel(name, flags);
     });
 }
