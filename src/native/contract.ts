@@ -237,6 +237,16 @@ export interface WiderResult {
   recall: Float64Array;
 }
 
+export interface RecomputeResult {
+  /** Batch norms that got new statistics. */
+  layers: number;
+  /** Dropout and stochastic depth operators, which were off. */
+  inactive: number;
+  batches: number;
+  samples: number;
+  seconds: number;
+}
+
 export interface NativeInference extends NativeHandle {
   /**
    * Runs on the session's own threads. Result: outputs by name, and tapped outputs by module path (the last
@@ -260,9 +270,24 @@ export interface NativeInference extends NativeHandle {
       onProgress?: (done: number, total: number) => void;
     },
   ): Promise<EvaluationResult>;
+  /**
+   * Gives every batch norm the population statistics of its activations over the data (mean, biased variance,
+   * accumulated in float64). Each layer normalises by its own batch meanwhile; dropout and stochastic depth are off.
+   * An array of batches is taken in order. After a failure the model is as before.
+   */
+  recomputeBatchNorm(
+    source: NativeLoader | Record<string, NativeTensor>[],
+    options?: {
+      /** At most. Default 200. */
+      batches?: number;
+      /** Module paths whose batch norms keep their statistics. */
+      frozen?: string[];
+      onProgress?: (done: number, total: number) => void;
+    },
+  ): Promise<RecomputeResult>;
   /** Copies the graph's state again if the session holds its own copy (other device, other layout). */
   refresh(): void;
-  /** Makes a running `evaluate` reject with AbortedError at the next batch. */
+  /** Makes a running `evaluate` or `recomputeBatchNorm` reject with AbortedError at the next batch. */
   stop(): void;
 }
 
@@ -402,6 +427,18 @@ export interface TrainOptions {
    * not change meanwhile.
    */
   teacher?: { graph: NativeGraph; normalize?: Normalize };
+  /**
+   * The processes that train this model together, all with the same options: each step's gradients and losses are
+   * those of the whole batch, of which each process has a part. It starts from the weights of rank 0.
+   */
+  process_group?: NativeProcessGroup;
+  /** With several processes: batch norm takes its statistics over the whole batch. Default true. */
+  sync_batch_norm?: boolean;
+  /**
+   * Exponential moving average of every floating entry of the state dict, batch-norm statistics included; integers
+   * are copied. Default decay 0.9999; with `warmup` that of update n is at most 1 − (1 + n)^(−2/3), as in timm.
+   */
+  ema?: { decay?: number; warmup?: boolean };
 }
 
 export interface StepsEvent {
@@ -442,7 +479,8 @@ export interface NativeTrain extends NativeHandle {
     options: { steps: number; event_interval_ms?: number; onEvent?: (event: StepsEvent) => void },
   ): Promise<RunResult>;
   /**
-   * One step on the given batch, split into `grad_accum` micro-batches. `update: false` stops after backward: loss
+   * One step on the given batch, split into `grad_accum` micro-batches (beside `face_offsets` [B + 1], fields whose
+   * names begin with `face_` are ragged and split by it; any other prefix works alike). `update: false` stops after backward: loss
    * and gradients can be read, nothing is changed except batch-norm statistics. `outputs` are the model's outputs
    * (detached). `grad_norm` is the norm before clipping: with `clip_norm` or `update: false`, else null.
    */
@@ -456,7 +494,9 @@ export interface NativeTrain extends NativeHandle {
   stop(): void;
   /** Steps done. */
   readonly stepCount: number;
-  /** Everything beside the weights that a resume needs, as tensors (copies on the CPU): optimizer, scaler, generators. */
+  /** The averaged state dict (copies on the CPU). ArgumentError without `ema`. */
+  ema(): Record<string, NativeTensor>;
+  /** Everything beside the weights that a resume needs (copies on the CPU): optimizer, scaler, average, generators. */
   snapshot(): Record<string, NativeTensor>;
   /** The reverse of snapshot(). */
   restore(entries: Record<string, NativeTensor>, step: number): void;
@@ -468,6 +508,33 @@ export interface NativeTrain extends NativeHandle {
 
 export interface TrainClass {
   new (graph: NativeGraph, options: TrainOptions): NativeTrain;
+}
+
+export interface ProcessGroupOptions {
+  rank: number;
+  /** How many processes. */
+  world: number;
+  /** Where they find each other. */
+  host: string;
+  port: number;
+  /** Listen there: rank 0, unless a launcher does. */
+  server: boolean;
+  /** Of names on a server that others use, too. Default `fornax`. */
+  prefix?: string;
+  /** Name of a network interface; `localhost`: all on this machine. Default: that of the host's name. */
+  interface?: string;
+  /** Where tensors are summed: NCCL for `cuda:N`, Gloo for `cpu`. */
+  device: DeviceName;
+  /** Of a connection and of a sum over the processes. Default 1800. */
+  timeout_seconds?: number;
+}
+
+/** The processes of one training. All must ask the same of it in the same order. */
+export interface NativeProcessGroup extends NativeHandle {
+  readonly rank: number;
+  readonly world: number;
+  /** The texts of all processes, by rank. TrainError if one of them is gone. One call at a time. */
+  gather(text: string): Promise<string[]>;
 }
 
 /** Where a field of the pack lies. */
@@ -528,6 +595,11 @@ export interface LoaderOptions {
   normalize?: Normalize;
   /** Page-locked batches, whose copies to a GPU need not wait. DeviceError without CUDA. Default: false. */
   pin?: boolean;
+  /**
+   * One of several processes: delivers items `rank`, `rank + world`, … of every batch, which has `batch_size` items
+   * for each process. A last batch with fewer items than processes is an ArgumentError.
+   */
+  shard?: { rank: number; world: number };
 }
 
 /** Fields of a batch: `image` uint8 [B, H, W, C], `label` int64 [B], `index` int64 [B] (global sample index). */
@@ -600,6 +672,8 @@ export interface NativeAddon {
   widerAveragePrecision(options: WiderOptions): Promise<WiderResult[]>;
   /** Must be called once per environment before anything else: the native core throws these classes. */
   setErrorClasses(classes: Record<string, unknown>): void;
+  /** Waits for the other processes. TrainError if they do not come. */
+  connectProcesses(options: ProcessGroupOptions): Promise<NativeProcessGroup>;
   systemInfo(): SystemInfo;
   /** Schema of an operator (`aten::conv2d`), or null if libtorch does not know it. */
   operatorSchema(op: string): OperatorSchema | null;
