@@ -12,7 +12,7 @@ import type { Difference } from './compare.js';
 import { exporterOf } from './exporters.js';
 import type { Exporter, ExportFormat, ExportInput } from './format.js';
 import { exportSource } from './source.js';
-import { GPU_TOLERANCE, runSource, tolerances, type Expected } from './verify.js';
+import { GPU_TOLERANCE, PREPROCESS_TOLERANCE, runSource, tolerances, type Expected } from './verify.js';
 import { writeChecked } from './write_checked.js';
 
 export interface ExportOptions {
@@ -134,7 +134,11 @@ export async function* exportFormatsOf(
     for (const [i, exporter] of chosen.entries()) {
       const file = targets[i]!;
       const { format } = exporter;
-      const tolerance = Math.max(tolerances[format], device.type === 'cuda' ? GPU_TOLERANCE : 0);
+      const tolerance = Math.max(
+        tolerances[format],
+        preprocess && (format === 'torchscript' || format === 'onnx') ? PREPROCESS_TOLERANCE : 0,
+        device.type === 'cuda' ? GPU_TOLERANCE : 0,
+      );
       try {
         const written = await writeChecked(exporter, source, file, expected, { tolerance, signal });
         const { otherFiles, how, differences } = written;
