@@ -151,7 +151,7 @@ const cases: Record<string, (x: Tensor, self: Case) => Tensor> = {
     const [top] = call('aten::topk', [x, 3, 3], { outputs: 2 });
     return top!.add(call('aten::logsumexp', [x, [3], true])).add(call('aten::cumsum', [x, 3]).slice(3, 0, 3));
   },
-  norms: (x) => F.normalize(x).add(F.normalize(x, { p: 1, dim: -1 })),
+  norms: (x) => F.normalize(x).add(F.normalize(x, { p: 1, dim: -1 }).add(F.normalize(x, { p: 3, dim: 2 }))),
   'layer_norm, group_norm': (x, { norm, groups }) => norm.forward(x).add(groups.forward(x)),
   'batch_norm without statistics': (x) => F.batchNorm(x, {}),
   prod: (x) => call('aten::prod', [x.slice(1, 0, 1).add(2)]).reshape(1),
@@ -207,6 +207,11 @@ const cases: Record<string, (x: Tensor, self: Case) => Tensor> = {
     call('aten::reflection_pad2d', [call('aten::constant_pad_nd', [x, [1, 0, 2, 1], -1]), [1, 2, 0, 1]]).add(
       call('aten::replication_pad2d', [x, [2, 2, 1, 3]]),
     ),
+  'circular pads': (x) => F.pad(x, [2, 1, 0, 3], 'circular'),
+  'rounded quotients': (x) =>
+    call('aten::div.Tensor_mode', [x.mul(5), x.add(3), 'trunc'])
+      .add(call('aten::div.Tensor_mode', [x.mul(5).to('int64'), x.mul(3).to('int64').abs().add(1), 'trunc']))
+      .add(call('aten::div.Scalar_mode', [x, 0.3, 'floor'])),
   'negative pads': (x) => F.pad(x, [-1, 2, 1, -2]),
   'pixel_shuffle, channel_shuffle': (x) =>
     call('aten::channel_shuffle', [F.pixelShuffle(x, 2).repeat(1, 6, 1, 1), 3]),

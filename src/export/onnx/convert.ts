@@ -176,10 +176,18 @@ class Walk {
   }
 }
 
+/** Whether a model can be written is asked before it is: what was found then is kept as long as the source. */
+const converted = new WeakMap<ExportSource, ConvertedGraph>();
+
 /**
  * The ONNX graph of a lowered model.
  * @throws ExportError that names the node for which ONNX has no counterpart
  */
 export function convert(source: ExportSource): ConvertedGraph {
-  return new Walk(source).run();
+  let graph = converted.get(source);
+  if (graph === undefined) {
+    graph = new Walk(source).run();
+    converted.set(source, graph);
+  }
+  return graph;
 }

@@ -84,7 +84,9 @@ function divMode(c: Conversion): string {
   const [a, b] = [operand(c, 0, dtype), operand(c, 1, dtype)];
   if (c.isNull(2)) return c.emit('Div', [a, b]);
   if (c.text(2, '') === 'floor') return floorDivide(c, a, b, dtype);
-  throw c.unsupported("rounding_mode 'trunc'");
+  const quotient = c.emit('Div', [a, b]);
+  if (!isFloat(dtype)) return quotient;
+  return c.emit('Mul', [c.emit('Sign', [quotient]), c.emit('Floor', [c.emit('Abs', [quotient])])]);
 }
 
 /** aten::remainder: takes the divisor's sign. */

@@ -80,11 +80,15 @@ function groupNorm(c: Conversion): string {
 /** aten::linalg_vector_norm(self, ord, dim?, keepdim, dtype) */
 function vectorNorm(c: Conversion): string {
   const order = c.number(1, 2);
-  if (order !== 1 && order !== 2)
-    throw c.unsupported(`a norm of order ${order}`, 'orders 1 and 2 can be written');
-  return c.emit(order === 1 ? 'ReduceL1' : 'ReduceL2', [c.tensor(0), c.ints64(c.dims(2))], {
-    keepdims: Number(c.bool(3)),
-  });
+  const keepdims = Number(c.bool(3));
+  const axes = c.ints64(c.dims(2));
+  const x = c.tensor(0);
+  if (order === 1 || order === 2)
+    return c.emit(order === 1 ? 'ReduceL1' : 'ReduceL2', [x, axes], { keepdims });
+  if (order === 0) throw c.unsupported('a norm of order 0');
+  const { dtype } = c.result;
+  const powers = c.emit('Pow', [c.emit('Abs', [x]), c.scalar(order, dtype)]);
+  return c.emit('Pow', [c.emit('ReduceSum', [powers, axes], { keepdims }), c.scalar(1 / order, dtype)]);
 }
 
 export const normConverters: ConverterTable = {

@@ -179,9 +179,28 @@ function padded(c: Conversion, mode: string, value: number | null): string {
   return c.emit('Pad', [x, c.sizeTensor([...before, ...after]), ...fill], { mode });
 }
 
+/** Pads with what lies at the other end: Pad has a mode for it from opset 19 on. */
+function circular(c: Conversion): string {
+  const pairs = c.sizes(1);
+  let x = c.tensor(0);
+  for (let i = 0; i < pairs.length / 2; i++) {
+    const dim = c.rank(0) - 1 - i;
+    const length = c.length(c.slot(0), dim);
+    const [begin, end] = [c.fold(pairs[2 * i]!), c.fold(pairs[2 * i + 1]!)];
+    const parts = [
+      ...(begin === 0 ? [] : [c.slice(x, dim, minus(length, begin), null)]),
+      x,
+      ...(end === 0 ? [] : [c.slice(x, dim, 0, end)]),
+    ];
+    if (parts.length > 1) x = c.emit('Concat', parts, { axis: dim });
+  }
+  return x;
+}
+
 /** aten::pad(self, pad, mode, value?) */
 function pad(c: Conversion): string {
   const name = c.text(2, 'constant');
+  if (name === 'circular') return circular(c);
   const mode = Object.hasOwn(padModes, name) ? padModes[name]! : null;
   if (mode === null) throw c.unsupported(`padding of mode '${name}'`);
   return padded(c, mode, c.isNull(3) ? null : c.number(3));
