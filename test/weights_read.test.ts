@@ -13,7 +13,6 @@ import { readPickledWeights, readWeights } from '#fornax/weights/read_weights.js
 
 import { testData, whyNoData } from './support/data.js';
 import { temporaryFolder } from './support/image_folder.js';
-import { needsPython, python } from './support/python.js';
 import {
   Py,
   call,
@@ -109,6 +108,50 @@ test('big-endian archives are turned round', async () => {
   const swapped = Buffer.from(six).swap32();
   const file = await write('big.pth', pth(viewsOf(false), { 0: swapped }, { byteorder: 'big' }));
   assert.deepEqual(await valuesOf(file), views);
+});
+
+test('tensors larger than the buffer through which they are turned', async () => {
+  const [rows, columns] = [1300, 1700];
+  const values = Float32Array.from({ length: rows * columns }, (_, i) => i);
+  const data = Buffer.from(values.buffer);
+  const spec = { key: '0', elements: values.length };
+  const turned = tensor({ ...spec, shape: [columns, rows], strides: [1, columns] });
+  const halves = tensor({ ...spec, shape: [2, rows, columns / 2], strides: [columns / 2, columns, 1] });
+  for (const byteorder of ['little', 'big']) {
+    const stored = byteorder === 'big' ? Buffer.from(data).swap32() : data;
+    const file = await write(`large-${byteorder}.pth`, pth({ turned, halves }, { 0: stored }, { byteorder }));
+    const read = (await valuesOf(file)) as { turned: number[]; halves: number[] };
+    for (let i = 0; i < rows * columns; i += 997) {
+      const [column, row] = [Math.floor(i / rows), i % rows];
+      assert.equal(read.turned[i], row * columns + column);
+      const [half, rest] = [Math.floor(i / ((rows * columns) / 2)), i % ((rows * columns) / 2)];
+      const [line, place] = [Math.floor(rest / (columns / 2)), rest % (columns / 2)];
+      assert.equal(read.halves[i], line * columns + half * (columns / 2) + place);
+    }
+  }
+});
+
+test('the native reader believes no range', async () => {
+  const file = await write('raw', six);
+  const range = { name: 'w', dtype: 'float32', shape: [2, 2], offset: 0, length: 16 } as const;
+  const wrong: [Partial<FileTensor>, RegExp][] = [
+    [{ offset: 12 }, /outside the file/],
+    [{ offset: -4 }, /outside the file/],
+    [{ length: 12 }, /do not agree/],
+    [{ strides: [2] }, /do not agree/],
+    [{ strides: [-2, 1] }, /negative/],
+    [{ strides: [2 ** 52, 2 ** 52], length: 16 }, /do not agree|too large/],
+    [{ shape: [-1, 2] }, /negative/],
+    [{ shape: [2 ** 40, 2 ** 40] }, /too large/],
+  ];
+  for (const [change, reason] of wrong) {
+    const ranges = [{ ...range, shape: [2, 2], ...change }];
+    await assert.rejects(loadAddon().readTensors(file, ranges), (error) => {
+      assert.ok(error instanceof WeightsError, String(error));
+      assert.match(error.message, reason);
+      return true;
+    });
+  }
 });
 
 test('the state dict is found in what surrounds it', async () => {
@@ -306,59 +349,6 @@ test('published files of real life', { skip: whyNoData('weights') }, async () =>
     );
   }
 });
-
-const PEER = `
-import sys, json, argparse, collections, pathlib, torch, numpy
-folder = sys.argv[1]
-torch.manual_seed(0)
-base = torch.randn(4, 6)
-state = collections.OrderedDict(
-    plain=base, transposed=base.t(), part=base[1:, ::2], expanded=base[0].expand(3, 6), scalar=torch.tensor(3),
-    empty=torch.zeros(0, 4), f16=base.half(), bf16=base.bfloat16(), f64=base.double(), u8=torch.arange(5, dtype=torch.uint8),
-    flags=torch.tensor([True, False]), parameter=torch.nn.Parameter(base), last=base.reshape(1, 4, 2, 3).to(memory_format=torch.channels_last))
-files = []
-def save(name, value, **options):
-    torch.save(value, f'{folder}/{name}', **options)
-    files.append(name)
-for protocol in (2, 3, 4, 5):
-    save(f'zip{protocol}.pth', state, pickle_protocol=protocol)
-    save(f'legacy{protocol}.pth', state, pickle_protocol=protocol, _use_new_zipfile_serialization=False)
-model = torch.nn.Linear(2, 2)
-optimizer = torch.optim.AdamW(model.parameters())
-model(torch.ones(1, 2)).sum().backward()
-optimizer.step()
-save('checkpoint.pth', {
-    'model': state, 'optimizer': optimizer.state_dict(), 'epoch': 3, 'best': numpy.float64(0.5), 'rng': torch.get_rng_state(),
-    'args': argparse.Namespace(path=pathlib.Path('x'), array=numpy.zeros(3), sizes={1, 2}),
-    'scheduler': torch.optim.lr_scheduler.StepLR(optimizer, 3).state_dict()})
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        for name, value in state.items():
-            self.register_buffer(name, value.detach().clone())
-    def forward(self, x):
-        return x + self.plain.sum()
-torch.jit.trace(Net(), torch.ones(1)).save(f'{folder}/script.pt')
-files.append('script.pt')
-print(json.dumps({'files': files, 'values': {k: v.detach().double().flatten().tolist() for k, v in state.items()}}))
-`;
-
-test(
-  'whatever PyTorch writes is read with equal values',
-  { skip: needsPython('torch', 'numpy') },
-  async () => {
-    const folder = path.join(root.path, 'peer');
-    await fs.mkdir(folder);
-    const { files, values } = python<{ files: string[]; values: Record<string, number[]> }>(PEER, [folder]);
-    assert.equal(files.length, 10);
-    for (const name of files) {
-      const read = await valuesOf(path.join(folder, name));
-      assert.deepEqual(Object.keys(read).sort(), Object.keys(values).sort(), name);
-      for (const [key, expected] of Object.entries(values))
-        assert.deepEqual(read[key], expected, `${name}: ${key}`);
-    }
-  },
-);
 
 test('a storage without a type is read by the dtype of its tensor', async () => {
   const storage = persistent(tuple('storage', global('torch.storage', 'UntypedStorage'), '0', 'cpu', 24));

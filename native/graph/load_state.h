@@ -22,8 +22,8 @@ struct LoadReport {
 LoadReport loadState(State& state, const std::vector<std::pair<std::string, at::Tensor>>& entries,
                      bool strict);
 
-// The same from a file, straight into the state: there is never a second copy of the weights. That every tensor
-// lies within the file is checked first; if a read fails nevertheless, what was read so far stays.
+// The same from a file, straight into the state: there is never a second copy of the weights. That every
+// tensor lies within the file is checked first; if a read fails nevertheless, what was read so far stays.
 LoadReport loadStateFromFile(State& state, const std::string& path, const std::vector<TensorRange>& ranges,
                              bool strict);
 

@@ -44,8 +44,8 @@ class Reader {
  private:
   static constexpr int64_t kBuffer = 4 << 20;  // bytes
 
-  // The block of `shape` whose first element lies at `offset`: if it spans more than the buffer, its dimension
-  // of the widest stride is halved.
+  // The block of `shape` whose first element lies at `offset`: if it spans more than the buffer, its
+  // dimension of the widest stride is halved.
   void copyBlock(const at::Tensor& target, const std::vector<int64_t>& shape, int64_t offset) {
     int64_t span = 1;
     size_t widest = shape.size();

@@ -43,6 +43,9 @@ const PREFIXES = [
   'backbone.',
 ];
 const MAX_PREFIXES = 4;
+/** Far above any model: names are matched against patterns, whose time a file must not decide. */
+const MAX_TENSORS = 100_000;
+const MAX_NAME = 1000;
 
 /** Batch norm counts its batches only since PyTorch 0.4.1; the count matters for no result in eval mode. */
 const COUNTER = /(^|\.)num_batches_tracked$/;
@@ -144,6 +147,13 @@ export function fitWeights(
 ): FittedWeights {
   const model: Names = new Map(parameters.map((parameter) => [parameter.name, parameter]));
   const notes = [...directory.notes];
+  const endless = directory.tensors.find(({ name }) => name.length > MAX_NAME);
+  if (directory.tensors.length > MAX_TENSORS || endless) {
+    const what = endless
+      ? `a name of ${endless.name.length} characters`
+      : `${directory.tensors.length} tensors`;
+    throw new WeightsError(`the file holds ${what}, more than any model has`);
+  }
   let given = directory.tensors.filter(({ name }) => !options.ignore?.some((pattern) => pattern.test(name)));
   const ignored = directory.tensors.length - given.length;
   if (ignored > 0) notes.push(`ignored ${ignored} tensors of parts that the model does not have`);

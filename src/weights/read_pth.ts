@@ -186,7 +186,11 @@ export async function readLegacyWeights(source: ByteSource, key?: string): Promi
 async function readLegacyPickles(
   source: ByteSource,
 ): Promise<{ value: PickleValue; keys: PickleValue[]; end: number; storages: Storages }> {
-  for (let length = Math.min(source.size, 1 << 20); ; length = Math.min(source.size, length * 4)) {
+  for (
+    let length = Math.min(source.size, 1 << 20);
+    ;
+    length = Math.min(source.size, length * 4, MAX_PICKLE_BYTES)
+  ) {
     const bytes = await source.read(0, length);
     const storages = new Storages();
     try {
@@ -200,7 +204,8 @@ async function readLegacyPickles(
       if (!Array.isArray(keys)) throw new WeightsError('the file is not sound: its list of storages is none');
       return { value: object.value, keys, end, storages };
     } catch (error) {
-      if (!(error instanceof PickleEnds) || length === source.size || length > MAX_PICKLE_BYTES) throw error;
+      if (!(error instanceof PickleEnds) || length === source.size || length === MAX_PICKLE_BYTES)
+        throw error;
     }
   }
 }

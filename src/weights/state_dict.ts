@@ -22,6 +22,20 @@ const WRAPPERS = [
 const OTHERS = /^(optim|sched|lr_|scaler|rng|epoch|args|config|criterion|loss|best_|meta)/i;
 const MAX_DEPTH = 64;
 const MAX_VISITS = 500_000;
+/** Wrappers within wrappers: Lightning's checkpoint of a DataParallel of an EMA has three. */
+const MAX_WRAPPERS = 8;
+/** Entries looked at in one search. Dicts that hold themselves or share parts have paths without end. */
+const MAX_SEARCHED = 20_000_000;
+
+/** What a search may still look at. */
+class Budget {
+  private left = MAX_SEARCHED;
+
+  spend(entries: number): void {
+    this.left -= entries + 1;
+    if (this.left < 0) throw new WeightsError('the dicts and modules in the file are nested without end');
+  }
+}
 
 /**
  * @param value what the pickle holds.
@@ -30,6 +44,7 @@ const MAX_VISITS = 500_000;
  */
 export function findStateDict(value: PickleValue, key?: string): FoundTensors {
   const notes: string[] = [];
+  const budget = new Budget();
   let found = value;
   if (key !== undefined) {
     for (const part of key.split('.')) {
@@ -42,12 +57,12 @@ export function findStateDict(value: PickleValue, key?: string): FoundTensors {
       }
       found = next;
     }
-    const direct = flatten(found);
+    const direct = flatten(found, budget);
     if (direct) return { ...direct, notes: [`took the weights under '${key}'`] };
   }
   const path: string[] = [];
-  for (let depth = 0; depth < 8; depth++) {
-    const inner = innerDict(found);
+  for (let depth = 0; depth < MAX_WRAPPERS; depth++) {
+    const inner = innerDict(found, budget);
     if (!inner) break;
     path.push(inner.key);
     if (inner.also.length > 0) {
@@ -57,7 +72,7 @@ export function findStateDict(value: PickleValue, key?: string): FoundTensors {
     found = inner.value;
   }
   if (path.length > 0) notes.unshift(`took the weights under '${path.join('.')}'`);
-  const tensors = flatten(found);
+  const tensors = flatten(found, budget);
   if (!tensors) {
     throw new WeightsError({
       what: 'the file holds no state dict: no dict from names to tensors was found in it',
@@ -79,17 +94,25 @@ function keysOf(value: PickleValue): string {
 }
 
 /** A dict or module with tensors that is an entry of this dict, and which others are. */
-function innerDict(value: PickleValue): { key: string; value: PickleValue; also: string[] } | null {
-  if (!(value instanceof Map)) return null;
+function innerDict(
+  value: PickleValue,
+  budget: Budget,
+  depth = 0,
+): { key: string; value: PickleValue; also: string[] } | null {
+  if (!(value instanceof Map) || depth >= MAX_WRAPPERS) return null;
+  budget.spend(value.size);
   const isWeights = (key: string): boolean => {
     const entry = value.get(key);
-    return entry !== undefined && (innerDict(entry) !== null || flatten(entry) !== null);
+    return (
+      entry !== undefined && (flatten(entry, budget) !== null || innerDict(entry, budget, depth + 1) !== null)
+    );
   };
   const known = WRAPPERS.filter((key) => value.has(key) && isWeights(key));
   if (known.length > 0) return { key: known[0]!, value: value.get(known[0]!)!, also: known.slice(1) };
   if ([...value.values()].some((entry) => entry instanceof PickledTensor)) return null;
   const candidates = [...value.keys()].filter(
-    (key): key is string => typeof key === 'string' && !OTHERS.test(key) && flatten(value.get(key)!) !== null,
+    (key): key is string =>
+      typeof key === 'string' && !OTHERS.test(key) && flatten(value.get(key)!, budget) !== null,
   );
   if (candidates.length > 1) {
     throw new WeightsError({
@@ -107,9 +130,10 @@ function innerDict(value: PickleValue): { key: string; value: PickleValue; also:
 }
 
 /** A state dict's or a module's tensors, or null if the value is neither. */
-function flatten(value: PickleValue): Omit<FoundTensors, 'notes'> | null {
-  if (value instanceof InertObject) return flattenModule(value);
+function flatten(value: PickleValue, budget: Budget): Omit<FoundTensors, 'notes'> | null {
+  if (value instanceof InertObject) return flattenModule(value, budget);
   if (!(value instanceof Map)) return null;
+  budget.spend(value.size);
   const tensors: FoundTensors['tensors'] = [];
   const skipped: FoundTensors['skipped'] = [];
   for (const [name, entry] of value) {
@@ -124,11 +148,15 @@ function flatten(value: PickleValue): Omit<FoundTensors, 'notes'> | null {
  * The state dict of a pickled module: `_parameters`, `_buffers` and `_modules` of a Python module; the attributes
  * of a TorchScript one.
  */
-export function flattenModule(root: InertObject): Omit<FoundTensors, 'notes'> | null {
+export function flattenModule(
+  root: InertObject,
+  budget: Budget = new Budget(),
+): Omit<FoundTensors, 'notes'> | null {
   const tensors: FoundTensors['tensors'] = [];
   let visits = 0;
   const add = (entries: PickleValue | undefined, prefix: string, except: PickleValue | undefined): void => {
     if (!(entries instanceof Map)) return;
+    budget.spend(entries.size);
     for (const [name, entry] of entries) {
       if (typeof name !== 'string' || !(entry instanceof PickledTensor)) continue;
       if (except instanceof Set && except.has(name)) continue;
@@ -141,12 +169,14 @@ export function flattenModule(root: InertObject): Omit<FoundTensors, 'notes'> | 
       throw new WeightsError('the modules in the file are nested without end');
     const attributes = object.state;
     if (!(attributes instanceof Map)) return;
+    budget.spend(attributes.size);
     const python = attributes.get('_modules') instanceof Map;
     let children = attributes;
     if (python) {
       add(attributes.get('_parameters'), prefix, undefined);
       add(attributes.get('_buffers'), prefix, attributes.get('_non_persistent_buffers_set'));
       children = attributes.get('_modules') as typeof attributes;
+      budget.spend(children.size);
     } else add(attributes, prefix, undefined);
     for (const [name, child] of children) {
       if (typeof name !== 'string' || !(child instanceof InertObject)) continue;

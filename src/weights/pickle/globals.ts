@@ -99,7 +99,9 @@ function mapOf(value: PickleValue | undefined): Map<PickleValue, PickleValue> {
   const pairs = listOf(value);
   return new Map(
     pairs.map((pair) => {
-      const [key, item] = listOf(pair);
+      // Not copied before it is known to be short: many pairs could be one long list.
+      const parts = pair instanceof PickleTuple ? pair.items : Array.isArray(pair) ? pair : [];
+      const [key, item] = parts.length === 2 ? parts : [];
       return key === undefined || item === undefined
         ? fail('a dict is made of something else than pairs')
         : [key, item];
@@ -146,7 +148,8 @@ const CALLABLE: Record<string, (args: readonly PickleValue[]) => PickleValue> = 
   'torch._utils._rebuild_device_tensor_from_cpu_tensor': ([data]) => tensorOf(data, 'a tensor'),
   // (function, type, args, state): a subclass of Tensor. The function must be one of these.
   'torch._tensor._rebuild_from_type_v2': ([func, , args]) => {
-    if (!(func instanceof PickleGlobal) || !func.call)
+    // Not itself, which would go on for ever in a list that holds itself.
+    if (!(func instanceof PickleGlobal) || !func.call || !func.path.startsWith('torch._utils.'))
       return fail('a tensor is rebuilt by a function that is not known');
     return tensorOf(func.call(listOf(args)), 'a subclass of Tensor');
   },

@@ -289,7 +289,8 @@ class Unpickler {
   /** Attributes of an object. Those of dicts and tensors (`_metadata`) are not needed. */
   private build(state: PickleValue, target: PickleValue): void {
     const hooks = ['__setstate__', '__reduce__', '__reduce_ex__', '__class__', '__getattr__'];
-    const attributes = [state, ...(state instanceof PickleTuple ? state.items : [])];
+    // A tuple holds the attributes and those of __slots__; what has more entries is the state of another class.
+    const attributes = [state, ...(state instanceof PickleTuple ? state.items.slice(0, 2) : [])];
     for (const hook of hooks) {
       if (attributes.some((item) => item instanceof Map && item.has(hook))) {
         throw new WeightsError({
