@@ -152,19 +152,22 @@ export const resnet50_cifar = forCifar(resnet50);
 export const resnet101_cifar = forCifar(resnet101);
 export const resnet152_cifar = forCifar(resnet152);
 
-const options: Record<string, OptionSpec> = {
+const forAll: Record<string, OptionSpec> = {
   zeroInitResidual: {
     type: 'boolean',
     default: false,
     description: 'Start the last batch norm of each block at zero (Goyal et al. 2017).',
   },
+  width: { type: 'number', default: 1, min: 0.01, description: 'Factor on the channels of every layer.' },
+};
+const options: Record<string, OptionSpec> = {
+  ...forAll,
   stem: {
     type: 'choice',
     default: 'imagenet',
     choices: ['imagenet', 'cifar'],
     description: 'imagenet: 7×7/2 and a max-pool; cifar: 3×3 without pooling, for small images.',
   },
-  width: { type: 'number', default: 1, min: 0.01, description: 'Factor on the channels of every layer.' },
   outputStride: {
     type: 'choice',
     default: 32,
@@ -187,10 +190,7 @@ export const resnets = [
     { wide_resnet50_2, wide_resnet101_2 },
   ),
   ...cifar(
-    {
-      paper: 'He et al. 2015, arXiv:1512.03385; 3×3 stem for small images',
-      options: { ...options, stem: { ...options.stem, default: 'cifar' } as OptionSpec },
-    },
+    { paper: 'He et al. 2015, arXiv:1512.03385; 3×3 stem for small images', options: forAll },
     { resnet18_cifar, resnet34_cifar, resnet50_cifar, resnet101_cifar, resnet152_cifar },
   ),
 ];

@@ -65,7 +65,7 @@ export class Bottleneck extends Module {
 
   constructor({ inPlanes, planes, stride, downsample, groups, baseWidth, dilation }: BlockOptions) {
     super();
-    const width = Math.floor(planes * (baseWidth / 64)) * groups;
+    const width = Math.max(1, Math.floor(planes * (baseWidth / 64))) * groups;
     this.conv1 = conv1x1(inPlanes, width);
     this.bn1 = new BatchNorm2d(width);
     this.conv2 = conv3x3(width, width, { stride, groups, dilation: dilation[0] });
