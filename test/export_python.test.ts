@@ -28,6 +28,8 @@ import json, sys, torch
 from safetensors.torch import load_file, save_file
 source, target = sys.argv[1:]
 if source.endswith(".pth"):
+    import zipfile
+    assert zipfile.ZipFile(source).testzip() is None
     state = torch.load(source, weights_only=True)
 else:
     state = load_file(source)

@@ -1,5 +1,5 @@
-// TorchScript archives: compiled from generated source, and run again to check them. The source is TypeScript's
-// business (src/export/torchscript.ts). No state; functions may be called on any thread.
+// TorchScript archives: compiled from generated source, and run again to check them. The source is
+// TypeScript's business (src/export/torchscript.ts). No state; functions may be called on any thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,9 +17,9 @@ struct ScriptTensor {
   at::Tensor tensor;
 };
 
-// Compiles the methods in `source` on a module that holds `tensors` in submodules by their paths, and saves it
-// with the texts of `extra` as additional files. WeightsError if the source does not compile or the file cannot
-// be written (a partial file may remain).
+// Compiles the methods in `source` on a module that holds `tensors` in submodules by their paths, and saves
+// it with the texts of `extra` as additional files. WeightsError if the source does not compile or the file
+// cannot be written (a partial file may remain).
 void writeTorchScript(const std::string& path, const std::string& source,
                       const std::vector<ScriptTensor>& tensors,
                       const std::vector<std::pair<std::string, std::string>>& extra);
