@@ -6,7 +6,8 @@ import { after, before, test } from 'node:test';
 
 import { ExportError, FornaxError, WeightsError } from '#fornax/errors.js';
 import { onnx } from '#fornax/export/onnx/exporter.js';
-import { decode, encode, type ModelProto } from '#fornax/export/onnx/proto.js';
+import type { ModelProto } from '#fornax/export/onnx/messages.js';
+import { decode, encode } from '#fornax/export/onnx/proto.js';
 import { parseOnnx } from '#fornax/export/onnx/read/file.js';
 import { OnnxModel } from '#fornax/export/onnx/read/model.js';
 import { writeOnnx } from '#fornax/export/onnx/write.js';

@@ -3,7 +3,7 @@ import { DTYPE_BYTES } from '../../graph/dtypes.js';
 import type { DType } from '../../graph/format.js';
 import type { NativeTensor } from '../../native/contract.js';
 import { loadAddon } from '../../native.js';
-import { attributeTypes, type AttributeProto, type NodeProto } from './proto.js';
+import { attributeTypes, type AttributeProto, type NodeProto } from './messages.js';
 
 /** A tensor whose bytes are fetched when the file is written: the weights are never in memory twice at once. */
 export interface Initializer {

@@ -7,9 +7,10 @@ import type { NativeTensor } from '../../native/contract.js';
 import { loadAddon } from '../../native.js';
 import type { ExportSource } from '../format.js';
 import { OnnxBuilder, tensorBytes } from './builder.js';
-import { Conversion, slotOf } from './conversion.js';
+import { slotOf } from './arguments.js';
+import { Conversion } from './conversion.js';
 import { converters } from './operators.js';
-import { dataTypes, type ValueInfoProto } from './proto.js';
+import { dataTypes, type ValueInfoProto } from './messages.js';
 import { Shapes } from './shapes.js';
 import { Weights } from './weights.js';
 

@@ -1,5 +1,6 @@
 /** Every operator of libtorch that has a counterpart in ONNX, by name with overload. */
 import type { ConverterTable } from './conversion.js';
+import { activationConverters } from './convert/activation.js';
 import { adaptivePoolConverters } from './convert/adaptive_pool.js';
 import { attentionConverters } from './convert/attention.js';
 import { elementwiseConverters } from './convert/elementwise.js';
@@ -12,6 +13,7 @@ import { resampleConverters } from './convert/resample.js';
 import { shapeConverters } from './convert/shape.js';
 
 export const converters: ConverterTable = {
+  ...activationConverters,
   ...adaptivePoolConverters,
   ...attentionConverters,
   ...elementwiseConverters,

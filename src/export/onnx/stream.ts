@@ -7,16 +7,8 @@ import { promises as fs } from 'node:fs';
 import path from 'node:path';
 
 import type { Initializer } from './builder.js';
-import {
-  dataTypes,
-  encode,
-  EXTERNAL,
-  fieldNumbers,
-  lengthDelimited,
-  type GraphProto,
-  type ModelProto,
-  type TensorProto,
-} from './proto.js';
+import { dataTypes, EXTERNAL, type GraphProto, type ModelProto, type TensorProto } from './messages.js';
+import { encode, fieldNumbers, lengthDelimited } from './proto.js';
 
 /** Bytes that a protobuf message can hold. */
 const MAX_MESSAGE = 2 ** 31 - 1;

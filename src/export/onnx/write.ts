@@ -6,7 +6,7 @@ import { fornaxVersion } from '../../version.js';
 import type { ExportSource } from '../format.js';
 import { exportMetadata } from '../metadata.js';
 import { convert, OPSET } from './convert.js';
-import type { KeyValue } from './proto.js';
+import type { KeyValue } from './messages.js';
 import { writeModel } from './stream.js';
 
 /** Of ONNX 1.13 and 1.14, whose opset is 18. */

@@ -1,6 +1,7 @@
 /** Adaptive pooling, whose bins follow from the sizes of input and output. */
 import type { Conversion, ConverterTable } from '../conversion.js';
-import { plus, slotOf, times } from '../conversion.js';
+import { slotOf } from '../arguments.js';
+import { plus, times } from '../conversion.js';
 import { withBatch } from './pool.js';
 
 /** What adaptive pooling asks of each dimension. */

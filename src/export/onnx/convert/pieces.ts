@@ -1,7 +1,8 @@
 /** Parts of tensors: slices, pieces, gathered elements, padding, joining. */
 import type { SizeExpr } from '../../../graph/format.js';
 import type { Conversion, Converter, ConverterTable } from '../conversion.js';
-import { INT64_MAX, INT64_MIN, minus, plus, slotOf, times } from '../conversion.js';
+import { slotOf } from '../arguments.js';
+import { INT64_MAX, INT64_MIN, minus, plus, times } from '../conversion.js';
 import { operand } from './elementwise.js';
 import { zeroBeforePooling } from './pool.js';
 

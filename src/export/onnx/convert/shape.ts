@@ -1,7 +1,8 @@
 /** Changes of shape, order and type; nothing is computed. */
 import type { SizeExpr } from '../../../graph/format.js';
 import type { Conversion, Converter, ConverterTable } from '../conversion.js';
-import { normalizeDim, times } from '../conversion.js';
+import { normalizeDim } from '../arguments.js';
+import { times } from '../conversion.js';
 
 const identity: Converter = (c) => c.tensor(0);
 

@@ -8,7 +8,8 @@ import type { DType } from '../../../graph/format.js';
 import { escapeControlCharacters } from '../../../io/control_characters.js';
 import type { NativeTensor } from '../../../native/contract.js';
 import { loadAddon } from '../../../native.js';
-import { dataTypes, decode, EXTERNAL, type ModelProto, type TensorProto } from '../proto.js';
+import { dataTypes, EXTERNAL, type ModelProto, type TensorProto } from '../messages.js';
+import { decode } from '../proto.js';
 
 /** What one protobuf message can hold. */
 const MAX_FILE = 2 ** 31 - 1;

@@ -8,7 +8,7 @@ import { escapeControlCharacters } from '../../../io/control_characters.js';
 import type { NativeGraph, NativeInference, NativeTensor } from '../../../native/contract.js';
 import { loadAddon } from '../../../native.js';
 import { OPSET } from '../convert.js';
-import type { ModelProto, ValueInfoProto } from '../proto.js';
+import type { ModelProto, ValueInfoProto } from '../messages.js';
 import { elementType, openOnnx, tensorOf, typedArray, type OnnxFile } from './file.js';
 import { layerReaders } from './layers.js';
 import { mathReaders } from './math.js';

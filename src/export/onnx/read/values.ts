@@ -11,7 +11,7 @@ import {
 } from '../../../graph/format.js';
 import { MetaShapes } from '../../../graph/meta_shapes.js';
 import { escapeControlCharacters } from '../../../io/control_characters.js';
-import type { NodeProto } from '../proto.js';
+import type { NodeProto } from '../messages.js';
 
 /**
  * A value of the ONNX graph. Its numbers are known where they are stored in the file (small tensors) or follow from
