@@ -31,7 +31,12 @@ describe('a config', () => {
       ],
     });
     assert.deepEqual(config.data.resolution, [96, 96]);
-    assert.deepEqual(config.train.optimizer, { name: 'adamw', betas: [0.9, 0.999], eps: 1e-8 });
+    assert.deepEqual(config.train.optimizer, {
+      name: 'adamw',
+      betas: [0.9, 0.999],
+      eps: 1e-8,
+      amsgrad: false,
+    });
     assert.equal(config.train.schedule.name, 'one_cycle');
     assert.deepEqual(config.device, { train: 'cuda:1', eval: 'cuda:1', export: 'cuda:1' });
   });
@@ -130,7 +135,12 @@ describe('several files and overrides', () => {
       files: [yaml(`${good}train: {optimizer: {name: sgd, momentum: 0.5}}\n`)],
       sets: ['train.optimizer.name=adamw'],
     });
-    assert.deepEqual(config.train.optimizer, { name: 'adamw', betas: [0.9, 0.999], eps: 1e-8 });
+    assert.deepEqual(config.train.optimizer, {
+      name: 'adamw',
+      betas: [0.9, 0.999],
+      eps: 1e-8,
+      amsgrad: false,
+    });
   });
 
   it('one phase can be moved off a device given for all', () => {

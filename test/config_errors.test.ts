@@ -39,7 +39,7 @@ describe('an unknown key', () => {
 
   it('of another schedule shows the keys of this one', () => {
     assert.deepEqual(unknown('train:\n  schedule: {name: cosine, pct_start: 0.2}\n'), [
-      '3:28 train.schedule.pct_start: unknown key (valid keys here: name, warmup_epochs, warmup_steps, min_lr)',
+      '3:28 train.schedule.pct_start: unknown key (valid keys here: name, warmup_epochs, warmup_steps, min_lr, per)',
     ]);
   });
 
@@ -78,7 +78,7 @@ describe('a wrong value', () => {
     ],
     [
       'train: {optimizer: {name: sdg}}',
-      '2:27 train.optimizer.name: expected sgd or adamw, got "sdg" (did you mean "sgd"?)',
+      '2:27 train.optimizer.name: expected one of sgd, adam, adamw, rmsprop, adagrad, radam, nadam, lion, lamb or lars, got "sdg" (did you mean "sgd"?)',
     ],
     [
       'train: {optimizer: {name: adamw, eps: 0}}',

@@ -231,19 +231,37 @@ test('parameters are grouped by weight decay', () => {
 });
 
 test('schedules span the whole training', () => {
-  const cosine = { name: 'cosine', warmupEpochs: 0.5, warmupSteps: null, minLr: 0.001 } as const;
+  const cosine = { name: 'cosine', warmupEpochs: 0.5, warmupSteps: null, minLr: 0.001, per: 'step' } as const;
   assert.deepEqual(scheduleOptions({ schedule: cosine, lr: 0.1, epochs: 5 }, 20), {
     name: 'cosine',
     lr: 0.1,
     min_lr: 0.001,
     total_steps: 100,
     warmup_steps: 10,
+    interval: 1,
+  });
+  const step = {
+    name: 'step',
+    warmupEpochs: 1,
+    warmupSteps: null,
+    stepSize: 3,
+    gamma: 0.1,
+    per: 'epoch',
+  } as const;
+  assert.deepEqual(scheduleOptions({ schedule: step, lr: 0.1, epochs: 5 }, 20), {
+    name: 'step',
+    lr: 0.1,
+    step_size: 3,
+    gamma: 0.1,
+    warmup_steps: 20,
+    interval: 20,
   });
   const constant = { name: 'constant', warmupEpochs: 2, warmupSteps: 7 } as const;
   assert.deepEqual(scheduleOptions({ schedule: constant, lr: 0.1, epochs: 5 }, 20), {
     name: 'constant',
     lr: 0.1,
     warmup_steps: 7,
+    interval: 1,
   });
 });
 

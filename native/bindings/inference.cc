@@ -15,7 +15,9 @@
 #include "bindings/tensor_handle.h"
 #include "core/error.h"
 #include "core/worker_pool.h"
+#include "data/memory_source.h"
 #include "device/compute_thread.h"
+#include "infer/batch_norm_recompute.h"
 #include "infer/evaluator.h"
 #include "infer/session.h"
 
@@ -49,15 +51,17 @@ class SessionCore : public Stoppable {
 class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
  public:
   static void init(Napi::Env env, Napi::Object exports) {
-    Napi::Function constructor = DefineClass(env, "InferenceSession",
-                                             {
-                                                 InstanceAccessor<&InferenceHandle::isDisposed>("disposed"),
-                                                 InstanceMethod<&InferenceHandle::dispose>("dispose"),
-                                                 InstanceMethod<&InferenceHandle::forward>("forward"),
-                                                 InstanceMethod<&InferenceHandle::evaluate>("evaluate"),
-                                                 InstanceMethod<&InferenceHandle::refresh>("refresh"),
-                                                 InstanceMethod<&InferenceHandle::stop>("stop"),
-                                             });
+    Napi::Function constructor =
+        DefineClass(env, "InferenceSession",
+                    {
+                        InstanceAccessor<&InferenceHandle::isDisposed>("disposed"),
+                        InstanceMethod<&InferenceHandle::dispose>("dispose"),
+                        InstanceMethod<&InferenceHandle::forward>("forward"),
+                        InstanceMethod<&InferenceHandle::evaluate>("evaluate"),
+                        InstanceMethod<&InferenceHandle::recompute>("recomputeBatchNorm"),
+                        InstanceMethod<&InferenceHandle::refresh>("refresh"),
+                        InstanceMethod<&InferenceHandle::stop>("stop"),
+                    });
     exports.Set("InferenceSession", constructor);
     Environment::of(env).constructors["InferenceSession"] = Napi::Persistent(constructor);
   }
@@ -156,33 +160,16 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
       std::shared_ptr<const Graph> loss;
       if (source.has("loss"))
         loss = std::make_shared<const Graph>(readGraphSpec(source.get("loss")), /*trusted=*/true);
-      std::shared_ptr<Napi::FunctionReference> callback;
-      if (source.has("onProgress")) {
-        Napi::Value function = source.get("onProgress");
-        if (!function.IsFunction())
-          throw Error(ErrorKind::Argument, source.name("onProgress") + " must be a function");
-        callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(function.As<Napi::Function>()));
-      }
+      std::shared_ptr<Napi::FunctionReference> callback = readProgress(source);
       if (core()->evaluating.exchange(true)) {
         throw Error(ErrorKind::Argument, "an evaluation is running in this session", "",
                     "await its promise first");
       }
       core()->evaluation_stopped = false;
       std::shared_ptr<const Graph> graph = core()->model->graph;
-      // The progress function lives on the JavaScript thread; native code knows it only by this weak key.
-      auto queue = Environment::of(env).queue();
-      if (callback) progress_ = callback;
-      std::weak_ptr<Napi::FunctionReference> weak = callback;
+      const auto progress = progressPoster(env, callback);
       return run(
           [=](SessionCore& core) -> Result {
-            auto progress = [queue, weak](int64_t done, int64_t total) {
-              queue->post([weak, done, total](Napi::Env env) {
-                if (auto function = weak.lock()) {
-                  function->Call({Napi::Number::New(env, static_cast<double>(done)),
-                                  Napi::Number::New(env, static_cast<double>(total))});
-                }
-              });
-            };
             struct Done {
               std::atomic<bool>& evaluating;
               ~Done() { evaluating = false; }
@@ -194,6 +181,95 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
           },
           env, {info[0].As<Napi::Object>()});
     });
+  }
+
+  static std::shared_ptr<Napi::FunctionReference> readProgress(const Options& source) {
+    if (!source.has("onProgress")) return nullptr;
+    Napi::Value function = source.get("onProgress");
+    if (!function.IsFunction())
+      throw Error(ErrorKind::Argument, source.name("onProgress") + " must be a function");
+    return std::make_shared<Napi::FunctionReference>(Napi::Persistent(function.As<Napi::Function>()));
+  }
+
+  // The function lives on the JavaScript thread; native code knows it only by a weak key.
+  ProgressFn progressPoster(Napi::Env env, const std::shared_ptr<Napi::FunctionReference>& callback) {
+    if (callback) progress_ = callback;
+    std::weak_ptr<Napi::FunctionReference> weak = callback;
+    return [queue = Environment::of(env).queue(), weak](int64_t done, int64_t total) {
+      queue->post([weak, done, total](Napi::Env env) {
+        if (auto function = weak.lock()) {
+          function->Call({Napi::Number::New(env, static_cast<double>(done)),
+                          Napi::Number::New(env, static_cast<double>(total))});
+        }
+      });
+    };
+  }
+
+  // A Loader, or an array of batches in memory.
+  static std::shared_ptr<BatchSource> readSource(Napi::Value value) {
+    if (!value.IsArray()) return unwrapLoader(value, "source");
+    Napi::Array array = value.As<Napi::Array>();
+    std::vector<Batch> batches;
+    for (uint32_t i = 0; i < array.Length(); ++i) {
+      const std::string what = "source[" + std::to_string(i) + "]";
+      Napi::Object object = readObject(array.Get(i), what);
+      Napi::Array names = object.GetPropertyNames();
+      Batch batch;
+      for (uint32_t k = 0; k < names.Length(); ++k) {
+        std::string name = names.Get(k).As<Napi::String>();
+        batch.fields.emplace_back(name, unwrapTensor(object.Get(name), what + "." + name));
+      }
+      batches.push_back(std::move(batch));
+    }
+    return std::make_shared<MemorySource>(std::move(batches));
+  }
+
+  Napi::Value recompute(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    return guarded(env, [&]() -> Napi::Value {
+      Options source(info.Length() > 1 ? info[1] : env.Undefined(), "options");
+      RecomputeOptions options;
+      options.batches = source.integer("batches", options.batches);
+      options.frozen = source.strings("frozen");
+      const std::shared_ptr<Napi::FunctionReference> callback = readProgress(source);
+      std::shared_ptr<const Graph> graph = core()->model->graph;
+      if (core()->evaluating.exchange(true)) {
+        throw Error(ErrorKind::Argument, "an evaluation is running in this session", "",
+                    "await its promise first");
+      }
+      auto batches = std::make_shared<std::shared_ptr<BatchSource>>();
+      try {
+        // Taken out by the job, so that a loader is free again before the promise settles.
+        *batches = readSource(info[0]);
+      } catch (...) {
+        core()->evaluating = false;
+        throw;
+      }
+      core()->evaluation_stopped = false;
+      const auto progress = progressPoster(env, callback);
+      return run(
+          [=](SessionCore& core) -> Result {
+            struct Done {
+              std::atomic<bool>& evaluating;
+              ~Done() { evaluating = false; }
+            } done{core.evaluating};
+            std::shared_ptr<BatchSource> source = std::move(*batches);
+            const RecomputeResult result =
+                recomputeBatchNorm(core.session, *graph, *source, options, core.evaluation_stopped, progress);
+            return [result](Napi::Env env) -> Napi::Value { return toObject(env, result); };
+          },
+          env, {info[0].As<Napi::Object>()});
+    });
+  }
+
+  static Napi::Value toObject(Napi::Env env, const RecomputeResult& result) {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("layers", static_cast<double>(result.layers));
+    object.Set("inactive", static_cast<double>(result.inactive));
+    object.Set("batches", static_cast<double>(result.batches));
+    object.Set("samples", static_cast<double>(result.samples));
+    object.Set("seconds", result.seconds);
+    return object;
   }
 
   static Napi::Value toObject(Napi::Env env, const EvaluationResult& result) {

@@ -109,6 +109,7 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
                                                  InstanceMethod<&TrainHandle::gradients>("gradients"),
                                                  InstanceMethod<&TrainHandle::snapshot>("snapshot"),
                                                  InstanceMethod<&TrainHandle::restore>("restore"),
+                                                 InstanceMethod<&TrainHandle::ema>("ema"),
                                                  InstanceMethod<&TrainHandle::learningRate>("learningRate"),
                                                  InstanceMethod<&TrainHandle::observe>("observe"),
                                              });
@@ -235,6 +236,10 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
   Napi::Value snapshot(const Napi::CallbackInfo& info) {
     return guarded(info.Env(),
                    [&]() -> Napi::Value { return toObject(info.Env(), core().session.snapshot()); });
+  }
+
+  Napi::Value ema(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value { return toObject(info.Env(), core().session.ema()); });
   }
 
   void restore(const Napi::CallbackInfo& info) {

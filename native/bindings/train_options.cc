@@ -89,6 +89,10 @@ TrainOptions readTrainOptions(Napi::Value value) {
   options.clip_norm = optionalNumber(source, "clip_norm");
   options.clip_value = optionalNumber(source, "clip_value");
   options.teacher = readTeacher(source);
+  if (source.has("ema")) {
+    const Options ema = source.object("ema");
+    options.ema = EmaOptions{ema.number("decay", 0.9999), ema.boolean("warmup", false)};
+  }
   return options;
 }
 

@@ -54,6 +54,13 @@ std::shared_ptr<const std::vector<at::Tensor>> InferenceSession::parameters() co
   return parameters_;
 }
 
+void InferenceSession::assign(size_t index, const at::Tensor& values) {
+  c10::NoGradGuard no_grad;
+  state_->at(index).detach().copy_(values);
+  const at::Tensor own = (*parameters())[index];
+  own.copy_(values);
+}
+
 NamedTensors InferenceSession::forward(const std::shared_ptr<const Graph>& graph, const Batch& inputs,
                                        const ForwardOptions& options, const std::atomic<bool>& stop) const {
   c10::NoGradGuard no_grad;

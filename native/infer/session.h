@@ -66,8 +66,12 @@ class InferenceSession {
   // Converts the model's tensors again, after they have changed.
   void refresh();
 
- private:
+  // The model's tensors as this session has them, in the order of the state.
   std::shared_ptr<const std::vector<at::Tensor>> parameters() const;
+  // Writes values into an entry of the model's state, and into this session's copy of it.
+  void assign(size_t index, const at::Tensor& values);
+
+ private:
 
   std::shared_ptr<State> state_;
   InferenceOptions options_;

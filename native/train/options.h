@@ -12,6 +12,7 @@
 #include "graph/executor.h"
 #include "graph/graph.h"
 #include "graph/state.h"
+#include "train/ema.h"
 #include "train/optimizer.h"
 #include "train/scaler.h"
 #include "train/schedule.h"
@@ -58,5 +59,6 @@ struct TrainOptions {
   std::optional<double> clip_norm, clip_value;
   std::optional<TeacherOptions> teacher;
 };
+  std::optional<EmaOptions> ema;
 
 }  // namespace fornax

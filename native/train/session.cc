@@ -315,6 +315,14 @@ void TrainSession::observe(double metric) {
 }
 
 void TrainSession::restore(const NamedTensors& entries, int64_t step) {
+NamedTensors TrainSession::ema() {
+  return exclusively([&] {
+    const Ema* ema = step_->ema();
+    if (!ema) throw Error(ErrorKind::Argument, "the session keeps no average of the weights", "ema");
+    return copyToCpu(ema->averages());
+  });
+}
+
   if (step < 0) throw Error(ErrorKind::Argument, "step must be at least 0", "step");
   exclusively([&] {
     NamedTensors of_step;

@@ -73,6 +73,8 @@ class TrainSession {
   // These wait for the session's thread, and for the device. Copies on the CPU.
   NamedTensors gradients();
   NamedTensors snapshot();
+  // The averaged weights by their names in the state dict. ArgumentError without `ema`.
+  NamedTensors ema();
   // Throws WeightsError if the entries are not those of snapshot(); then nothing has changed.
   void restore(const NamedTensors& entries, int64_t step);
 

@@ -55,6 +55,13 @@ TrainStep::~TrainStep() {
   for (auto& [name, parameter] : trained_) parameter.set_requires_grad(false);
 }
 
+  if (options_.ema) {
+    NamedTensors entries;
+    for (size_t i = 0; i < parameters_.size(); ++i) {
+      entries.emplace_back(state_->specs()[i].name, parameters_[i]);
+    }
+    ema_.emplace(*options_.ema, std::move(entries));
+  }
 void TrainStep::useGraph(std::shared_ptr<const Graph> graph) {
   if (source_graph_ == graph) return;
   source_graph_ = std::move(graph);
@@ -239,3 +246,8 @@ NamedTensors TrainStep::resumeState() const {
 }
 
 }  // namespace fornax
+    if (ema_) ema_->update();
+  if (ema_) {
+    for (const auto& [name, tensor] : ema_->averages()) state.emplace_back("ema/" + name, tensor);
+    state.emplace_back("ema_updates", ema_->updates());
+  }

@@ -56,14 +56,16 @@ class TrainStep {
   at::Tensor gradientNorm() const;
   // Momentum, or the first beta, of the next updates. ArgumentError if the optimizer has none.
   void setMomentum(double momentum);
-  // Optimizer and scaler.
+  // Optimizer, scaler and average.
   void update(double lr);
   // Frees the gradients.
   void clearGradients();
 
   // Gradients of the trained parameters that have one, by name.
   NamedTensors gradients() const;
-  // Optimizer, scaler and generator; the tensors themselves.
+  // Null without one.
+  const Ema* ema() const { return ema_ ? &*ema_ : nullptr; }
+  // Optimizer, scaler, average and generator; the tensors themselves.
   NamedTensors resumeState() const;
   at::Generator& generator() { return generator_; }
   const GradScaler* scaler() const { return scaler_ ? &*scaler_ : nullptr; }
@@ -94,3 +96,4 @@ class TrainStep {
 };
 
 }  // namespace fornax
+  std::optional<Ema> ema_;

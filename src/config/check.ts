@@ -53,24 +53,20 @@ function checkData({ data }: Parsed, refuse: Refuse): void {
 
 function checkTrain({ train, device }: Parsed, refuse: Refuse): void {
   const { optimizer, schedule } = train;
-  if (optimizer.name === 'sgd' && optimizer.nesterov && optimizer.momentum === 0) {
+  if ('nesterov' in optimizer && optimizer.nesterov && optimizer.momentum === 0) {
     refuse(
       ['train', 'optimizer', 'nesterov'],
       'Nesterov momentum needs a momentum above 0',
       'set nesterov: false',
     );
   }
-  if (
-    schedule.name !== 'one_cycle' &&
-    schedule.warmup_steps === null &&
-    schedule.warmup_epochs >= train.epochs
-  ) {
+  if (schedule.warmup_steps === null && schedule.warmup_epochs >= train.epochs) {
     refuse(
       ['train', 'schedule', 'warmup_epochs'],
       `expected less than train.epochs (${train.epochs}), got ${schedule.warmup_epochs}`,
     );
   }
-  if (schedule.name === 'cosine' && train.lr !== 'auto' && schedule.min_lr > train.lr) {
+  if ('min_lr' in schedule && train.lr !== 'auto' && schedule.min_lr > train.lr) {
     refuse(
       ['train', 'schedule', 'min_lr'],
       `expected at most train.lr (${train.lr}), got ${schedule.min_lr}`,

@@ -13,7 +13,9 @@ function runName(model: string, data: { source: string; path: string | null }): 
 
 /** Goyal et al. 2017: the rate grows with the images of one optimizer step. */
 function defaultRate(optimizer: string, imagesPerStep: number): number {
-  return optimizer === 'sgd' ? Number(((0.1 * imagesPerStep) / 256).toPrecision(6)) : 1e-3;
+  const perImages = { sgd: 0.1, lars: 1 }[optimizer];
+  if (perImages !== undefined) return Number(((perImages * imagesPerStep) / 256).toPrecision(6));
+  return { lion: 1e-4, adagrad: 1e-2, lamb: 5e-3 }[optimizer] ?? 1e-3;
 }
 
 /** YAML knows nothing of the shell's `~`. */
@@ -22,7 +24,7 @@ function expandHome<T extends string | null>(path: T): T | string {
 }
 
 /** Fills in what follows from other keys. */
-export function complete(parsed: z.output<typeof configSchema>): Config {
+export function complete(parsed: z.output<typeof configSchema>, processes = 1): Config {
   const { name, data, train, checkpoint, ...rest } = toCamel(parsed);
   const { resolution } = data;
   return {
@@ -46,7 +48,7 @@ export function complete(parsed: z.output<typeof configSchema>): Config {
         loss.name === 'distillation' ? { ...loss, teacher: expandHome(loss.teacher) } : loss,
       ),
       lr:
-        train.lr === 'auto' ? defaultRate(train.optimizer.name, train.batchSize * train.gradAccum) : train.lr,
+        train.lr === 'auto' ? defaultRate(train.optimizer.name, train.batchSize * train.gradAccum * processes) : train.lr,
     },
     checkpoint: {
       ...checkpoint,

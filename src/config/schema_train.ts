@@ -1,90 +1,36 @@
-/** The section `train` of a config, with its optimizers and schedules. */
+/** The section `train` of a config. */
 import { z } from 'zod';
 import { lossSchema } from './schema_loss.js';
+import { optimizerSchema } from './schema_optimizer.js';
+import { scheduleSchema } from './schema_schedule.js';
 import { stoppingKeys } from './schema_stopping.js';
 import { auto } from './schema_values.js';
-
-const sgd = z.strictObject({
-  name: z.literal('sgd'),
-  momentum: z.number().min(0).lt(1).default(0.9).describe('Momentum.'),
-  nesterov: z.boolean().default(true).describe('Nesterov momentum (needs `momentum` above 0).'),
-});
-const adamw = z.strictObject({
-  name: z.literal('adamw'),
-  betas: z
-    .tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)])
-    .default([0.9, 0.999])
-    .describe('Decay rates of the two moments.'),
-  eps: z.number().gt(0).default(1e-8).describe('Added to the denominator.'),
-});
-const optimizer = z.discriminatedUnion('name', [sgd, adamw]);
-
-const warmup = {
-  warmup_epochs: z.number().min(0).default(0).describe('Epochs of linear warm-up (fractions are allowed).'),
-  warmup_steps: z
-    .int()
-    .min(0)
-    .nullable()
-    .default(null)
-    .describe('The same in steps; goes before `warmup_epochs`.'),
-};
-const constant = z.strictObject({ name: z.literal('constant'), ...warmup });
-const cosine = z.strictObject({
-  name: z.literal('cosine'),
-  ...warmup,
-  min_lr: z.number().min(0).default(0).describe('Learning rate at the end.'),
-});
-const oneCycle = z.strictObject({
-  name: z.literal('one_cycle'),
-  pct_start: z
-    .number()
-    .gt(0)
-    .lt(1)
-    .default(0.3)
-    .describe('Share of the steps in which the rate rises to `train.lr`.'),
-  div_factor: z.number().min(1).default(25).describe('The rate starts at `train.lr` / `div_factor`.'),
-  final_div_factor: z
-    .number()
-    .min(1)
-    .default(1e4)
-    .describe('The rate ends at its start / `final_div_factor`.'),
-});
-const schedule = z.discriminatedUnion('name', [constant, cosine, oneCycle]);
 
 export const trainSchema = z
   .strictObject({
     epochs: z.int().min(1).max(100_000).default(10).describe('Passes over the training images.'),
-    batch_size: z.int().min(1).max(65_536).default(64).describe('Images in a batch.'),
+    batch_size: z.int().min(1).max(65_536).default(64).describe('Images in a batch; of several processes, in the batch of each.'),
     lr: z
       .union([auto, z.number().gt(0)])
       .default('auto')
       .describe(
-        'Peak learning rate. `auto`: 0.1 per 256 images of an optimizer step (`batch_size` × `grad_accum`) for `sgd`, 0.001 for `adamw`.',
+        'Peak learning rate. `auto`: 0.1 per 256 images of an optimizer step (`batch_size` × `grad_accum`) for `sgd`, ten times that for `lars`; 0.0001 for `lion`, 0.01 for `adagrad`, 0.005 for `lamb`, 0.001 for the others.',
       ),
-    optimizer: z
-      .union([z.enum(['sgd', 'adamw']).transform((name) => optimizer.parse({ name })), optimizer])
-      .default(optimizer.parse({ name: 'sgd' }))
-      .describe('Optimizer: its name, or a map with its name and settings. `sgd` if left out.'),
+    optimizer: optimizerSchema,
     weight_decay: z
       .number()
       .min(0)
       .default(5e-4)
-      .describe('Weight decay (in the gradient for `sgd`, decoupled for `adamw`).'),
+      .describe(
+        'Weight decay (decoupled for `adamw` and `lion`, in the gradient or the update for the others).',
+      ),
     decay_norm_and_bias: z
       .boolean()
       .default(true)
       .describe(
         '`false`: one-dimensional parameters (biases, scales of normalisation layers) are not decayed.',
       ),
-    schedule: z
-      .union([
-        z.enum(['constant', 'cosine', 'one_cycle']).transform((name) => schedule.parse({ name })),
-        schedule,
-      ])
-      .default(schedule.parse({ name: 'cosine', warmup_epochs: 0 }))
-      .describe(
-        'Course of the learning rate: its name, or a map with its name and settings. `cosine` if left out.',
-      ),
+    schedule: scheduleSchema,
     loss: lossSchema,
     label_smoothing: z
       .number()
@@ -129,6 +75,35 @@ export const trainSchema = z
       .nullable()
       .default(null)
       .describe('Largest norm of all gradients together; larger ones are scaled down. `null`: no limit.'),
+    ema: z
+      .strictObject({
+        decay: z
+          .number()
+          .min(0)
+          .lt(1)
+          .default(0.9999)
+          .describe('Share of the average that stays, at each step.'),
+        warmup: z.boolean().default(true).describe('Smaller at first: at step n at most 1 − (1 + n)^(−2/3).'),
+      })
+      .nullable()
+      .default(null)
+      .describe(
+        'Exponential moving average of the weights: it is evaluated and becomes the model. `null`: none; `{}`: with the defaults.',
+      ),
+    bn_recompute: z
+      .int()
+      .min(1)
+      .nullable()
+      .default(null)
+      .describe(
+        'Training batches (200 are enough) from which the statistics of batch norm are computed anew at the end, with dropout off. `null`: those of training stay.',
+      ),
+    sync_batch_norm: z
+      .boolean()
+      .default(true)
+      .describe(
+        'With several processes: batch norm takes its statistics over the batches of all of them together.',
+      ),
     ...stoppingKeys,
     frozen: z
       .array(z.string().min(1))

@@ -1,5 +1,6 @@
 /** From the configuration to the options of the native training session. */
 import type { Config } from '../config/schema.js';
+import { toSnake } from '../config/case.js';
 import { ConfigError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
 import { normalizeOf } from '../model/info.js';
@@ -74,10 +75,10 @@ export function trainModes(frozen: readonly string[]): Modes {
   };
 }
 
+/** The settings have the native names but for their case. */
 export function optimizerOptions(optimizer: TrainConfig['optimizer']): OptimizerOptions {
-  return optimizer.name === 'sgd'
-    ? { name: 'sgd', momentum: optimizer.momentum, nesterov: optimizer.nesterov && optimizer.momentum > 0 }
-    : { name: 'adamw', betas: optimizer.betas, eps: optimizer.eps };
+  if ('nesterov' in optimizer && optimizer.momentum === 0) optimizer = { ...optimizer, nesterov: false };
+  return toSnake(optimizer) as OptimizerOptions;
 }
 
 /** @param stepsPerEpoch optimizer steps */
@@ -87,16 +88,6 @@ export function scheduleOptions(
 ): ScheduleOptions {
   const { schedule, lr } = train;
   const total = train.epochs * stepsPerEpoch;
-  if (schedule.name === 'one_cycle') {
-    return {
-      name: 'one_cycle',
-      max_lr: lr,
-      total_steps: total,
-      pct_start: schedule.pctStart,
-      div_factor: schedule.divFactor,
-      final_div_factor: schedule.finalDivFactor,
-    };
-  }
   const warmup = schedule.warmupSteps ?? Math.round(schedule.warmupEpochs * stepsPerEpoch);
   if (warmup >= total && warmup > 0) {
     throw new ConfigError({
@@ -105,10 +96,36 @@ export function scheduleOptions(
       fix: 'shorten warmup_epochs or warmup_steps, or train longer',
     });
   }
-  return schedule.name === 'cosine'
-    ? { name: 'cosine', lr, min_lr: schedule.minLr, total_steps: total, warmup_steps: warmup }
-    : { name: 'constant', lr, warmup_steps: warmup };
+  const { warmupEpochs: _epochs, warmupSteps: _steps, ...course } = schedule;
+  const interval = 'per' in course && course.per === 'epoch' ? stepsPerEpoch : 1;
+  const common = { warmup_steps: warmup, interval };
+  switch (course.name) {
+    case 'one_cycle':
+      return { ...(toSnake(course) as Settings<'one_cycle'>), max_lr: lr, total_steps: total, ...common };
+    case 'cosine':
+    case 'polynomial': {
+      const { per: _, ...settings } = course;
+      return { ...(toSnake(settings) as Settings<'cosine'>), lr, total_steps: total, ...common };
+    }
+    case 'reduce_on_plateau': {
+      const { metric, ...settings } = course;
+      const mode = metric === 'loss' ? 'min' : 'max';
+      return { ...(toSnake(settings) as Settings<'reduce_on_plateau'>), lr, mode, ...common };
+    }
+    case 'cosine_restarts': {
+      const { name, period, periodFactor, minLr } = course;
+      return { name, lr, min_lr: minLr, t_0: period, t_mult: periodFactor, ...common };
+    }
+    case 'constant':
+      return { name: 'constant', lr, ...common };
+    default: {
+      const { per: _, ...settings } = course;
+      return { ...(toSnake(settings) as Settings<'step'>), lr, ...common };
+    }
+  }
 }
+
+type Settings<Name extends ScheduleOptions['name']> = Extract<ScheduleOptions, { name: Name }>;
 
 function teacherOptions(teacher: Model): NonNullable<TrainOptions['teacher']> {
   const normalize = normalizeOf(teacher.info.preprocessing);
@@ -144,6 +161,7 @@ export function trainOptions(
     ...(context.normalize ? { normalize: context.normalize } : {}),
     grad_accum: train.gradAccum,
     ...(train.clipNorm === null ? {} : { clip_norm: train.clipNorm }),
+    ...(train.ema ? { ema: train.ema } : {}),
     ...(context.teacher ? { teacher: teacherOptions(context.teacher) } : {}),
   };
 }

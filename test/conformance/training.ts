@@ -1,12 +1,13 @@
 /** Kind `training`: whole trajectories of optimizers on a small network, and schedules. */
 import { crossEntropy } from '#fornax/losses/index.js';
-import type { NativeGraph, TrainOptions } from '#fornax/native/contract.js';
+import type { NativeGraph, NativeTensor, TrainOptions } from '#fornax/native/contract.js';
 import { loadAddon } from '#fornax/native.js';
 import type { Comparison } from './comparison.js';
 import { type Fields, MalformedGolden } from './fields.js';
-import { type GoldenCase, Unsupported } from './kind.js';
+import type { GoldenCase } from './kind.js';
 import { evalOutput } from './model_output.js';
 import { filledNet, GoldenSamples } from './training_net.js';
+import { compareGradScaler, compareRecompute } from './training_parts.js';
 import { runSettings, scheduleOptions } from './training_settings.js';
 import { Tolerances } from './tolerance.js';
 
@@ -15,12 +16,6 @@ interface File {
   net: string;
   tolerances: Tolerances;
 }
-
-/** Blocks that belong to the training-engine work, and why they cannot be run. */
-const notYet: Record<string, string> = {
-  grad_scaler: 'the gradient scaler cannot be driven from outside yet',
-  bn_recompute: 'there is no batch-norm recompute yet',
-};
 
 export function training(golden: Fields): GoldenCase[] {
   for (const key of ['source', 'conventions', 'batches', 'ema_warmup']) golden.note(key);
@@ -36,10 +31,19 @@ export function training(golden: Fields): GoldenCase[] {
     cases.push({ name, fields, run: (comparison) => compareRun(file, fields, comparison) });
   }
   if (golden.has('schedules')) cases.push(...scheduleCases(file, golden.child('schedules')));
-  for (const [name, why] of Object.entries(notYet)) {
-    if (golden.has(name)) {
-      cases.push({ name, fields: golden.child(name), run: () => Promise.reject(new Unsupported(why)) });
-    }
+  if (golden.has('grad_scaler')) {
+    const fields = golden.child('grad_scaler');
+    cases.push({ name: 'grad_scaler', fields, run: (comparison) => compareGradScaler(fields, comparison) });
+  }
+  if (golden.has('bn_recompute')) {
+    const fields = golden.child('bn_recompute');
+    const tolerance = file.tolerances.of('bn_recompute', 0);
+    const setting = { ...file, tolerance };
+    cases.push({
+      name: 'bn_recompute',
+      fields,
+      run: (comparison) => compareRecompute(fields, setting, comparison),
+    });
   }
   return cases;
 }
@@ -70,16 +74,22 @@ async function compareRun(file: File, fields: Fields, comparison: Comparison): P
       );
     }
     const dev = fields.child('dev');
-    await compareTrajectory({ fields, losses, rows, options, dev }, file, model, comparison);
-    compareState(fields.map('state'), model, tolerances.of('state', dev.number('state')), comparison);
+    const averages = await compareTrajectory({ fields, losses, rows, options, dev }, file, model, comparison);
+    const relative = tolerances.of('state', dev.number('state'));
+    compareState('state', fields.map('state'), entriesOf(model), relative, comparison);
+    if (averages) {
+      const deviation = dev.number('ema_state', dev.number('state'));
+      const ofAverages = tolerances.of('state', deviation);
+      compareState('ema_state', fields.map('ema_state'), averages, ofAverages, comparison);
+    }
     const expected = fields.numbers('eval_logits0');
     const { image, label } = samples.batch(0, 2);
     const logits = await evalOutput(model, image);
     image.dispose();
     label.dispose();
     const largest = Math.max(...expected.map(Math.abs));
-    const relative = tolerances.of('eval_logits0', dev.number('eval_logits0'));
-    comparison.allClose('eval_logits0', logits, expected, relative * largest);
+    const ofLogits = tolerances.of('eval_logits0', dev.number('eval_logits0'));
+    comparison.allClose('eval_logits0', logits, expected, ofLogits * largest);
   } finally {
     model.dispose();
   }
@@ -93,13 +103,23 @@ interface Trajectory {
   dev: Fields;
 }
 
-/** Loss and rate of every step, and the norm of the gradient before clipping where the file has it. */
+type Entries = { name: string; tensor: NativeTensor }[];
+
+function entriesOf(model: NativeGraph): Entries {
+  return model.state();
+}
+
+/**
+ * Loss and rate of every step, and the norm of the gradient before clipping where the file has it.
+ *
+ * @returns the averaged weights, where there are such
+ */
 async function compareTrajectory(
   { fields, losses, rows, options, dev }: Trajectory,
   { samples, tolerances }: File,
   model: NativeGraph,
   comparison: Comparison,
-): Promise<void> {
+): Promise<Entries | null> {
   const lrs = fields.numbers('lrs');
   const norms = fields.has('grad_norms') ? fields.numbers('grad_norms') : null;
   comparison.equal('lrs, length', lrs.length, losses.length);
@@ -122,16 +142,26 @@ async function compareTrajectory(
         comparison.close(`grad_norms[${step}]`, result.grad_norm ?? NaN, norm, relative * norm);
       }
     }
+    if (!options.ema) return null;
+    // In the order of the state dict.
+    const averages = session.ema();
+    return model.state().map(({ name }) => ({ name, tensor: averages[name]! }));
   } finally {
     session.dispose();
   }
 }
 
 /** Sum and L2 norm of every floating entry of the state dict. */
-function compareState(expected: Fields, model: NativeGraph, relative: number, comparison: Comparison): void {
-  const entries = model.state().filter(({ tensor }) => /float/.test(tensor.dtype));
+function compareState(
+  what: string,
+  expected: Fields,
+  all: Entries,
+  relative: number,
+  comparison: Comparison,
+): void {
+  const entries = all.filter(({ tensor }) => /float/.test(tensor.dtype));
   const names = entries.map(({ name }) => name);
-  comparison.equalNames('state', names, expected.keys());
+  comparison.equalNames(what, names, expected.keys());
   for (const name of expected.keys()) {
     const figures = expected.numbers(name);
     if (figures.length !== 2) throw expected.wrong(name, '[sum, norm]');
@@ -140,8 +170,8 @@ function compareState(expected: Fields, model: NativeGraph, relative: number, co
     const values = tensor.toTypedArray() as Float32Array;
     const sum = values.reduce((total, x) => total + x, 0);
     const norm = Math.sqrt(values.reduce((total, x) => total + x * x, 0));
-    comparison.close(`state ${name}, sum`, sum, figures[0]!, relative * figures[1]!);
-    comparison.close(`state ${name}, norm`, norm, figures[1]!, relative * figures[1]!);
+    comparison.close(`${what} ${name}, sum`, sum, figures[0]!, relative * figures[1]!);
+    comparison.close(`${what} ${name}, norm`, norm, figures[1]!, relative * figures[1]!);
   }
 }
 

@@ -166,6 +166,10 @@ function parameterGroups(model: NativeGraph, decay: number, noDecay: boolean): P
   return groups.filter((group) => group.parameters.length > 0);
 }
 
+function emaOptions(fields: Fields): NonNullable<TrainOptions['ema']> {
+  return { decay: fields.number('decay'), warmup: fields.boolean('warmup', false) };
+}
+
 export interface RunSettings {
   options: TrainOptions;
   /** Samples of a micro-batch, where the file says so. */
@@ -175,7 +179,6 @@ export interface RunSettings {
 
 /** @throws Unsupported for what the native session cannot do, MalformedGolden for what makes no sense */
 export function runSettings(settings: Fields, model: NativeGraph): RunSettings {
-  if (settings.has('ema')) throw new Unsupported('there is no EMA yet');
   const optimizer = settings.child('optimizer');
   const name = optimizer.text('name');
   const native = optimizerOptions(optimizer, name);
@@ -194,6 +197,7 @@ export function runSettings(settings: Fields, model: NativeGraph): RunSettings {
       groups: parameterGroups(model, decay, settings.boolean('no_decay', false)),
       schedule,
       grad_accum: accumulate,
+      ...(settings.has('ema') ? { ema: emaOptions(settings.child('ema')) } : {}),
       ...(settings.has('clip_norm') ? { clip_norm: settings.number('clip_norm') } : {}),
       ...(settings.has('clip_value') ? { clip_value: settings.number('clip_value') } : {}),
     },

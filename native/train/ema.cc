@@ -1,0 +1,37 @@
+#include "train/ema.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace fornax {
+
+Ema::Ema(const EmaOptions& options, std::vector<std::pair<std::string, at::Tensor>> state)
+    : options_(options), updates_(at::zeros({}, at::kLong)) {
+  if (!(options.decay >= 0 && options.decay < 1)) {
+    throw Error(ErrorKind::Argument, "ema: decay must be at least 0 and below 1", "ema.decay");
+  }
+  const c10::NoGradGuard no_grad;
+  for (auto& [name, source] : state) {
+    const at::Tensor average = source.detach().clone();
+    const bool is_float = source.is_floating_point();
+    (is_float ? floats_ : integers_).push_back(average);
+    (is_float ? float_sources_ : integer_sources_).push_back(source.detach());
+    averages_.emplace_back(std::move(name), average);
+  }
+}
+
+void Ema::update() {
+  const c10::NoGradGuard no_grad;
+  const int64_t n = ++*updates_.mutable_data_ptr<int64_t>();
+  double decay = options_.decay;
+  if (options_.warmup) decay = std::min(decay, 1 - std::pow(1 + static_cast<double>(n), -2.0 / 3));
+  if (!floats_.empty()) at::_foreach_lerp_(floats_, float_sources_, 1 - decay);
+  for (size_t i = 0; i < integers_.size(); ++i) integers_[i].copy_(integer_sources_[i]);
+}
+
+}  // namespace fornax

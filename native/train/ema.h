@@ -1,0 +1,40 @@
+// The exponential moving average of a model's weights: of every floating entry of its state, batch-norm
+// statistics included; integers are copied. Lives on the session's thread and on the model's device.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace fornax {
+
+struct EmaOptions {
+  double decay = 0.9999;
+  // As timm: the decay of update n (1, 2, …) is at most 1 − (1 + n)^(−2/3).
+  bool warmup = false;
+};
+
+class Ema {
+ public:
+  // Starts as a copy of `state`, whose tensors it follows. Throws fornax::Error (Argument) for a decay out of
+  // range.
+  Ema(const EmaOptions& options, std::vector<std::pair<std::string, at::Tensor>> state);
+
+  // After an update of the weights.
+  void update();
+
+  // The averages by the names of the state; the tensors themselves.
+  const std::vector<std::pair<std::string, at::Tensor>>& averages() const { return averages_; }
+  // Updates so far, an int64 scalar on the CPU; itself.
+  const at::Tensor& updates() const { return updates_; }
+
+ private:
+  EmaOptions options_;
+  std::vector<std::pair<std::string, at::Tensor>> averages_;
+  std::vector<at::Tensor> floats_, float_sources_, integers_, integer_sources_;
+  at::Tensor updates_;
+};
+
+}  // namespace fornax
