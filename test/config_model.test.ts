@@ -50,7 +50,7 @@ describe('model.options', () => {
     ]);
     assert.deepEqual(broken('model: {options: {outputStride: 16, banana: 1}}\n'), [
       '2:19 model.options.outputStride: resnet18 has no such option (did you mean "output_stride"?)',
-      '2:37 model.options.banana: resnet18 has no such option (it has: zero_init_residual, stem, width, output_stride)',
+      '2:37 model.options.banana: resnet18 has no such option (it has: zero_init_residual, width, stem, output_stride)',
     ]);
     assert.deepEqual(broken('model: {name: resnet20, options: {constructor: 2}}\n').length, 1);
   });
