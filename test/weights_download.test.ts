@@ -11,6 +11,7 @@ import { AbortedError, WeightsError } from '#fornax/errors.js';
 import { download } from '#fornax/weights/download.js';
 import { kindOfWeights, resolveWeights } from '#fornax/weights/resolve.js';
 
+import { testData, whyNoData } from './support/data.js';
 import { temporaryFolder } from './support/image_folder.js';
 
 const content = Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7919) & 255));
@@ -217,6 +218,19 @@ describe('what a person writes', () => {
     const named = await resolveWeights(`${address}/net-${sha256.slice(0, 8)}.pth`, null, options);
     assert.equal(named.file, path.join(root.path, 'weights', `net-${sha256.slice(0, 8)}.pth`));
     await rejectsWith(resolveWeights(`${plain}#sha256=00000000`, null, options), /not the expected file/);
+  });
+
+  test('a name is found where torch.hub keeps its files', { skip: whyNoData('weights') }, async () => {
+    const checkpoints = path.join(root.path, 'hub', 'checkpoints');
+    await fs.mkdir(checkpoints, { recursive: true });
+    const file = path.join(checkpoints, 'resnet20-12fca82f.th');
+    await fs.copyFile(path.join(testData('weights')!, 'resnet20-12fca82f.th'), file);
+    const options = { env: { TORCH_HOME: root.path }, cache: path.join(root.path, 'cache') };
+    const resolved = await resolveWeights('default', 'resnet20', options);
+    assert.deepEqual([resolved.file, resolved.published!.name], [file, 'cifar10']);
+    // Given by its path, it is known too.
+    assert.equal((await resolveWeights(file, 'resnet20', options)).published!.name, 'cifar10');
+    assert.equal((await resolveWeights(file, 'resnet18', options)).published, null);
   });
 
   test('a name is looked for in the folder of weights, where the checksum must be right', async () => {

@@ -79,10 +79,8 @@ async function recognise(file: string, architecture: string | null): Promise<Pub
 async function locatePublished(published: PublishedWeights, options: ResolveOptions): Promise<string> {
   const env = options.env ?? process.env;
   const folder = options.folder ?? env.FORNAX_WEIGHTS ?? null;
-  const places = [folder, weightsCache(options)].filter(
-    (place): place is string => place !== null && place !== '',
-  );
-  for (const place of places) {
+  for (const place of [folder, weightsCache(options)]) {
+    if (!place) continue;
     const file = path.join(place, published.file);
     if (!existsSync(file)) continue;
     const found = await sha256Of(file);
@@ -93,6 +91,9 @@ async function locatePublished(published: PublishedWeights, options: ResolveOpti
       fix: 'remove it; or, if it is what you want, give its path instead of the name',
     });
   }
+  // Not ours: what is wrong there is left alone.
+  const torchs = path.join(torchCache(env), published.file);
+  if (existsSync(torchs) && (await sha256Of(torchs)).startsWith(published.sha256)) return torchs;
   if (published.url === null) {
     throw new WeightsError({
       what: `the weights '${published.name}' of ${published.architecture} are not on this machine, and have no lasting address`,
@@ -109,6 +110,12 @@ async function locatePublished(published: PublishedWeights, options: ResolveOpti
 /** Where downloaded weights are kept. */
 export function weightsCache(options: Pick<ResolveOptions, 'cache' | 'env'> = {}): string {
   return path.join(cacheDir(options.cache ?? options.env?.FORNAX_CACHE ?? null), 'weights');
+}
+
+/** Where torch.hub keeps the same files. */
+function torchCache(env: NodeJS.ProcessEnv): string {
+  const home = env.TORCH_HOME ?? path.join(env.XDG_CACHE_HOME ?? path.join(homedir(), '.cache'), 'torch');
+  return path.join(home, 'hub', 'checkpoints');
 }
 
 async function resolveUrl(given: string, options: ResolveOptions): Promise<string> {
