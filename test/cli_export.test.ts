@@ -102,10 +102,20 @@ test('a format that cannot hold the model fails, the others are written', async 
   assert.deepEqual(await fs.readdir(path.join(root.path, 'odd')), ['odd.pth']);
 });
 
+test('the model file that is exported is never replaced by its weights alone', async () => {
+  const file = path.join(root.path, 'own.safetensors');
+  await fs.copyFile(path.join(root.path, 'runs', 'first', 'model.safetensors'), file);
+  const { code, stderr } = await run('own.safetensors', '--format', 'safetensors');
+  assert.equal(code, 1);
+  assert.match(stderr, /would replace the model file/);
+  (await Model.load(file)).dispose();
+  await fs.rm(file);
+});
+
 test('bad command lines', async () => {
   const bad: [string[], number, RegExp][] = [
     [['runs/first'], 2, /--format/],
-    [['runs/first', '--format', 'onnxx'], 1, /did you mean 'onnx'/],
+    [['runs/first', '--format', 'onnxx'], 2, /did you mean 'onnx'/],
     [['runs/first', '--format', ','], 2, /names with commas/],
     [['runs/first', '--format', 'pth', '--resolution', '3x4x5'], 2, /<height>x<width>/],
     [['runs/first', '--format', 'pth', '--weights', 'default'], 2, /are for architectures/],

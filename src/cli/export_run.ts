@@ -4,9 +4,10 @@ import { basename } from 'node:path';
 import { parse } from 'yaml';
 
 import { toSnake } from '../config/case.js';
-import { UsageError } from '../errors.js';
+import { ArgumentError, UsageError } from '../errors.js';
 import { exportFormatsOf, type ExportFailure, type ExportResult } from '../export/export_model.js';
 import { exporterOf } from '../export/exporters.js';
+import type { ExportFormat } from '../export/format.js';
 import { Model } from '../model.js';
 import { findArchitecture } from '../models/registry.js';
 import { runPaths } from '../train/run_folder.js';
@@ -19,10 +20,11 @@ import { bytes, paint } from './terminal.js';
 /** @returns the exit code: 1 if a format could not be written */
 export async function runExport(given: string, flags: ExportFlags): Promise<number> {
   const json = flags.json ?? false;
-  const format = flags.format.map((name) => exporterOf(name).format);
+  const format = flags.format.map(formatOf);
   let failed = 0;
   await runLongJob({ json, whatNow: 'stopping' }, async ({ signal }) => {
-    using model = await open(given, flags);
+    const model = await open(given, flags);
+    using _ = typeof model === 'string' ? null : model;
     const options = {
       format,
       out: flags.out,
@@ -49,8 +51,18 @@ function sides([height, width]: readonly number[]): number | [number, number] {
   return width === undefined ? height! : [height!, width];
 }
 
-/** A model file or a run; else an architecture. */
-async function open(given: string, flags: ExportFlags): Promise<Model> {
+/** @throws UsageError for a name that is no format */
+function formatOf(name: string): ExportFormat {
+  try {
+    return exporterOf(name).format;
+  } catch (error) {
+    if (!(error instanceof ArgumentError)) throw error;
+    throw new UsageError({ what: error.what, fix: error.fix });
+  }
+}
+
+/** The path of a model file, which no export may replace; or an architecture with its weights. */
+async function open(given: string, flags: ExportFlags): Promise<Model | string> {
   const { weights, classes, channels, resolution } = flags;
   const isPath = existsSync(given) || existsSync(`runs/${given}`) || /[/\\.]/.test(given);
   if (isPath) {
@@ -59,7 +71,7 @@ async function open(given: string, flags: ExportFlags): Promise<Model> {
         what: '--weights, --classes and --channels are for architectures; a model file has its own',
       });
     }
-    return Model.load(modelPath(given));
+    return modelPath(given);
   }
   const { defaultResolution } = findArchitecture(given);
   if (weights === undefined) {
