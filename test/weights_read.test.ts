@@ -16,6 +16,7 @@ import { temporaryFolder } from './support/image_folder.js';
 import {
   Py,
   call,
+  encode,
   floats,
   global,
   instance,
@@ -290,6 +291,41 @@ test('modules that contain themselves end', async () => {
     instance(global('__torch__', 'Net'), { w: tensor(matrix) }),
   );
   await refused(pth(deep, { 0: six }, { script: true }), /nested without end/);
+});
+
+test('dicts and lists that contain themselves end, with a typed error', async () => {
+  const put = (value: Py, index: number): Py =>
+    new Py(Buffer.concat([value.code, Buffer.from([Opcode.BINPUT, index])]));
+  const get = (index: number): Py => new Py(Buffer.from([Opcode.BINGET, index]));
+  const dict = new Py(Buffer.from([Opcode.EMPTY_DICT, Opcode.BINPUT, 0]));
+  const itself = new Py(
+    Buffer.concat([dict.code, encode('model'), get(0).code, Buffer.from([Opcode.SETITEM])]),
+  );
+  await refused(pth(itself, {}), /no state dict/);
+  // Sixteen wrappers, each of them the same dict of sixteen wrappers, and so on: 16⁹ paths.
+  const names = ['state_dict', 'model', 'net', 'network', 'module', 'weights', 'params', 'ema', 'teacher'];
+  let shared = put(new Py(encode({})), 0);
+  for (let i = 1; i < 10; i++) {
+    const entries = names.map((name, k) => [name, k === 0 ? shared : get(i - 1)] as const);
+    shared = put(new Py(encode(new Map(entries))), i);
+  }
+  await refused(pth(shared, {}), /no state dict|nested without end/);
+  // A function of the list that calls itself, with the list that it stands in as its arguments.
+  const rebuild = global('torch._tensor', '_rebuild_from_type_v2');
+  const list = new Py(
+    Buffer.concat([
+      Buffer.from([Opcode.EMPTY_LIST, Opcode.BINPUT, 0, Opcode.MARK]),
+      rebuild.code,
+      encode(null),
+      get(0).code,
+      Buffer.from([Opcode.APPENDS]),
+    ]),
+  );
+  await refused(pth(call(rebuild, rebuild, null, list, null), {}), /not known/);
+  // Many pairs that are all one long list.
+  const long = put(new Py(encode(Array.from({ length: 20_000 }, () => 0))), 0);
+  const pairs = [long, ...Array.from({ length: 20_000 }, () => get(0))];
+  await refused(pth(call(global('collections', 'OrderedDict'), pairs), {}), /else than pairs/);
 });
 
 test('archives that lie about themselves are refused', async () => {
