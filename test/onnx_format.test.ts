@@ -112,6 +112,20 @@ test('an operator without counterpart is an ExportError that names the node', as
   }
 });
 
+test('random numbers are not frozen into the file', async () => {
+  class Noise extends Module {
+    forward(image: Tensor): Tensor {
+      return image.add(call('aten::rand', [[3, 1, 1]]));
+    }
+  }
+  const subject = exported(Model.create(new Noise(), { inputs: [[1, 3, 4, 4]] }));
+  try {
+    assert.match(onnx.unsupported(subject.source) ?? '', /'aten::rand' has no counterpart/);
+  } finally {
+    subject.dispose();
+  }
+});
+
 test('one name for an input and an output is an ExportError', async () => {
   class Same extends Module {
     forward(image: Tensor): Record<string, Tensor> {

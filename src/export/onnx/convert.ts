@@ -26,6 +26,9 @@ export interface ConvertedGraph {
 /** Larger tables would make files grow: they are computed when the file is run. */
 const MAX_FOLDED_ELEMENTS = 1 << 24;
 
+/** Operators that draw random numbers: their result is no constant. */
+const DRAWS = /^aten::(rand|normal|bernoulli|multinomial|poisson|exponential|dropout)/;
+
 class Walk {
   private readonly builder = new OnnxBuilder();
   private readonly shapes: Shapes;
@@ -110,7 +113,7 @@ class Walk {
   /** Nothing it uses depends on the input or on a weight, but for lengths that never change. */
   private folds(node: GraphNode): boolean {
     const { shapes, constants } = this;
-    let constant = true;
+    let constant = !DRAWS.test(node.op);
     const visit = (arg: GraphArg): void => {
       if (Array.isArray(arg)) arg.forEach(visit);
       else if (slotOf(arg) !== null) constant &&= constants.has(slotOf(arg)!);
