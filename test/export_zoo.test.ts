@@ -72,7 +72,6 @@ describe('written, read again and compared', () => {
     'shufflenet_v2_x0_5',
     'mnasnet0_5',
     'regnet_y_400mf',
-    'densenet121',
     'unet_tiny',
     'lraspp_mobilenet_v3_large',
     'retinaface_mobilenet025',
