@@ -218,6 +218,11 @@ describe('what a person writes', () => {
     const named = await resolveWeights(`${address}/net-${sha256.slice(0, 8)}.pth`, null, options);
     assert.equal(named.file, path.join(root.path, 'weights', `net-${sha256.slice(0, 8)}.pth`));
     await rejectsWith(resolveWeights(`${plain}#sha256=00000000`, null, options), /not the expected file/);
+    // What lies in the cache may have been damaged since.
+    await fs.appendFile(file, 'x');
+    await rejectsWith(resolveWeights(`${plain}#sha256=${sha256}`, null, options), /not the published one/);
+    for (const odd of ['https://', `${address}/%zz-${sha256}.pth`])
+      await rejectsWith(resolveWeights(odd, null, options), /no valid address/);
   });
 
   test('a name is found where torch.hub keeps its files', { skip: whyNoData('weights') }, async () => {

@@ -76,6 +76,17 @@ async function recognise(file: string, architecture: string | null): Promise<Pub
   return published && (await sha256Of(file)).startsWith(published.sha256) ? published : null;
 }
 
+/** @throws WeightsError for a file that is here under the right name with other contents */
+async function checkSum(file: string, sha256: string): Promise<void> {
+  const found = await sha256Of(file);
+  if (found.startsWith(sha256)) return;
+  throw new WeightsError({
+    what: `the file is not the published one: its SHA-256 begins with ${found.slice(0, 16)}, not ${sha256}`,
+    where: file,
+    fix: 'remove it; or, if it is what you want, give its path instead of the name',
+  });
+}
+
 async function locatePublished(published: PublishedWeights, options: ResolveOptions): Promise<string> {
   const env = options.env ?? process.env;
   const folder = options.folder ?? env.FORNAX_WEIGHTS ?? null;
@@ -83,13 +94,8 @@ async function locatePublished(published: PublishedWeights, options: ResolveOpti
     if (!place) continue;
     const file = path.join(place, published.file);
     if (!existsSync(file)) continue;
-    const found = await sha256Of(file);
-    if (found.startsWith(published.sha256)) return file;
-    throw new WeightsError({
-      what: `the file is not the published one: its SHA-256 begins with ${found.slice(0, 16)}, not ${published.sha256}`,
-      where: file,
-      fix: 'remove it; or, if it is what you want, give its path instead of the name',
-    });
+    await checkSum(file, published.sha256);
+    return file;
   }
   // Not ours: what is wrong there is left alone.
   const torchs = path.join(torchCache(env), published.file);
@@ -120,12 +126,13 @@ function torchCache(env: NodeJS.ProcessEnv): string {
 
 async function resolveUrl(given: string, options: ResolveOptions): Promise<string> {
   let url: URL;
+  let name: string;
   try {
     url = new URL(given);
+    name = decodeURIComponent(path.posix.basename(url.pathname)).replace(/[^A-Za-z0-9._-]+/g, '_');
   } catch {
     throw new WeightsError({ what: 'this is no valid address', where: given });
   }
-  const name = decodeURIComponent(path.posix.basename(url.pathname)).replace(/[^A-Za-z0-9._-]+/g, '_');
   const stated = /^#sha256=([0-9a-f]{8,64})$/i.exec(url.hash)?.[1] ?? null;
   const sha256 = (stated ?? /-([0-9a-f]{8,64})\.[a-z]+$/.exec(name)?.[1])?.toLowerCase();
   if (sha256 === undefined || name === '') {
@@ -141,7 +148,10 @@ async function resolveUrl(given: string, options: ResolveOptions): Promise<strin
     weightsCache(options),
     name.includes(sha256) ? name : `${sha256.slice(0, 16)}-${name}`,
   );
-  if (existsSync(file)) return file;
+  if (existsSync(file)) {
+    await checkSum(file, sha256);
+    return file;
+  }
   options.onMessage?.(`Fetching ${name} from ${url.host}`);
   await download(url.href, file, { ...options, sha256 });
   return file;
