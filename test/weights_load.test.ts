@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { WeightsError } from '#fornax/errors.js';
 import type { GraphParameter } from '#fornax/graph/format.js';
 import { Model } from '#fornax/model.js';
+import { VisionTransformer } from '#fornax/models/vit.js';
 import { Tensor } from '#fornax/tensor.js';
 import { fitWeights } from '#fornax/weights/fit.js';
 import type { TensorDirectory } from '#fornax/weights/tensor_directory.js';
@@ -145,6 +146,21 @@ test('a classifier of another size is left as it was drawn, if that is all that 
   assert.match(messages.join('\n'), /Loaded \d+ of \d+ tensors[^]*fc\.weight \(7 → 3\), fc\.bias \(7 → 3\)/);
   await assert.rejects(Model.pretrained('tiny_cnn', { weights: file, inChannels: 1 }), /of another shape/);
   await assert.rejects(model.loadWeights(file), /fc\.weight: model \[3, \d+\], given \[7, \d+\]/);
+});
+
+test('positions of a vision transformer for another size say which option makes them fit', async () => {
+  const size = { layers: 1, heads: 2, channels: 8, mlp: 16, patch: 16 };
+  const make = (imageSize: number): Model =>
+    Model.create(new VisionTransformer(size, { numClasses: 3, imageSize }), { inputs: [[1, 3, 32, 32]] });
+  using source = make(64);
+  const file = await archive('positions.pth', source);
+  using other = make(32);
+  await assert.rejects(
+    other.loadWeights(file),
+    /pos_embedding: model \[1, 5, 8\], given \[1, 17, 8\][^]*image_size \(imageSize\) to 64/,
+  );
+  using same = make(64);
+  assert.deepEqual((await same.loadWeights(file)).mismatched, []);
 });
 
 test('weights can be loaded while the model runs: one waits for the other', async () => {

@@ -41,6 +41,23 @@ function list(title: string, names: readonly string[]): string {
   return `\n  ${title} (${names.length}):${shown.join('')}${more}`;
 }
 
+/** Of a vision transformer whose position embedding alone is of another grid: the option that makes it fit. */
+function positionsFor(
+  given: readonly { name: string; shape: readonly number[] }[],
+  model: ReadonlyMap<string, readonly number[]>,
+): string | null {
+  const differing = given.filter(({ name, shape }) => {
+    const target = model.get(name);
+    return target !== undefined && target.join() !== shape.join();
+  });
+  const [first] = differing;
+  const patch = model.get('conv_proj.weight')?.[2];
+  const side = Math.sqrt((first?.shape[1] ?? 0) - 1);
+  if (differing.length !== 1 || !first!.name.endsWith('pos_embedding')) return null;
+  if (patch === undefined || !Number.isInteger(side)) return null;
+  return `these positions are for images of ${side * patch} pixels: set the option image_size (imageSize) to ${side * patch}; other sizes are interpolated from it`;
+}
+
 /**
  * Loads a file into a graph's state.
  *
@@ -99,7 +116,9 @@ export async function loadWeightsInto(
         list('unexpected', report.unexpected) +
         list('of another shape', report.mismatched),
       where: file,
-      fix: 'load weights of the same architecture, or pass strict: false to load what fits',
+      fix:
+        positionsFor(wanted, model) ??
+        'load weights of the same architecture, or pass strict: false to load what fits',
     });
   }
   if (strict && fitted.caveat !== null) {
