@@ -66,6 +66,13 @@ function floatLiteral(value: number): string {
   return /[.e]/.test(text) ? text : `${text}.0`;
 }
 
+/** The highest slot that a guard reads; −1: none. */
+function lastSlot({ left, right }: GraphGuard): number {
+  let last = -1;
+  for (const expr of [left, right]) forEachSlot(expr, (slot) => (last = Math.max(last, slot)));
+  return last;
+}
+
 /** How `forward` returns its outputs. */
 export type ReturnForm = 'tensor' | 'tuple' | 'dict';
 
@@ -104,11 +111,16 @@ class Walk {
       const message = `the input ${quoted(isPrintable(name) ? name : '?').slice(1, -1)} must have ${rank} dimensions`;
       this.lines.push(`assert torch.dim(${this.value(slot)}) == ${rank}, "${message}"`);
     }
-    const waiting = new Set(graph.guards);
-    this.emitGuards(waiting);
+    // Slots are numbered in the order in which they are written: a guard can be checked after its last one.
+    const waiting = graph.guards.map((guard) => ({ guard, after: lastSlot(guard) }));
+    waiting.sort((a, b) => b.after - a.after);
+    const emitReady = (written: number): void => {
+      while (waiting.length > 0 && waiting.at(-1)!.after <= written) this.emitGuard(waiting.pop()!.guard);
+    };
+    emitReady(graph.inputs.length + graph.parameters.length - 1);
     for (const [i, node] of graph.nodes.entries()) {
       this.emitNode(node, nodeName(node, i));
-      this.emitGuards(waiting);
+      emitReady(Math.max(-1, ...node.outs.filter((slot) => slot !== null)));
     }
     return this.method(parameters);
   }
@@ -150,19 +162,12 @@ class Walk {
     return expression;
   }
 
-  private emitGuards(waiting: Set<GraphGuard>): void {
-    for (const guard of waiting) {
-      const { left, compare, right, path } = guard;
-      let ready = true;
-      for (const expr of [left, right]) forEachSlot(expr, (slot) => (ready = ready && this.values.has(slot)));
-      if (!ready) continue;
-      waiting.delete(guard);
-      const place = isPrintable(path) && path !== '' ? ` at ${path}` : '';
-      const message = `the model was exported for other sizes${place}: ${formatExpr(left)} ${compare} ${formatExpr(right)}`;
-      this.lines.push(
-        `assert ${this.expression(left)} ${compare} ${this.expression(right)}, ${quoted(message)}`,
-      );
-    }
+  private emitGuard({ left, compare, right, path }: GraphGuard): void {
+    const place = isPrintable(path) && path !== '' ? ` at ${path}` : '';
+    const message = `the model was exported for other sizes${place}: ${formatExpr(left)} ${compare} ${formatExpr(right)}`;
+    this.lines.push(
+      `assert ${this.expression(left)} ${compare} ${this.expression(right)}, ${quoted(message)}`,
+    );
   }
 
   private expression(expr: SizeExpr): string {
