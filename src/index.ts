@@ -43,6 +43,8 @@ export { resolveDevice } from './train/devices.js';
 
 export { evaluateModel } from './eval/evaluate.js';
 export type { ClassResult, EvaluateOptions, EvaluationReport } from './eval/evaluate.js';
+export { recomputeModel } from './eval/recompute.js';
+export type { RecomputeModelOptions } from './eval/recompute.js';
 export { evaluateWiderFace } from './eval/wider/evaluate.js';
 export type { EvaluateWiderOptions, WiderReport, WiderSettingResult } from './eval/wider/evaluate.js';
 export { predict } from './eval/predict.js';

@@ -52,6 +52,7 @@ describe('fornax', () => {
       'train',
       'eval',
       'predict',
+      'bn',
       'init',
       'config',
       'models',

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { AbortedError } from '../errors.js';
 import { exitCodeOf, printError } from './print_error.js';
+import { registerBn } from './bn.js';
 import { registerBuild } from './build.js';
 import { registerConfig } from './config.js';
 import { registerData } from './data.js';
@@ -47,6 +48,7 @@ Start here:
   registerTrain(program);
   registerEval(program);
   registerPredict(program);
+  registerBn(program);
   registerExport(program);
   registerInit(program);
   registerConfig(program);

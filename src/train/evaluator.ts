@@ -2,12 +2,14 @@
 import { AbortedError } from '../errors.js';
 import { evaluationSession, runEvaluation } from '../eval/run_evaluation.js';
 import type { Model } from '../model.js';
-import type { EvaluationResult, NativeInference } from '../native/contract.js';
+import type { EvaluationResult, NativeGraph, NativeInference } from '../native/contract.js';
 import type { TrainData } from './data.js';
 import type { Report } from './events.js';
 
 export interface EvaluatorOptions {
   model: Model;
+  /** Other weights of the model, to be evaluated instead of its own. */
+  weights?: NativeGraph | undefined;
   data: TrainData;
   device: string;
   batchSize: number;
@@ -28,8 +30,8 @@ export class Evaluator {
    * @param epoch for progress events; null outside training.
    */
   async evaluate(epoch: number | null): Promise<EvaluationResult | null> {
-    const { model, data, device, threads, batchSize, report, signal } = this.options;
-    this.session ??= evaluationSession(model.native, {
+    const { model, weights, data, device, threads, batchSize, report, signal } = this.options;
+    this.session ??= evaluationSession(weights ?? model.native, {
       device,
       threads,
       normalize: data.preprocessing.normalize,

@@ -8,24 +8,27 @@ import type { Model } from '../model.js';
 import type { EvaluationResult } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { fornaxVersion } from '../version.js';
+import { loadAverages } from './averaged_model.js';
 import { MODEL_FILE, type CheckpointStore } from './checkpoint.js';
 import type { TrainData } from './data.js';
 import { Evaluator } from './evaluator.js';
 import type { EvaluationMetrics, Report } from './events.js';
+import { hasBatchNorm, recomputeBatchNorm } from './recompute_batch_norm.js';
 import { chooseDevices } from './run_devices.js';
 import type { RunFolder } from './run_folder.js';
-import type { TrainingResult } from './training_run.js';
+import type { RunConfig, TrainingResult } from './training_run.js';
 
 /**
  * Loads the weights of the best epoch into the model, if a later one was worse and its checkpoint is there.
  *
+ * @param averaged the weights that were evaluated are the averages (`train.ema`).
  * @returns which weights the model has now, and of which epoch.
  */
 export async function keepBest(
   model: Model,
   store: CheckpointStore | null,
   result: TrainingResult,
-  report: Report,
+  { averaged, report }: { averaged: boolean; report: Report },
 ): Promise<{ weights: 'best' | 'last'; epoch: number }> {
   const { best } = result;
   if (!best || !store || (best.epoch === result.epochs && result.epochEnd))
@@ -39,6 +42,14 @@ export async function keepBest(
     return { weights: 'last', epoch: result.epochs };
   }
   await model.loadWeights(path.join(checkpoint.path, MODEL_FILE), { strict: true });
+  if (averaged) {
+    const snapshot = await store.optimizer(checkpoint);
+    try {
+      loadAverages(model, snapshot);
+    } finally {
+      for (const tensor of Object.values(snapshot)) tensor.dispose();
+    }
+  }
   return { weights: 'best', epoch: best.epoch };
 }
 
@@ -58,8 +69,9 @@ export interface FinishOptions {
 /** Writes summary.json and, last of all, model.safetensors: where that is, the run is complete. */
 export async function finishRun(options: FinishOptions): Promise<EvaluationMetrics | null> {
   const { config, folder, store, model, data, result, report } = options;
-  const kept = await keepBest(model, store, result, report);
-  const evaluated = data.evalSamples === null ? null : await evaluate(options);
+  const kept = await keepBest(model, store, result, { averaged: config.train.ema !== null, report });
+  const recomputed = await recomputeAfterTraining(options);
+  const evaluated = recomputed ?? (data.evalSamples === null ? null : await evaluate(options));
   const metrics: EvaluationMetrics | null = evaluated && {
     loss: evaluated.loss,
     top1: evaluated.top1,
@@ -122,7 +134,52 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
   return metrics;
 }
 
-async function evaluate({ model, data, config, report, signal }: FinishOptions): Promise<EvaluationResult> {
+/** What `recomputeAfterTraining` needs. */
+export type FinishedTraining = Pick<FinishOptions, 'model' | 'data' | 'report' | 'signal'> & {
+  config: RunConfig;
+};
+
+/**
+ * Batch-norm statistics from training images, where the config asks for them; tells what they did.
+ *
+ * @returns the figures of the model as it is then; null where nothing changed or there are no images for it.
+ */
+export async function recomputeAfterTraining(options: FinishedTraining): Promise<EvaluationResult | null> {
+  const { config, data, model, report, signal } = options;
+  const { bnRecompute, batchSize, seed, frozen } = config.train;
+  if (bnRecompute === null) return null;
+  if (!hasBatchNorm(model.graph)) {
+    report({ type: 'warning', message: 'train.bn_recompute has no effect: the model has no batch norm' });
+    return null;
+  }
+  const before = data.evalSamples === null ? null : await evaluate(options);
+  await recomputeBatchNorm(model, {
+    batches: bnRecompute,
+    device: chooseDevices(config).eval.device,
+    normalize: data.preprocessing.normalize,
+    loader: data.loaderOptions('train', { batchSize, seed }),
+    frozen,
+    report,
+    signal,
+  });
+  const after = before && (await evaluate(options));
+  if (before && after) {
+    const percent = (share: number): string => `${(share * 100).toFixed(2)} %`;
+    report({
+      type: 'info',
+      message: `BatchNorm statistics: top-1 ${percent(before.top1)} before, ${percent(after.top1)} after`,
+    });
+  }
+  return after;
+}
+
+async function evaluate({
+  model,
+  data,
+  config,
+  report,
+  signal,
+}: FinishedTraining): Promise<EvaluationResult> {
   const device = chooseDevices(config).eval.device;
   const evaluator = new Evaluator({ model, data, device, batchSize: config.eval.batchSize, report, signal });
   try {

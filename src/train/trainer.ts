@@ -11,7 +11,7 @@ import { CheckpointStore, type BestRecord, type EpochRecord } from './checkpoint
 import type { TrainData } from './data.js';
 import { EventQueue } from './event_queue.js';
 import type { EvaluationMetrics, JobEvent, Report } from './events.js';
-import { keepBest } from './finish_run.js';
+import { keepBest, recomputeAfterTraining } from './finish_run.js';
 import { prepareTrainData } from './train_data.js';
 import { checkTeacher, openTeacher } from './teacher.js';
 import { labelled, trainLoss } from './train_loss.js';
@@ -166,8 +166,17 @@ export class Trainer {
       report({ type: 'interrupted', step: result.step, checkpoint: result.checkpoint, signal: null });
       return;
     }
-    const kept = await keepBest(model, store, result, report);
-    const evaluation = result.history.find(({ epoch }) => epoch === kept.epoch)?.evaluation ?? null;
+    const kept = await keepBest(model, store, result, { averaged: train.ema !== null, report });
+    const recomputed = await recomputeAfterTraining({ model, data, config: this.config, report, signal });
+    const evaluation =
+      (recomputed && {
+        loss: recomputed.loss,
+        top1: recomputed.top1,
+        top5: recomputed.top5,
+        samples: recomputed.samples,
+      }) ??
+      result.history.find(({ epoch }) => epoch === kept.epoch)?.evaluation ??
+      null;
     this.metrics = evaluation;
     model.info = {
       ...model.info,

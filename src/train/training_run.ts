@@ -16,6 +16,7 @@ import type {
   StepsEvent as NativeSteps,
 } from '../native/contract.js';
 import { loadAddon } from '../native.js';
+import { adoptAverages, AveragedModel } from './averaged_model.js';
 import {
   MODEL_FILE,
   type BestRecord,
@@ -83,6 +84,8 @@ export class TrainingRun {
   private session!: NativeTrain;
   private loader!: NativeLoader;
   private evaluator!: Evaluator;
+  /** Null without `train.ema`. */
+  private average: AveragedModel | null = null;
   private devices!: RunDevices;
   private failure: Error | null = null;
   /** The checkpoint that is being written while training goes on. */
@@ -131,6 +134,7 @@ export class TrainingRun {
     } finally {
       await this.writing.catch(() => undefined);
       this.evaluator?.dispose();
+      this.average?.dispose();
       this.session?.dispose();
       this.loader?.dispose();
       // Also after a failure: the weights are those of the last step.
@@ -166,8 +170,10 @@ export class TrainingRun {
     );
     // Opening a session may give parameters another memory format and so other memory.
     model.changed();
+    if (this.train.ema) this.average = new AveragedModel(model);
     this.evaluator = new Evaluator({
       model,
+      weights: this.average?.native,
       data,
       device: this.devices.eval.device,
       batchSize: config.eval.batchSize,
@@ -318,6 +324,7 @@ export class TrainingRun {
     const last = epoch === this.lastEpoch;
     let metrics: EvaluationResult | null = null;
     if (data.evalSamples !== null && (last || epoch % config.eval.everyEpochs === 0)) {
+      this.average?.take(this.session);
       metrics = await this.evaluator.evaluate(epoch);
       if (metrics === null) return false;
     }
@@ -336,6 +343,7 @@ export class TrainingRun {
       seconds,
       samplesPerSecond,
     });
+    this.observe(metrics, loss);
     const best = progress.completeEpoch(step, lr, metrics);
     if (metrics) {
       report({
@@ -357,6 +365,17 @@ export class TrainingRun {
     }
     progress.meter.addOverhead((performance.now() - started) / 1000);
     return last || !this.aborted;
+  }
+
+  /** For the schedule that looks at a metric. Without validation images it sees the training loss. */
+  private observe(metrics: EvaluationResult | null, trainLoss: number): void {
+    const { schedule } = this.train;
+    if (schedule.name !== 'reduce_on_plateau') return;
+    if (metrics)
+      this.session.observe(schedule.metric === 'top1' ? metrics.top1 : (metrics.loss ?? trainLoss));
+    else if (this.options.data.evalSamples === null && schedule.metric === 'loss') {
+      this.session.observe(trainLoss);
+    }
   }
 
   /**
@@ -436,6 +455,8 @@ export class TrainingRun {
     how: Partial<Pick<TrainingResult, 'interrupted' | 'stopped' | 'checkpoint'>>,
   ): TrainingResult {
     const { history, best, epoch, meter } = this.progress;
+    // An interrupted run goes on from the weights themselves.
+    if (this.average && !how.interrupted) adoptAverages(this.options.model, this.session);
     return {
       interrupted: false,
       stopped: null,
