@@ -108,6 +108,11 @@ LoaderOptions readLoaderOptions(Napi::Value value) {
     result.normalize = {normalize.numbers("mean"), normalize.numbers("std")};
   }
   result.pin = options.boolean("pin", false);
+  if (options.has("shard")) {
+    const Options shard = options.object("shard");
+    result.rank = shard.integer("rank");
+    result.world = shard.integer("world");
+  }
   return result;
 }
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "bindings/dist.h"
 #include "bindings/graph_handle.h"
 #include "bindings/normalize_option.h"
 #include "bindings/optimizer_options.h"
@@ -88,11 +89,15 @@ TrainOptions readTrainOptions(Napi::Value value) {
   options.grad_accum = source.integer("grad_accum", 1);
   options.clip_norm = optionalNumber(source, "clip_norm");
   options.clip_value = optionalNumber(source, "clip_value");
-  options.teacher = readTeacher(source);
   if (source.has("ema")) {
     const Options ema = source.object("ema");
     options.ema = EmaOptions{ema.number("decay", 0.9999), ema.boolean("warmup", false)};
   }
+  options.teacher = readTeacher(source);
+  if (source.has("process_group")) {
+    options.group = unwrapProcessGroup(source.get("process_group"), source.name("process_group"));
+  }
+  options.sync_batch_norm = source.boolean("sync_batch_norm", true);
   return options;
 }
 

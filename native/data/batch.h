@@ -14,6 +14,8 @@ namespace fornax {
 
 struct Batch {
   std::vector<std::pair<std::string, at::Tensor>> fields;
+  // Rows of the whole batch, of which this is one process's share; 0: not shared out.
+  int64_t global_rows = 0;
 
   const at::Tensor* find(const std::string& name) const {
     for (const auto& field : fields) {

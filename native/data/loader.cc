@@ -52,12 +52,17 @@ Loader::Loader(LoaderOptions options)
   }
   checkSamples();
   const int64_t n = static_cast<int64_t>(samples_.size());
-  batches_ =
-      options_.drop_last ? n / options_.batch_size : (n + options_.batch_size - 1) / options_.batch_size;
+  batches_ = options_.drop_last ? n / wholeBatch() : (n + wholeBatch() - 1) / wholeBatch();
   if (batches_ == 0) {
-    argument("batch_size " + std::to_string(options_.batch_size) + " with drop_last leaves no batch of " +
+    argument("batch_size " + std::to_string(wholeBatch()) + " with drop_last leaves no batch of " +
                  std::to_string(n) + " samples",
              "a smaller batch_size, or drop_last: false");
+  }
+  const int64_t rest = options_.drop_last ? 0 : n % wholeBatch();
+  if (rest > 0 && rest < options_.world) {
+    argument("the last batch has " + std::to_string(rest) + " samples for " + std::to_string(options_.world) +
+                 " processes",
+             "drop_last: true, or another batch_size");
   }
   if (options_.normalize)
     normalize_.emplace(options_.normalize->mean, options_.normalize->std, options_.channels);
@@ -76,6 +81,10 @@ void Loader::checkOptions() {
   if (options_.channels != 1 && options_.channels != 3) argument("channels must be 1 or 3");
   if (options_.batch_size < 1 || options_.batch_size > (1 << 20)) {
     argument("batch_size must be an integer from 1 to 1048576");
+  }
+  if (options_.world < 1 || options_.world > (1 << 20) || options_.rank < 0 ||
+      options_.rank >= options_.world) {
+    argument("shard: rank counts from 0 to world - 1");
   }
   if (options_.threads < 1 || options_.threads > 256) argument("threads must be an integer from 1 to 256");
   if (options_.prefetch < 1 || options_.prefetch > 1024)
@@ -121,7 +130,9 @@ void Loader::startThreads() {
 
 int64_t Loader::samplesPerEpoch() const {
   const int64_t n = static_cast<int64_t>(samples_.size());
-  return options_.drop_last ? batches_ * options_.batch_size : n;
+  if (options_.drop_last) return batches_ * options_.batch_size;
+  const int64_t rest = n % wholeBatch();
+  return n / wholeBatch() * options_.batch_size + share(rest);
 }
 
 int64_t Loader::memory() const {
@@ -176,9 +187,10 @@ bool Loader::findWork(Work& work) {
   }
   if (opened_ >= end_ || opened_ - head_ >= options_.prefetch) return false;
   Slot& slot = ring_[opened_ % options_.prefetch];
-  const int64_t first = opened_ * options_.batch_size;
-  const int64_t count = std::min(options_.batch_size, static_cast<int64_t>(order_.size()) - first);
-  slot = {pool_.take(), first, count, std::min(count, piece_), 0};
+  const int64_t first = opened_ * wholeBatch();
+  const int64_t whole = std::min(wholeBatch(), static_cast<int64_t>(order_.size()) - first);
+  const int64_t count = share(whole);
+  slot = {pool_.take(), first + options_.rank, count, whole, std::min(count, piece_), 0};
   ++opened_;
   work = {&slot, 0, slot.taken, true};
   return true;
@@ -223,13 +235,13 @@ void Loader::assemble(const Work& work, ImageAssembler& assembler) {
   const Slot& slot = *work.slot;
   if (work.opened) {
     pack_.checkUnchanged();
-    for (int64_t i = 0; i < slot.count; ++i) pack_.willNeed(order_[slot.first + i]);
+    for (int64_t i = 0; i < slot.count; ++i) pack_.willNeed(order_[slot.first + i * options_.world]);
   }
   auto* images = static_cast<char*>(slot.buffers.image.mutable_data_ptr());
   auto* labels = slot.buffers.label.mutable_data_ptr<int64_t>();
   auto* indices = slot.buffers.index.mutable_data_ptr<int64_t>();
   for (int64_t i = work.begin; i < work.end; ++i) {
-    const int64_t sample = order_[slot.first + i];
+    const int64_t sample = order_[slot.first + i * options_.world];
     const Pack::Image image = pack_.image(sample);
     const Geometry geometry =
         drawGeometry(options_.augment, image.height, image.width, options_.seed, epoch_, sample);
@@ -241,7 +253,7 @@ void Loader::assemble(const Work& work, ImageAssembler& assembler) {
 
 bool Loader::next(Batch& batch, const std::atomic<bool>& stop) {
   BatchBuffers buffers;
-  int64_t count = 0;
+  int64_t count = 0, whole = 0;
   {
     std::unique_lock lock(mutex_);
     while (true) {
@@ -259,6 +271,7 @@ bool Loader::next(Batch& batch, const std::atomic<bool>& stop) {
     Slot& slot = ring_[head_ % options_.prefetch];
     buffers = std::move(slot.buffers);
     count = slot.count;
+    whole = slot.whole;
     slot = Slot{};
     ++head_;
   }
@@ -268,6 +281,7 @@ bool Loader::next(Batch& batch, const std::atomic<bool>& stop) {
   batch.fields = {{"image", std::move(image)},
                   {"label", buffers.label.narrow(0, 0, count)},
                   {"index", buffers.index.narrow(0, 0, count)}};
+  batch.global_rows = whole;
   return true;
 }
 

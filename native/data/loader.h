@@ -36,6 +36,8 @@ struct LoaderOptions {
   };
   std::optional<Normalize> normalize;
   bool pin = false;  // page-locked batches, for CUDA
+  // This process delivers items rank, rank + world, … of each batch; `batch_size` is its share of a full one.
+  int64_t rank = 0, world = 1;
 };
 
 class Loader : public BatchSource {
@@ -68,7 +70,8 @@ class Loader : public BatchSource {
   struct Slot {
     BatchBuffers buffers;
     int64_t first = 0;  // position in order_
-    int64_t count = 0;
+    int64_t count = 0;  // of this process
+    int64_t whole = 0;  // of all processes
     int64_t taken = 0;  // samples handed to threads
     int64_t done = 0;
     bool ready() const { return done == count; }
@@ -80,6 +83,9 @@ class Loader : public BatchSource {
   };
 
   void checkOptions();
+  // Of the first `whole` items from a batch's start: how many are this process's.
+  int64_t share(int64_t whole) const { return (whole - options_.rank + options_.world - 1) / options_.world; }
+  int64_t wholeBatch() const { return options_.batch_size * options_.world; }
   void checkSamples() const;
   void startThreads();
   void runThread();

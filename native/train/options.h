@@ -19,6 +19,8 @@
 
 namespace fornax {
 
+class ProcessGroup;
+
 enum class Precision : uint8_t { Float32, BFloat16, Float16 };
 
 // (x / 255 − mean) / std, per channel, in the order of the model's channels. `reverse`: that order is not
@@ -57,8 +59,10 @@ struct TrainOptions {
   std::optional<Normalize> normalize;
   int64_t grad_accum = 1;
   std::optional<double> clip_norm, clip_value;
-  std::optional<TeacherOptions> teacher;
-};
   std::optional<EmaOptions> ema;
+  std::optional<TeacherOptions> teacher;
+  std::shared_ptr<ProcessGroup> group;  // null: this process trains alone
+  bool sync_batch_norm = true;          // over the batches of all processes
+};
 
 }  // namespace fornax

@@ -41,4 +41,20 @@ std::shared_ptr<const Graph> prepareForTraining(std::shared_ptr<const Graph> gra
   return changed ? std::make_shared<const Graph>(std::move(spec), /*trusted=*/true) : graph;
 }
 
+std::shared_ptr<const Graph> synchronizeBatchNorm(std::shared_ptr<const Graph> graph, int64_t group) {
+  GraphSpec spec = graph->spec();
+  bool changed = false;
+  for (NodeSpec& node : spec.nodes) {
+    // The operator takes the same arguments in the same order, none left out, and the group after them.
+    if (node.op != "fornax::batch_norm" || node.args.size() != 9) continue;
+    node.op = "fornax::sync_batch_norm";
+    ArgumentSpec id;
+    id.kind = ArgumentSpec::Kind::Number;
+    id.number = static_cast<double>(group);
+    node.args.push_back(std::move(id));
+    changed = true;
+  }
+  return changed ? std::make_shared<const Graph>(std::move(spec), /*trusted=*/true) : graph;
+}
+
 }  // namespace fornax

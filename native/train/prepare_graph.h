@@ -4,6 +4,7 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
 #include <memory>
 
 #include "graph/graph.h"
@@ -14,5 +15,9 @@ namespace fornax {
 // The same graph where there is nothing to gain.
 std::shared_ptr<const Graph> prepareForTraining(std::shared_ptr<const Graph> graph, c10::Device device,
                                                 Precision precision);
+
+// Every batch norm takes its statistics over the batches of all processes of the group
+// (native/dist/sync_batch_norm.cc).
+std::shared_ptr<const Graph> synchronizeBatchNorm(std::shared_ptr<const Graph> graph, int64_t group);
 
 }  // namespace fornax

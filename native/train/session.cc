@@ -11,6 +11,7 @@
 #include "device/compute_thread.h"
 #include "device/cpu_allocator.h"
 #include "device/process_settings.h"
+#include "dist/process_group.h"
 #include "train/snapshot.h"
 #include "train/torch_errors.h"
 
@@ -104,6 +105,8 @@ TrainSession::~TrainSession() {
 void TrainSession::shutDown() {
   stop_ = true;
   abort_ = true;
+  // Or a process that waits for one that is gone would wait on.
+  if (busy_ && options_.group) options_.group->interrupt();
   thread_.close();
   if (!step_) return;
   step_.reset();
@@ -181,6 +184,12 @@ void TrainSession::step(std::shared_ptr<const Graph> graph, Batch batch, bool up
   refuseIfClosed(posted);
 }
 
+// Asked once before every step. A stop that reaches one process stops all of them before the same step.
+bool TrainSession::stopAgreed() {
+  if (options_.group && options_.group->any(stop_)) stop_ = true;
+  return stop_;
+}
+
 // Gradients are cleared before a step, not after it, so that those of the last one can be read.
 TrainSession::Group TrainSession::accumulateGroup(BatchSource& source) {
   step_->clearGradients();
@@ -190,12 +199,15 @@ TrainSession::Group TrainSession::accumulateGroup(BatchSource& source) {
     const auto before = Clock::now();
     Batch batch;
     // Once begun, a group is finished: only closing the session interrupts it.
-    const bool more = source.next(batch, group.micro_batches == 0 ? stop_ : abort_);
+    // Several processes begin it together or not at all: see stopAgreed().
+    const bool may_stop = group.micro_batches == 0 && !options_.group;
+    const bool more = source.next(batch, may_stop ? stop_ : abort_);
     group.wait_seconds += secondsSince(before);
     throwIfAborted(abort_);
     if (!more) break;
-    group.samples += batchSize(batch);
-    const at::Tensor loss = step_->accumulate(batch, 1.0 / static_cast<double>(wanted)).loss;
+    group.samples += step_->globalRows(batch);
+    const bool last = group.micro_batches + 1 == wanted;
+    const at::Tensor loss = step_->accumulate(batch, 1.0 / static_cast<double>(wanted), last).loss;
     group.loss = group.loss.defined() ? group.loss + loss : loss;
     ++group.micro_batches;
   }
@@ -203,6 +215,7 @@ TrainSession::Group TrainSession::accumulateGroup(BatchSource& source) {
   if (group.micro_batches > 0 && group.micro_batches < wanted) {
     step_->rescaleGradients(static_cast<double>(wanted) / static_cast<double>(group.micro_batches));
   }
+  if (group.micro_batches > 0) step_->reduce(group.loss);
   return group;
 }
 
@@ -231,7 +244,7 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
     interval_start = Clock::now();
   };
 
-  while (result.steps < options.steps && !stop_) {
+  while (result.steps < options.steps && !stopAgreed()) {
     throwIfAborted(abort_);
     const Group group = accumulateGroup(source);
     if (group.micro_batches == 0) {
@@ -278,11 +291,12 @@ StepResult TrainSession::stepOnce(const Batch& batch, bool update) {
     const Batch micro = part(batch, parts, i);
     // By their share of the rows, so that uneven parts add up to the mean over the batch.
     const double weight = parts == 1 ? 1 : static_cast<double>(batchSize(micro)) / static_cast<double>(rows);
-    TrainStep::MicroResult result = step_->accumulate(micro, weight);
+    TrainStep::MicroResult result = step_->accumulate(micro, weight, i + 1 == parts);
     const at::Tensor share = result.loss * weight;
     loss = loss.defined() ? loss + share : share;
     for (size_t k = 0; k < outputs.size(); ++k) outputs[k].push_back(std::move(result.outputs[k]));
   }
+  step_->reduce(loss);
   step_->unscaleGradients();
   StepResult result;
   // Without an update the gradients are what the caller is after: they stay as they are, and have a norm.
@@ -301,6 +315,14 @@ NamedTensors TrainSession::gradients() {
   return exclusively([&] { return copyToCpu(step_->gradients()); });
 }
 
+NamedTensors TrainSession::ema() {
+  return exclusively([&] {
+    const Ema* ema = step_->ema();
+    if (!ema) throw Error(ErrorKind::Argument, "the session keeps no average of the weights", "ema");
+    return copyToCpu(ema->averages());
+  });
+}
+
 NamedTensors TrainSession::snapshot() {
   return exclusively([&] {
     NamedTensors entries = takeSnapshot(*step_);
@@ -315,14 +337,6 @@ void TrainSession::observe(double metric) {
 }
 
 void TrainSession::restore(const NamedTensors& entries, int64_t step) {
-NamedTensors TrainSession::ema() {
-  return exclusively([&] {
-    const Ema* ema = step_->ema();
-    if (!ema) throw Error(ErrorKind::Argument, "the session keeps no average of the weights", "ema");
-    return copyToCpu(ema->averages());
-  });
-}
-
   if (step < 0) throw Error(ErrorKind::Argument, "step must be at least 0", "step");
   exclusively([&] {
     NamedTensors of_step;

@@ -86,7 +86,7 @@ class TrainSession {
   struct Group {
     at::Tensor loss;  // mean over the micro-batches; undefined if there was none
     int64_t micro_batches = 0;
-    int64_t samples = 0;
+    int64_t samples = 0;  // in all processes
     double wait_seconds = 0;
   };
 
@@ -96,6 +96,7 @@ class TrainSession {
   auto exclusively(Function&& function);
   RunResult runLoop(BatchSource& source, const RunOptions& options,
                     const std::function<void(StepsEvent)>& on_event);
+  bool stopAgreed();
   Group accumulateGroup(BatchSource& source);
   StepResult stepOnce(const Batch& batch, bool update);
   double finishStep();

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/generator.h"
+#include "dist/process_group.h"
 #include "graph/prune.h"
 #include "train/autocast.h"
 #include "train/gradient_clip.h"
@@ -37,7 +38,9 @@ TrainStep::TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> 
       abort_(abort),
       loss_output_(findLossOutput(*loss_)),
       device_batch_(options.device, options.normalize, options.channels_last),
-      generator_(makeGenerator(options.device, options.seed)) {
+      generator_(
+          makeGenerator(options.device,
+                        options.seed + (options.group ? static_cast<uint64_t>(options.group->rank()) : 0))) {
   if (!loss_->parameters().empty()) {
     throw Error(ErrorKind::Argument, "the loss graph has parameters of its own", "loss",
                 "make them part of the model and pass what they compute as an output");
@@ -46,15 +49,13 @@ TrainStep::TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> 
   loss_modes_ = resolveModes(*loss_, options_.modes);
   moveState();
   optimizer_ = makeOptimizer(options_.optimizer, selectGroups());
+  if (options_.group) {
+    std::vector<at::Tensor> trained;
+    for (const auto& [name, parameter] : trained_) trained.push_back(parameter);
+    reducer_ = std::make_unique<GradientReducer>(options_.group, std::move(trained));
+  }
   if (options_.teacher) teacher_.emplace(*options_.teacher, *loss_, options_);
   if (options_.precision == Precision::Float16) scaler_.emplace(options_.scaler, options_.device);
-}
-
-TrainStep::~TrainStep() {
-  clearGradients();
-  for (auto& [name, parameter] : trained_) parameter.set_requires_grad(false);
-}
-
   if (options_.ema) {
     NamedTensors entries;
     for (size_t i = 0; i < parameters_.size(); ++i) {
@@ -62,11 +63,21 @@ TrainStep::~TrainStep() {
     }
     ema_.emplace(*options_.ema, std::move(entries));
   }
+}
+
+TrainStep::~TrainStep() {
+  clearGradients();
+  for (auto& [name, parameter] : trained_) parameter.set_requires_grad(false);
+}
+
 void TrainStep::useGraph(std::shared_ptr<const Graph> graph) {
   if (source_graph_ == graph) return;
   source_graph_ = std::move(graph);
   const auto needed = prune(source_graph_, {outputsForLoss(*source_graph_, loss_.get()), {}});
   graph_ = prepareForTraining(needed, options_.device, options_.precision);
+  if (options_.group && options_.sync_batch_norm) {
+    graph_ = synchronizeBatchNorm(graph_, options_.group->id());
+  }
   modes_ = resolveModes(*graph_, options_.modes);
 }
 
@@ -82,6 +93,8 @@ void TrainStep::moveState() {
     }
     if (!tensor.is_same(current)) state_->replace(i, tensor);
     tensor.set_requires_grad(false);
+    // Whatever they started from, all processes train the same weights.
+    if (options_.group) options_.group->broadcast(tensor);
     parameters_.push_back(std::move(tensor));
   }
 }
@@ -148,7 +161,18 @@ at::Tensor TrainStep::lossOf(const std::vector<at::Tensor>& outputs, const Batch
   return loss;
 }
 
-TrainStep::MicroResult TrainStep::accumulate(const Batch& batch, double weight) {
+int64_t TrainStep::globalRows(const Batch& batch) const {
+  if (batch.global_rows > 0) return batch.global_rows;
+  return batchSize(batch) * (options_.group ? options_.group->size() : 1);
+}
+
+void TrainStep::reduce(const at::Tensor& loss) {
+  if (!reducer_) return;
+  reducer_->finish();
+  options_.group->sum(loss);
+}
+
+TrainStep::MicroResult TrainStep::accumulate(const Batch& batch, double weight, bool last) {
   const c10::AutoGradMode grad_mode(true);
   MicroResult result;
   at::Tensor loss;
@@ -162,6 +186,13 @@ TrainStep::MicroResult TrainStep::accumulate(const Batch& batch, double weight) 
   // Detached first: then nothing but the loss keeps the autograd graph, and backward frees it as it goes.
   for (at::Tensor& output : result.outputs) output = output.detach();
   result.loss = loss.detach();
+  if (reducer_) {
+    // Of a mean over the whole batch each process has the share of its rows; shares are then added up.
+    const double share = static_cast<double>(batchSize(batch)) / static_cast<double>(globalRows(batch));
+    result.loss = result.loss * share;
+    weight *= share;
+    if (last) reducer_->arm();
+  }
   if (weight != 1) loss = loss * weight;
   if (scaler_) loss = scaler_->scaleLoss(loss);
   inPhase("backward", [&] { loss.backward(); });
@@ -219,10 +250,12 @@ void TrainStep::update(double lr) {
   inPhase("the optimizer's update", [&] {
     optimizer_->step(lr, scaler_ ? &scaler_->foundInf() : nullptr);
     if (scaler_) scaler_->update();
+    if (ema_) ema_->update();
   });
 }
 
 void TrainStep::clearGradients() {
+  if (reducer_) reducer_->reset();
   for (auto& [name, parameter] : trained_) parameter.mutable_grad().reset();
 }
 
@@ -242,12 +275,11 @@ NamedTensors TrainStep::resumeState() const {
     state.emplace_back("scaler/growth_tracker", scaler_->growthTracker());
     state.emplace_back("scaler/skipped", scaler_->skipped());
   }
-  return state;
-}
-
-}  // namespace fornax
-    if (ema_) ema_->update();
   if (ema_) {
     for (const auto& [name, tensor] : ema_->averages()) state.emplace_back("ema/" + name, tensor);
     state.emplace_back("ema_updates", ema_->updates());
   }
+  return state;
+}
+
+}  // namespace fornax

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "data/batch.h"
+#include "dist/gradient_reducer.h"
 #include "graph/executor.h"
 #include "graph/graph.h"
 #include "graph/state.h"
@@ -42,8 +43,15 @@ class TrainStep {
     at::Tensor loss;                  // scalar on the device, detached
     std::vector<at::Tensor> outputs;  // of the model, detached
   };
-  // Forward, loss and backward; `weight`·gradient is added to the gradients.
-  MicroResult accumulate(const Batch& batch, double weight);
+  // Forward, loss and backward; `weight`·gradient is added to the gradients. `last` of the step: what several
+  // processes have to exchange begins to travel meanwhile. There the loss is this process's share of the
+  // whole batch's, as the gradients are.
+  MicroResult accumulate(const Batch& batch, double weight, bool last = false);
+  // With several processes: gradients, and the given loss, become those of the whole batch. Once per step,
+  // before everything else.
+  void reduce(const at::Tensor& loss);
+  // Rows of the batch in all processes together.
+  int64_t globalRows(const Batch& batch) const;
 
   // Multiplies the gradients collected so far: for a group of micro-batches that ended early.
   void rescaleGradients(double factor);
@@ -92,8 +100,9 @@ class TrainStep {
   at::Generator generator_;
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<GradScaler> scaler_;
+  std::optional<Ema> ema_;
   std::optional<Teacher> teacher_;
+  std::unique_ptr<GradientReducer> reducer_;  // null with one process
 };
 
 }  // namespace fornax
-  std::optional<Ema> ema_;

@@ -29,6 +29,8 @@ export interface ConfigSources {
   sets?: readonly string[];
   /** From options of their own (`--data`, `--epochs`); win over everything. */
   overrides?: readonly Override[];
+  /** That train together, each with batches of its own: the learning rate `auto` goes by all of them. Default 1. */
+  processes?: number;
 }
 
 /** `a.b` and a value as the map `{a: {b: value}}`. */
@@ -80,16 +82,19 @@ export function loadConfig(sources: ConfigSources): Config {
   }
   if (problems.length > 0) throw new ConfigProblemsError(problems);
   const empty: Located = { value: new Map(), where: { file: 'the command line' } };
-  return checkConfig(layers.reduce((below, layer) => merge(below, layer), empty));
+  return checkConfig(
+    layers.reduce((below, layer) => merge(below, layer), empty),
+    sources.processes,
+  );
 }
 
-function checkConfig(root: Located): Config {
+function checkConfig(root: Located, processes = 1): Config {
   const value = plain(root);
   const parsed = configSchema.safeParse(value);
   if (!parsed.success) throw new ConfigProblemsError(toProblems(parsed.error, root, value));
   const problems = checkRules(parsed.data, root);
   if (problems.length > 0) throw new ConfigProblemsError(problems);
-  return complete(parsed.data);
+  return complete(parsed.data, processes);
 }
 
 function located(value: unknown): Located {

@@ -50,7 +50,13 @@ const stateSchema = z.object({
   /** The resolved options of the run, to compare with on resume. */
   config: z.record(z.string(), z.unknown()),
   /** Where and how the run was computed so far: another way is sound, but not the same to the last bit. */
-  computed: z.object({ device: z.string(), amp: z.enum(['off', 'bf16', 'fp16']), threads: z.int() }),
+  computed: z.object({
+    device: z.string(),
+    amp: z.enum(['off', 'bf16', 'fp16']),
+    threads: z.int(),
+    /** How many shared the batches; left out: one. */
+    processes: z.int().min(1).optional(),
+  }),
   data_fingerprint: z.string(),
   graph_hash: z.string(),
   /** Bytes of events.jsonl that belong to this checkpoint; the rest is cut off on resume. */

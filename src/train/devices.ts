@@ -16,11 +16,12 @@ export interface ResolvedDevice {
 
 /**
  * Picks the device for a request: `auto` (the first GPU, else the CPU), `cpu`, `cuda` (= `cuda:0`), `cuda:N`.
+ * Of several processes on one machine, `auto` and `cuda` give each its own: that of its local rank.
  *
  * @throws DeviceError if a GPU is asked for that is not there; it carries the native core's reason.
  * @throws ArgumentError if the request is none of these.
  */
-export function resolveDevice(request: string, info: SystemInfo): ResolvedDevice {
+export function resolveDevice(request: string, info: SystemInfo, localRank = 0): ResolvedDevice {
   const match = /^(auto|cpu|cuda(?::(\d+))?)$/.exec(request);
   if (!match) {
     throw new ArgumentError({ what: `unknown device '${request}'`, fix: 'use auto, cpu, cuda or cuda:N' });
@@ -37,7 +38,8 @@ export function resolveDevice(request: string, info: SystemInfo): ResolvedDevice
         : 'rebuild with `fornax build --cuda` on a GPU host, or use device auto or cpu',
     });
   }
-  const index = Number(match[2] ?? 0);
+  // A process that sees only its own GPU calls it the first.
+  const index = Number(match[2] ?? localRank % cuda.devices.length);
   const found = cuda.devices[index];
   if (!found) {
     const last = cuda.devices.length - 1;

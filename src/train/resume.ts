@@ -100,6 +100,10 @@ export function checkResumable(
       `data: the training images are others (${state.data_fingerprint.slice(0, 12)} → ${now.dataFingerprint.slice(0, 12)})`,
     );
   }
+  const [were, are] = [state.computed.processes ?? 1, now.computed.processes ?? 1];
+  if (were !== are) {
+    lines.push(`processes: ${were} → ${are}`);
+  }
   if (lines.length === 0 && state.steps_per_epoch !== now.stepsPerEpoch) {
     lines.push(`steps per epoch: ${state.steps_per_epoch} → ${now.stepsPerEpoch}`);
   }

@@ -18,12 +18,18 @@ export interface RunDevices {
   amp: Amp;
 }
 
-/** @throws DeviceError if a device that was asked for is not there, or cannot do the precision. */
-export function chooseDevices(config: Pick<Config, 'device' | 'train'>): RunDevices & { reason: string } {
+/**
+ * @param localRank of this process on its machine: which GPU it takes where none is named.
+ * @throws DeviceError if a device that was asked for is not there, or cannot do the precision.
+ */
+export function chooseDevices(
+  config: Pick<Config, 'device' | 'train'>,
+  localRank = 0,
+): RunDevices & { reason: string } {
   const info = loadAddon().systemInfo();
-  const train = resolveDevice(config.device.train, info);
+  const train = resolveDevice(config.device.train, info, localRank);
   const { amp, reason } = chooseAmp(config.train.amp, train, info);
-  return { train, eval: resolveDevice(config.device.eval, info), amp, reason };
+  return { train, eval: resolveDevice(config.device.eval, info, localRank), amp, reason };
 }
 
 /** `chooseDevices`, with a line for each phase and one for the settings. */
@@ -31,9 +37,10 @@ export function chooseAndReportDevices(
   config: Pick<Config, 'device' | 'train'>,
   evaluates: boolean,
   report: Report,
+  localRank = 0,
 ): RunDevices {
   const info = loadAddon().systemInfo();
-  const chosen = chooseDevices(config);
+  const chosen = chooseDevices(config, localRank);
   report({
     type: 'device',
     phase: 'train',
