@@ -136,6 +136,9 @@ test('preprocessing inside: the export takes pixels and answers as the model doe
     dims: ['batch', 'height', 'width', 3],
   });
   assert.ok(script!.check.relative < 1e-5);
+  // Its constants are no weights: the archive is still one of this model.
+  using fresh = Model.create(new Small(), { inputs: [[1, 3, 16, 16]], seed: 99 });
+  await fresh.loadWeights(script!.file);
   using bare = Model.create(new Small(), { inputs: [[1, 3, 16, 16]] });
   await assert.rejects(
     exportModel(bare, { format: 'torchscript', out: newFolder(), preprocess: true }),

@@ -16,8 +16,8 @@ namespace {
 ScriptTensor readScriptTensor(Napi::Value value, const std::string& what) {
   Options entry(value, what);
   using Kind = ScriptTensor::Kind;
-  constexpr Kind kinds[] = {Kind::Parameter, Kind::Buffer, Kind::Constant};
-  size_t kind = entry.choice("kind", {"parameter", "buffer", "constant"}, "parameter");
+  constexpr Kind kinds[] = {Kind::Parameter, Kind::Buffer};
+  size_t kind = entry.choice("kind", {"parameter", "buffer"}, "parameter");
   return {entry.string("name"), kinds[kind], unwrapTensor(entry.require("tensor"), entry.name("tensor"))};
 }
 

@@ -11,8 +11,8 @@
 namespace fornax {
 
 struct ScriptTensor {
-  enum class Kind { Parameter, Buffer, Constant };  // a constant is an attribute outside the state dict
-  std::string name;                                 // path in the state dict: layer1.0.conv1.weight
+  enum class Kind { Parameter, Buffer };
+  std::string name;  // path in the state dict: layer1.0.conv1.weight
   Kind kind;
   at::Tensor tensor;
 };

@@ -3,12 +3,17 @@ import { GraphError, WeightsError } from '../errors.js';
 import { loadAddon } from '../native.js';
 import type { NativeTensor } from '../native/contract.js';
 import { checkState } from './compare.js';
-import type { Exporter, ExportSource, Reopened } from './format.js';
+import type { Exporter, ExportSource, ExportTensor, Reopened } from './format.js';
 import { exportMetadata } from './metadata.js';
 import { torchScriptSource } from './torchscript_source.js';
 
-function sourceOf({ graph }: ExportSource): string {
-  return torchScriptSource(graph, (op) => loadAddon().operatorSchema(op));
+function sourceOf({ graph, constants }: ExportSource): string {
+  return torchScriptSource(graph, (op) => loadAddon().operatorSchema(op), constants);
+}
+
+/** What the archive holds: constants stand in its source. */
+function stateDict({ state, constants }: ExportSource): ExportTensor[] {
+  return state.filter(({ name }) => !constants.has(name));
 }
 
 function unsupported(source: ExportSource): string | null {
@@ -25,11 +30,7 @@ function unsupported(source: ExportSource): string | null {
 async function write(source: ExportSource, file: string): Promise<string[]> {
   await loadAddon().writeTorchScript(file, {
     source: sourceOf(source),
-    tensors: source.state.map(({ name, kind, tensor }) => ({
-      name,
-      kind: source.constants.has(name) ? 'constant' : kind,
-      tensor,
-    })),
+    tensors: stateDict(source),
     extra: { 'fornax.json': JSON.stringify(exportMetadata(source)) },
   });
   return [];
@@ -44,16 +45,12 @@ class ScriptFile implements Reopened {
   ) {}
 
   async forward(inputs: Record<string, NativeTensor>): Promise<Record<string, NativeTensor>> {
-    const { graph, state, constants } = this.source;
+    const { graph } = this.source;
     const ordered = graph.inputs.map(({ name }) => inputs[name]!);
     const { outputs, state: read } = await loadAddon().runTorchScript(this.file, ordered);
     try {
       // The order of attributes in an archive is libtorch's own: parameters, then buffers.
-      checkState(
-        state.filter(({ name }) => !constants.has(name)),
-        read,
-        this.file,
-      );
+      checkState(stateDict(this.source), read, this.file);
     } finally {
       for (const { tensor } of read) tensor.dispose();
     }

@@ -6,7 +6,15 @@
  * without quoting them: what is not a plain word is refused, never escaped.
  */
 import { GraphError } from '../errors.js';
-import type { DType, Graph, GraphArg, GraphGuard, GraphNode, SizeExpr } from '../graph/format.js';
+import type {
+  DType,
+  Graph,
+  GraphArg,
+  GraphGuard,
+  GraphNode,
+  GraphParameter,
+  SizeExpr,
+} from '../graph/format.js';
 import { nodeName } from '../graph/reader.js';
 import { forEachSlot, formatExpr } from '../graph/size_expr.js';
 import type { OperatorSchema } from '../native/contract.js';
@@ -93,6 +101,7 @@ class Walk {
   constructor(
     private readonly graph: Graph,
     private readonly schemaOf: (op: string) => OperatorSchema | null,
+    private readonly constants: ReadonlySet<string>,
   ) {}
 
   run(): string {
@@ -105,7 +114,10 @@ class Walk {
       return this.values.get(slot)!;
     });
     this.device = `${parameters[0] ?? 'self'}.device`;
-    for (const { name, slot } of graph.parameters) this.values.set(slot, this.state(name));
+    for (const parameter of graph.parameters) {
+      const isConstant = this.constants.has(parameter.name);
+      this.values.set(parameter.slot, isConstant ? this.constant(parameter) : this.state(parameter.name));
+    }
     for (const { name, slot, rank } of graph.inputs) {
       if (rank === undefined) continue;
       const message = `the input ${quoted(isPrintable(name) ? name : '?').slice(1, -1)} must have ${rank} dimensions`;
@@ -146,6 +158,16 @@ class Walk {
 
   private value(slot: number): string {
     return this.values.get(slot)!;
+  }
+
+  /** A literal, which needs no place in the state dict and is on the device of the input. */
+  private constant({ slot, dtype, init }: GraphParameter): string {
+    if (init.kind !== 'values') throw new GraphError('a constant of the export has no values');
+    const values = init.values.map(floatLiteral).join(', ');
+    this.lines.push(
+      `v${slot} = torch.tensor([${values}], dtype=${scalarTypes[dtype]}, device=${this.device})`,
+    );
+    return `v${slot}`;
   }
 
   private state(name: string): string {
@@ -245,8 +267,13 @@ class Walk {
  * TorchScript for the method `forward` of a lowered graph.
  *
  * @param schemaOf looks an operator up in the libtorch at hand.
+ * @param constants names of parameters that are written as numbers, because they do not belong to the state dict.
  * @throws GraphError saying what TorchScript cannot hold, and where.
  */
-export function torchScriptSource(graph: Graph, schemaOf: (op: string) => OperatorSchema | null): string {
-  return new Walk(graph, schemaOf).run();
+export function torchScriptSource(
+  graph: Graph,
+  schemaOf: (op: string) => OperatorSchema | null,
+  constants: ReadonlySet<string> = new Set(),
+): string {
+  return new Walk(graph, schemaOf, constants).run();
 }

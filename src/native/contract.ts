@@ -687,15 +687,15 @@ export interface NativeAddon {
   /** CRC-32 (that of zip archives) of each tensor's bytes, as `writeTensors` writes them. */
   tensorChecksums(tensors: NativeTensor[]): Promise<number[]>;
   /**
-   * Compiles TorchScript methods on a module that holds the tensors in submodules by their paths (a `constant` is an
-   * attribute outside the state dict), and saves it with the texts of `extra` as further files of the archive.
+   * Compiles TorchScript methods on a module that holds the tensors in submodules by their paths, and saves it with
+   * the texts of `extra` as further files of the archive.
    * WeightsError if the source does not compile. Names must be checked before: see src/export/torchscript.ts.
    */
   writeTorchScript(
     path: string,
     module: {
       source: string;
-      tensors: { name: string; kind: 'parameter' | 'buffer' | 'constant'; tensor: NativeTensor }[];
+      tensors: { name: string; kind: 'parameter' | 'buffer'; tensor: NativeTensor }[];
       extra: Record<string, string>;
     },
   ): Promise<void>;
