@@ -6,7 +6,7 @@ import path from 'node:path';
 import { before, describe, test } from 'node:test';
 import sharp from 'sharp';
 import { detectFaces, drawFaces, predictFaces, type FaceDetection } from '#fornax/detect/index.js';
-import { ArgumentError, DataError } from '#fornax/errors.js';
+import { ArgumentError, DataError, FornaxError } from '#fornax/errors.js';
 import { predict } from '#fornax/eval/predict.js';
 import { parsePredictions } from '#fornax/eval/wider/predictions.js';
 import { Model } from '#fornax/model.js';
@@ -150,6 +150,18 @@ describe('an untrained detector', () => {
       for (const [k, value] of one.box.entries()) assert.ok(Math.abs(value - 4 * b[i]!.box[k]!) < 1e-3);
       assert.ok(Math.abs(one.landmarks[3]![1] - 4 * b[i]!.landmarks[3]![1]) < 1e-3);
     }
+  });
+
+  test('names a folder for copies that is a file', async () => {
+    const image = put(root, 'folder/one.png', await plainFile(40, 40, grey));
+    const find = async (): Promise<void> => {
+      for await (const _ of predictFaces(model, [image], { device: 'cpu', output: image })) assert.fail();
+    };
+    await assert.rejects(find(), (error) => {
+      assert.ok(error instanceof FornaxError, String(error));
+      assert.match(error.message, /a part of the path is a file/);
+      return true;
+    });
   });
 
   test('is refused where a classifier is wanted, and the other way round', async () => {

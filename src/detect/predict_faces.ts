@@ -5,6 +5,7 @@ import path from 'node:path';
 import { findImages } from '../data/find_images.js';
 import { AbortedError, DataError } from '../errors.js';
 import { makeFolders } from '../io/folders.js';
+import { refusedWrite } from '../io/write_error.js';
 import { Model } from '../model.js';
 import { loadAddon } from '../native.js';
 import { describeDevice, resolveDevice } from '../train/devices.js';
@@ -102,7 +103,11 @@ export async function* predictFaces(
       message: describeDevice('predict', device, info),
     });
     const { output = null, wider = null } = options;
-    if (output !== null) await makeFolders(output);
+    if (output !== null) {
+      await makeFolders(output).catch((error: unknown) => {
+        throw refusedWrite(error, output);
+      });
+    }
     const names = output === null ? null : new CopyNames(output, files);
     const start = (file: string): void => {
       const copy = names?.of(file) ?? null;

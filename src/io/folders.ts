@@ -43,7 +43,8 @@ async function isFolder(at: string): Promise<boolean> {
     if (codeOf(error) === 'ENOENT') return false;
     throw error;
   }
-  throw Object.assign(new Error(`ENOTDIR: not a directory, '${at}'`), { code: 'ENOTDIR', path: at });
+  const refusal = { code: 'ENOTDIR', syscall: 'mkdir', path: at };
+  throw Object.assign(new Error(`ENOTDIR: not a directory, '${at}'`), refusal);
 }
 
 function codeOf(error: unknown): string | undefined {
