@@ -219,6 +219,32 @@ describe('with nothing but the model file', () => {
     );
   });
 
+  it('bn writes a second model with other statistics, and not over a file', async () => {
+    const output = path.join(root.path, 'other.safetensors');
+    const args = [
+      'bn',
+      model,
+      ...cpu,
+      '--data',
+      'images',
+      '--batches',
+      '2',
+      '--batch-size',
+      '8',
+      '-o',
+      output,
+    ];
+    const { code, stdout, stderr } = await fornax([...args, '--json'], options);
+    assert.equal(code, 0, stderr);
+    const record = jsonLines(stdout).at(-1)!;
+    assert.deepEqual([record['layers'], record['batches'], record['samples']], [2, 2, 16]);
+    assert.ok((record['after'] as number) >= 0 && (record['before'] as number) >= 0);
+    assert.notDeepEqual(readFileSync(output), readFileSync(model));
+    const again = await fornax(args, options);
+    assert.equal(again.code, 2);
+    assert.match(again.stderr, /there is a file already/);
+  });
+
   it('eval prints a table of the classes', async () => {
     const { code, stdout } = await fornax(
       ['eval', inRun('tiny_cnn-images'), '--data', 'images', '--confusion'],
