@@ -47,12 +47,15 @@ async function chooseWeights({
 }: Pick<Exported, 'model' | 'source'>): Promise<'fill' | 'initial'> {
   fillModel(model.native);
   const inputs = inputsFor(source);
-  const moved = await model.forward(
-    Object.entries(inputs).map(([, tensor]) => new Tensor(tensor).call('aten::mul.Scalar', 1 + 1e-7)),
-  );
-  const unwrapped = Object.fromEntries(Object.entries(moved).map(([name, tensor]) => [name, tensor.native]));
-  const sensitivity = await largestDifference({ model, source }, inputs, unwrapped);
-  for (const tensor of Object.values(moved)) tensor.dispose();
+  let sensitivity = 0;
+  // A single step may be too small to tip anything over.
+  for (const step of [1e-7, 3e-7, 1e-6]) {
+    const near = Object.values(inputs).map((x) => new Tensor(x).call('aten::mul.Scalar', 1 + step));
+    const moved = await model.forward(near);
+    const outputs = Object.fromEntries(Object.entries(moved).map(([name, tensor]) => [name, tensor.native]));
+    sensitivity = Math.max(sensitivity, await largestDifference({ model, source }, inputs, outputs));
+    for (const tensor of [...near, ...Object.values(moved)]) tensor.dispose();
+  }
   if (sensitivity <= SENSITIVE) return 'fill';
   model.native.initialize(0);
   model.changed();
