@@ -84,6 +84,24 @@ test('an architecture needs weights; untrained ones have to be asked for', async
   const again = await run('tiny_cnn', '--weights', 'zoo/net.pth', '--format', 'onnx', '--out', 'zoo');
   assert.equal(again.code, 0, again.stderr);
   assert.deepEqual((await fs.readdir(path.join(root.path, 'zoo'))).sort(), ['net.pth', 'tiny_cnn.onnx']);
+  assert.doesNotMatch(again.stdout + again.stderr, /as it was drawn/);
+  // An untrained classifier is nothing to deploy unawares.
+  const four = ['--classes', '4', '--format', 'pth', '--out', 'four'];
+  const drawn = await run('tiny_cnn', '--weights', 'zoo/net.pth', ...four);
+  assert.equal(drawn.code, 0, drawn.stderr);
+  assert.match(drawn.stdout + drawn.stderr, /the classifier stays as it was drawn: fc\.weight \(10 → 4\)/);
+});
+
+test('`fornax models get` says in words or in JSON what it wrote', async () => {
+  using model = Model.create('tiny_cnn', { seed: 2 });
+  await model.save(path.join(root.path, 'weights.safetensors'));
+  const get = (...args: string[]): ReturnType<typeof fornax> =>
+    fornax(['models', 'get', 'tiny_cnn', '--weights', 'weights.safetensors', ...args], { cwd: root.path });
+  const words = await get('--out', 'got.safetensors');
+  assert.match(words.stdout, /`fornax export` takes it; `predict` and `eval` do not/);
+  const { stdout } = await get('--out', 'got.json.safetensors', '--json');
+  const record = jsonLines(stdout).at(-1)! as { type: string; path: string };
+  assert.deepEqual([record.type, record.path], ['model_file', 'got.json.safetensors']);
 });
 
 test('a format that cannot hold the model fails, the others are written', async () => {

@@ -22,8 +22,8 @@ export async function runExport(given: string, flags: ExportFlags): Promise<numb
   const json = flags.json ?? false;
   const format = flags.format.map(formatOf);
   let failed = 0;
-  await runLongJob({ json, whatNow: 'stopping' }, async ({ signal }) => {
-    const model = await open(given, flags);
+  await runLongJob({ json, whatNow: 'stopping' }, async ({ report, signal }) => {
+    const model = await open(given, flags, (message) => report({ type: 'info', message }));
     using _ = typeof model === 'string' ? null : model;
     const options = {
       format,
@@ -62,7 +62,11 @@ function formatOf(name: string): ExportFormat {
 }
 
 /** The path of a model file, which no export may replace; or an architecture with its weights. */
-async function open(given: string, flags: ExportFlags): Promise<Model | string> {
+async function open(
+  given: string,
+  flags: ExportFlags,
+  onMessage: (message: string) => void,
+): Promise<Model | string> {
   const { weights, classes, channels, resolution } = flags;
   const isPath = existsSync(given) || existsSync(`runs/${given}`) || /[/\\.]/.test(given);
   if (isPath) {
@@ -89,7 +93,7 @@ async function open(given: string, flags: ExportFlags): Promise<Model | string> 
   };
   return weights === 'random'
     ? Model.create(given, { ...options, seed: flags.seed })
-    : Model.pretrained(given, { ...options, weights });
+    : Model.pretrained(given, { ...options, weights, onMessage });
 }
 
 /** Of a run: the folder's name, for all models of runs are called model.safetensors. */

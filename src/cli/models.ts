@@ -68,8 +68,9 @@ export function registerModels(program: Command): void {
     .option('--no-strict', 'load what fits, and list the rest')
     .option('--force', 'replace the file')
     .option('--json', 'one JSON object a line on stdout')
-    .action(async (name: string, flags: GetFlags) => {
+    .action(async (name: string, flags: GetFlags, command: Command) => {
       const { getModel } = await import('./models_get.js');
-      await getModel(name, flags);
+      // `models` has --json too, and takes it before `get` sees it.
+      await getModel(name, { ...flags, ...command.optsWithGlobals<Pick<GetFlags, 'json'>>() });
     });
 }

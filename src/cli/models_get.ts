@@ -39,10 +39,11 @@ export async function getModel(name: string, flags: GetFlags): Promise<void> {
       };
       process.stdout.write(JSON.stringify(record) + '\n');
     } else {
-      process.stdout.write(
-        `Wrote ${file}: ${name} for ${size.join('×')} pixels${labels.length > 0 ? `, ${labels.length} classes` : ''}. ` +
-          '`fornax predict --model`, `eval` and `export` take it.\n',
-      );
+      const takers = preprocessing
+        ? '`fornax predict --model`, `eval` and `export` take it.'
+        : '`fornax export` takes it; `predict` and `eval` do not: nothing is known of how images become its input.';
+      const classes = labels.length > 0 ? `, ${labels.length} classes` : '';
+      process.stdout.write(`Wrote ${file}: ${name} for ${size.join('×')} pixels${classes}. ${takers}\n`);
     }
   });
 }
