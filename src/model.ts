@@ -6,6 +6,7 @@ import type { Graph, Mode } from './graph/format.js';
 import { formatSummary } from './graph/format_summary.js';
 import { summarize, type Summary } from './graph/summary.js';
 import { trace } from './graph/trace.js';
+import { canonicalJson } from './io/canonical_json.js';
 import { crossEntropy } from './losses/index.js';
 import { readModelHeader, writeModelFile } from './model/file.js';
 import { normalizeOf, type InputSpec, type ModelInfo } from './model/info.js';
@@ -343,7 +344,7 @@ export class Model {
 
   /** SHA-256 of the graph: equal for models that compute the same, whatever their weights. */
   graphHash(): string {
-    this.hash ??= createHash('sha256').update(JSON.stringify(this.graph)).digest('hex');
+    this.hash ??= createHash('sha256').update(canonicalJson(this.graph)).digest('hex');
     return this.hash;
   }
 

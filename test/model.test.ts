@@ -457,3 +457,16 @@ test('a model file of every format version can be read and computes what it did'
     }
   }
 });
+
+test('a loaded model has the graph hash of the one it was written from', async () => {
+  await using folder = await temporaryFolder();
+  const file = path.join(folder.path, 'model.safetensors');
+  for (const name of ['resnet20', 'unet_tiny', 'retinaface_mobilenet025']) {
+    using model = Model.create(name);
+    await model.save(file);
+    using loaded = await Model.load(file);
+    assert.equal(loaded.graphHash(), model.graphHash(), name);
+    using other = Model.create(name, { inChannels: 1 });
+    assert.notEqual(other.graphHash(), model.graphHash(), name);
+  }
+});
