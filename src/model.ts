@@ -1,5 +1,6 @@
 /** The public model: a traced graph with its weights, and what is known about it. */
 import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
 
 import { ArgumentError, GuardError } from './errors.js';
 import type { Graph, Mode } from './graph/format.js';
@@ -151,8 +152,9 @@ export class Model {
         ...(labels && labels.length > 0 ? { labels: [...labels] } : {}),
         provenance: {
           ...model.info.provenance,
-          pretrained: published?.name ?? weights,
-          weights: resolved.file,
+          // Files travel: folders of this machine are nobody's business.
+          pretrained: published?.name ?? basename(weights),
+          weights: basename(resolved.file),
         },
       };
       return model;

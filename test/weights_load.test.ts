@@ -143,6 +143,8 @@ test('a classifier of another size is left as it was drawn, if that is all that 
   using drawn = Model.create('tiny_cnn', { numClasses: 3, seed: 8 });
   assert.deepEqual(values(model)['fc.weight'], values(drawn)['fc.weight']);
   assert.deepEqual(values(model)['conv1.weight'], values(source)['conv1.weight']);
+  // What is saved with a model names no folder of the machine it was made on.
+  assert.deepEqual(model.info.provenance, { pretrained: 'seven.pth', weights: 'seven.pth' });
   assert.match(messages.join('\n'), /Loaded \d+ of \d+ tensors[^]*fc\.weight \(7 → 3\), fc\.bias \(7 → 3\)/);
   await assert.rejects(Model.pretrained('tiny_cnn', { weights: file, inChannels: 1 }), /of another shape/);
   await assert.rejects(model.loadWeights(file), /fc\.weight: model \[3, \d+\], given \[7, \d+\]/);
