@@ -19,6 +19,7 @@ export interface TrainFlags {
   force?: boolean;
   dryRun?: boolean;
   overfit?: number;
+  nproc?: number;
   json?: boolean;
 }
 
@@ -67,6 +68,11 @@ export function registerTrain(program: Command): void {
     .option(
       '--overfit <images>',
       'learn so many images by heart in a temporary folder, to see that anything can be learnt',
+      wholeNumber(1),
+    )
+    .option(
+      '--nproc <n>',
+      'train in so many processes on this machine, one for each GPU; train.batch_size is that of each',
       wholeNumber(1),
     )
     .option('--json', 'one JSON object a line on stdout')

@@ -137,7 +137,10 @@ async function allEnd(children: readonly ChildProcess[]): Promise<Ended[]> {
 
 async function verdict(ended: readonly Ended[], folder: string): Promise<LaunchResult> {
   const failed = ended.filter(({ code, killed }) => code !== 0 && !killed);
-  const culprit = failed.find(({ lost }) => !lost) ?? failed[0];
+  const own = failed.filter(({ lost }) => !lost);
+  // What all find wrong, rank 0 has told already.
+  const culprit =
+    own.find(({ signal }) => signal !== null) ?? own.find(({ rank }) => rank === 0) ?? own[0] ?? failed[0];
   if (!culprit) return { exitCode: 0, error: null };
   const { rank, code, signal } = culprit;
   if (INTERRUPTED.includes(code)) {

@@ -39,8 +39,14 @@ export function resolveDevice(request: string, info: SystemInfo, localRank = 0):
     });
   }
   // A process that sees only its own GPU calls it the first.
-  const index = Number(match[2] ?? localRank % cuda.devices.length);
+  const index = Number(match[2] ?? (cuda.devices.length === 1 ? 0 : localRank));
   const found = cuda.devices[index];
+  if (!found && match[2] === undefined) {
+    throw new DeviceError({
+      what: `there is a process of local rank ${localRank}, but this machine has ${cuda.devices.length} GPUs`,
+      fix: 'start one process for each GPU, or use device cpu',
+    });
+  }
   if (!found) {
     const last = cuda.devices.length - 1;
     throw new DeviceError({

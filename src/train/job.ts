@@ -3,6 +3,8 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 
 import type { Config } from '../config/schema.js';
+import type { Place } from '../dist/place.js';
+import { Processes } from '../dist/processes.js';
 import { AbortedError, ConfigError, TrainError } from '../errors.js';
 import { Model } from '../model.js';
 import { findArchitecture } from '../models/registry.js';
@@ -15,7 +17,7 @@ import { existingRun } from './existing_run.js';
 import { finishRun } from './finish_run.js';
 import { findPretrained, startFrom } from './pretrained.js';
 import { chooseDevices } from './run_devices.js';
-import { RunFolder } from './run_folder.js';
+import { RunFolder, runPaths } from './run_folder.js';
 import { RunLog, type RunLogState } from './run_log.js';
 import { prepareTrainData } from './train_data.js';
 import { checkTeacher, openTeacher } from './teacher.js';
@@ -37,6 +39,8 @@ export interface TrainJobOptions {
   report?: Report;
   /** Changes what the data delivers (trials). */
   data?: (data: TrainData) => TrainData;
+  /** Where this process stands among those that train together (`findPlace`); default: it is alone. */
+  place?: Place | null;
   /** Ends as if the config had so many epochs; the schedule is that of the config. */
   epochLimit?: number;
 }
@@ -68,11 +72,19 @@ export async function trainJob(config: Config, options: TrainJobOptions = {}): P
   const report = options.report ?? (() => undefined);
   // What can be wrong without a look at the data is said before hours of decoding.
   requireClassifier(config);
-  chooseDevices(config);
+  const place = options.place ?? null;
+  if (place) requireOwnDevice(config, place);
+  const devices = chooseDevices(config, place?.localRank);
+  const name = path.join(config.run.dir, config.name);
+  if (place && place.rank > 0) {
+    using processes = await Processes.connect(place, devices.train.device);
+    return await followRun(config, path.resolve(name), processes, options);
+  }
 
-  const folder = await RunFolder.open(path.join(config.run.dir, config.name));
+  const folder = await RunFolder.open(name);
   try {
-    return await trainInFolder(config, folder, options, report);
+    using processes = await Processes.connect(place, devices.train.device);
+    return await trainInFolder(config, folder, processes, options, report);
   } catch (error) {
     if (!(error instanceof AbortedError) || !options.signal?.aborted) throw error;
     // Stopped while images were decoded, or in the final evaluation.
@@ -90,6 +102,16 @@ export async function trainJob(config: Config, options: TrainJobOptions = {}): P
   }
 }
 
+/** @throws ConfigError where all processes of this machine would train on the same GPU. */
+function requireOwnDevice({ device }: Config, { localWorld }: Place): void {
+  if (localWorld === 1 || !/^cuda:/.test(device.train)) return;
+  throw new ConfigError({
+    what: `${localWorld} processes cannot train on one GPU (${device.train})`,
+    where: 'device.train',
+    fix: 'use auto or cuda: each process takes the GPU of its local rank',
+  });
+}
+
 /** @throws ConfigError for an architecture of another task: the data sources deliver one label for each image. */
 function requireClassifier({ model }: Config): void {
   const { name, task } = findArchitecture(model.name);
@@ -103,7 +125,7 @@ function requireClassifier({ model }: Config): void {
 
 function outcome(
   status: TrainOutcome['status'],
-  folder: RunFolder,
+  folder: Pick<RunFolder, 'folder' | 'paths'>,
   rest: Partial<TrainOutcome>,
 ): TrainOutcome {
   return {
@@ -123,6 +145,7 @@ function outcome(
 async function trainInFolder(
   config: Config,
   folder: RunFolder,
+  processes: Processes,
   options: TrainJobOptions,
   report: Report,
 ): Promise<TrainOutcome> {
@@ -139,6 +162,7 @@ async function trainInFolder(
     );
     if (existing) {
       report({ type: 'skipped', message: existing.message, modelPath: folder.paths.model });
+      await announce(processes, { skipped: true, checkpoint: null });
       return outcome('skipped', folder, { metrics: existing.metrics });
     }
   }
@@ -170,6 +194,8 @@ async function trainInFolder(
   });
   const data = options.data?.(prepared) ?? prepared;
   if (signal?.aborted) throw new AbortedError('stopped before the first step');
+  // What is decoded and fetched by now, the others find.
+  await announce(processes, { skipped: false, checkpoint: checkpoint?.path ?? null });
   if (teacher) checkTeacher(teacher, data.classes);
   using model = await buildModel(config, data, checkpoint ? null : pretrained, reportAll);
   const run = new TrainingRun({
@@ -182,6 +208,7 @@ async function trainInFolder(
     report: reportAll,
     signal,
     epochLimit: options.epochLimit,
+    processes,
     logPosition: ({ step, epoch, reason }) => {
       log.checkpoint(step, epoch, reason);
       return { bytes: folder.commitLog(), state: log.state };
@@ -221,6 +248,63 @@ async function trainInFolder(
     signal,
   });
   return outcome('done', folder, { metrics, epochs: result.epochs, steps: result.step });
+}
+
+/** What rank 0 found out before training; the others wait for it. */
+interface Announcement {
+  skipped: boolean;
+  /** To go on from. */
+  checkpoint: string | null;
+}
+
+function announce(processes: Processes, announcement: Announcement | null): Promise<Announcement> {
+  return processes.lead(() => announcement!);
+}
+
+/** The part of a rank other than 0: it computes its share and writes nothing. */
+async function followRun(
+  config: Config,
+  folder: string,
+  processes: Processes,
+  options: TrainJobOptions,
+): Promise<TrainOutcome> {
+  const { signal } = options;
+  // Rank 0 tells the same of the data, the model and the steps.
+  const report: Report = (event) => {
+    if (event.type === 'device') options.report?.(event);
+  };
+  const place = { folder, paths: runPaths(folder) };
+  const { skipped, checkpoint: from } = await announce(processes, null);
+  if (skipped) return outcome('skipped', place, {});
+  const store = new CheckpointStore(place.paths.checkpoints);
+  const checkpoint = from === null ? null : await store.open(from);
+  const pretrained = checkpoint
+    ? { file: path.join(checkpoint.path, 'model.safetensors'), published: null }
+    : await findPretrained(config.model, report, signal);
+  using teacher = await openTeacher(config.train);
+  const prepared = await prepareTrainData(config.data, {
+    defaultResolution: defaultResolution(config),
+    seed: config.train.seed,
+    pretrained: pretrained && (await pretrainedPreprocessing(pretrained)),
+    signal,
+  });
+  const data = options.data?.(prepared) ?? prepared;
+  using model = await buildModel(config, data, checkpoint ? null : pretrained, report);
+  const run = new TrainingRun({
+    model,
+    data,
+    config,
+    loss: trainLoss(model.graph, config.train, labelled(data.classes, teacher)),
+    teacher,
+    store,
+    report,
+    signal,
+    epochLimit: options.epochLimit,
+    processes,
+  });
+  const result = await run.run(checkpoint);
+  const { epochs, step: steps } = result;
+  return outcome(result.interrupted ? 'interrupted' : 'done', place, { epochs, steps });
 }
 
 async function findCheckpoint(

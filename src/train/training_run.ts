@@ -5,6 +5,8 @@
 import path from 'node:path';
 
 import type { Config } from '../config/schema.js';
+import { gatherGenerators, ownSnapshot } from '../dist/generators.js';
+import { Processes } from '../dist/processes.js';
 import { DataError, TrainError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
 import type { Model } from '../model.js';
@@ -16,7 +18,6 @@ import type {
   StepsEvent as NativeSteps,
 } from '../native/contract.js';
 import { loadAddon } from '../native.js';
-import { adoptAverages, AveragedModel } from './averaged_model.js';
 import {
   MODEL_FILE,
   type BestRecord,
@@ -24,6 +25,7 @@ import {
   type CheckpointStore,
   type EpochRecord,
 } from './checkpoint.js';
+import { adoptAverages, AveragedModel } from './averaged_model.js';
 import type { TrainData } from './data.js';
 import { Evaluator } from './evaluator.js';
 import type { CheckpointEvent, Report } from './events.js';
@@ -59,6 +61,8 @@ export interface TrainingRunOptions {
   onReady?: () => Promise<void>;
   /** Ends as if the config had so many epochs; the schedule is that of the config. */
   epochLimit?: number | undefined;
+  /** Those that train this model together; default: this one alone. Only rank 0 writes. */
+  processes?: Processes | undefined;
   /** For the start event. */
   run?: { name: string; folder: string } | undefined;
 }
@@ -88,11 +92,13 @@ export class TrainingRun {
   private average: AveragedModel | null = null;
   private devices!: RunDevices;
   private failure: Error | null = null;
+  private readonly processes: Processes;
   /** The checkpoint that is being written while training goes on. */
   private writing: Promise<void> = Promise.resolve();
 
   constructor(private readonly options: TrainingRunOptions) {
     this.train = options.config.train;
+    this.processes = options.processes ?? Processes.alone;
     this.progress = new RunProgress(options.config.checkpoint);
   }
 
@@ -100,8 +106,14 @@ export class TrainingRun {
     return Math.min(this.train.epochs, this.options.epochLimit ?? Infinity);
   }
 
-  private get aborted(): boolean {
-    return this.options.signal?.aborted ?? false;
+  /** What decides whether training goes on: the same for all processes. Seconds are those of rank 0's clock. */
+  private async outlook(): Promise<{ aborted: boolean; secondsLeft: number }> {
+    const limit = timeLimit(this.train);
+    const all = await this.processes.gather({
+      aborted: this.options.signal?.aborted ?? false,
+      seconds: this.progress.seconds,
+    });
+    return { aborted: all.some(({ aborted }) => aborted), secondsLeft: limit - all[0]!.seconds };
   }
 
   /** Learning rate of a step (0-based): a function of the schedule alone. */
@@ -116,14 +128,17 @@ export class TrainingRun {
    */
   async run(resumeFrom: Checkpoint | null = null): Promise<TrainingResult> {
     const { config, data, report } = this.options;
-    this.devices = chooseAndReportDevices(config, data.evalSamples !== null, report);
+    const { localRank } = this.processes;
+    this.devices = chooseAndReportDevices(config, data.evalSamples !== null, report, localRank);
     try {
+      await this.processes.requireSame(this.fingerprints());
       this.open();
       if (resumeFrom) await this.restore(resumeFrom);
       await this.options.onReady?.();
       this.reportStart();
       while (this.progress.epoch < this.lastEpoch) {
-        const stop = stopNow(config, this.progress.history, this.progress.seconds);
+        const { history, seconds } = this.progress;
+        const stop = await this.processes.lead(() => stopNow(config, history, seconds));
         if (stop) return await this.stop(stop);
         const ended = await this.trainEpoch();
         if (ended === 'out of time') continue;
@@ -147,19 +162,22 @@ export class TrainingRun {
     const { Loader, TrainSession } = loadAddon();
     const workers = config.data?.workers;
     this.loader = new Loader(
-      data.loaderOptions('train', {
-        batchSize: this.train.batchSize,
-        seed: this.train.seed,
-        threads: typeof workers === 'number' ? workers : undefined,
-      }),
+      this.processes.shard(
+        data.loaderOptions('train', {
+          batchSize: this.train.batchSize,
+          seed: this.train.seed,
+          threads: typeof workers === 'number' ? workers : this.processes.loaderThreads,
+        }),
+        data.trainSamples,
+      ),
     );
     if (this.loader.batches === 0) {
       throw new DataError({ what: 'there are no training images', fix: 'check data.path and data.train' });
     }
     this.stepsPerEpoch = Math.ceil(this.loader.batches / this.train.gradAccum);
-    this.session = new TrainSession(
-      model.native,
-      trainOptions(model.graph, this.train, {
+    const { group } = this.processes;
+    this.session = new TrainSession(model.native, {
+      ...trainOptions(model.graph, this.train, {
         device: this.devices.train.device,
         amp: this.devices.amp,
         loss,
@@ -167,7 +185,8 @@ export class TrainingRun {
         normalize: data.preprocessing.normalize,
         teacher: this.options.teacher,
       }),
-    );
+      ...(group && { process_group: group, sync_batch_norm: this.train.syncBatchNorm }),
+    });
     // Opening a session may give parameters another memory format and so other memory.
     model.changed();
     if (this.train.ema) this.average = new AveragedModel(model);
@@ -183,6 +202,13 @@ export class TrainingRun {
     });
   }
 
+  /** What several processes must have in common. */
+  private fingerprints(): Record<string, string> {
+    const { config, data, model } = this.options;
+    const { device: _, ...compared } = comparedConfig(config);
+    return { config: JSON.stringify(compared), 'data set': data.fingerprint, model: model.graphHash() };
+  }
+
   private identity(): ResumeIdentity {
     const { config, data, model } = this.options;
     return {
@@ -191,6 +217,7 @@ export class TrainingRun {
         device: this.devices.train.type,
         amp: this.devices.amp,
         threads: this.train.threads === 'auto' ? loadAddon().systemInfo().threads : this.train.threads,
+        ...(this.processes.world > 1 && { processes: this.processes.world }),
       },
       dataFingerprint: data.fingerprint,
       graphHash: model.graphHash(),
@@ -203,7 +230,7 @@ export class TrainingRun {
     const { state } = checkpoint;
     checkResumable(checkpoint, this.identity(), (message) => report({ type: 'warning', message }));
     await model.loadWeights(path.join(checkpoint.path, MODEL_FILE));
-    const optimizer = await store!.optimizer(checkpoint);
+    const optimizer = ownSnapshot(this.processes, await store!.optimizer(checkpoint));
     try {
       this.session.restore(optimizer, state.step);
     } finally {
@@ -245,13 +272,16 @@ export class TrainingRun {
       this.loader.startEpoch(this.progress.epoch, meter.epochStep * this.train.gradAccum);
     }
     while (meter.epochStep < this.stepsPerEpoch) {
-      if (this.aborted) return 'aborted';
-      const secondsLeft = timeLimit(this.train) - this.progress.seconds;
-      if (secondsLeft <= 0) return 'out of time';
+      const before = await this.outlook();
+      if (before.aborted) return 'aborted';
+      if (before.secondsLeft <= 0) return 'out of time';
       const left = this.stepsPerEpoch - meter.epochStep;
       const steps =
         everySteps === null ? left : Math.min(left, everySteps - (this.session.stepCount % everySteps));
-      const seconds = Math.min(secondsLeft, everyMinutes === null ? Infinity : everyMinutes * 60);
+      // A stop that reaches one process stops all of them before the same step: one clock is enough.
+      const seconds = this.processes.leads
+        ? Math.min(before.secondsLeft, everyMinutes === null ? Infinity : everyMinutes * 60)
+        : Infinity;
       const reason = await this.runSteps(steps, seconds);
       if (this.failure) throw this.failure;
       if (meter.epochStep >= this.stepsPerEpoch) break;
@@ -261,10 +291,10 @@ export class TrainingRun {
           where: `epoch ${this.progress.epoch + 1}`,
         });
       }
-      const outOfTime = timeLimit(this.train) <= this.progress.seconds;
-      if (!this.aborted && !outOfTime) await this.checkpoint('interval');
+      const after = await this.outlook();
+      if (!after.aborted && after.secondsLeft > 0) await this.checkpoint('interval');
     }
-    return this.aborted ? 'aborted' : 'done';
+    return (await this.outlook()).aborted ? 'aborted' : 'done';
   }
 
   /** Runs native steps until they are done, the signal fires, or the time has passed. */
@@ -325,7 +355,7 @@ export class TrainingRun {
     let metrics: EvaluationResult | null = null;
     if (data.evalSamples !== null && (last || epoch % config.eval.everyEpochs === 0)) {
       this.average?.take(this.session);
-      metrics = await this.evaluator.evaluate(epoch);
+      metrics = await this.processes.lead(() => this.evaluator.evaluate(epoch));
       if (metrics === null) return false;
     }
     const step = this.session.stepCount;
@@ -364,7 +394,7 @@ export class TrainingRun {
       await this.checkpoint(last ? 'final' : 'epoch');
     }
     progress.meter.addOverhead((performance.now() - started) / 1000);
-    return last || !this.aborted;
+    return last || !(await this.outlook()).aborted;
   }
 
   /** For the schedule that looks at a metric. Without validation images it sees the training loss. */
@@ -385,6 +415,7 @@ export class TrainingRun {
   private async checkpoint(reason: CheckpointEvent['reason']): Promise<void> {
     const { store, model, report } = this.options;
     if (!store) return;
+    if (!this.processes.leads) return this.contribute();
     const started = performance.now();
     const secondsSince = (): number => (performance.now() - started) / 1000;
     await this.writing;
@@ -398,6 +429,7 @@ export class TrainingRun {
       pauseSeconds: 0,
     };
     const contents = { ...copyModel(model), optimizer: this.session.snapshot() };
+    await gatherGenerators(this.processes, contents.optimizer);
     const log = this.options.logPosition?.(event) ?? { bytes: 0, state: null };
     const { config, computed, dataFingerprint, graphHash, stepsPerEpoch } = this.identity();
     const state = {
@@ -431,11 +463,23 @@ export class TrainingRun {
     });
   }
 
+  /** What a checkpoint that rank 0 writes needs of this process. */
+  private async contribute(): Promise<void> {
+    const snapshot = this.session.snapshot();
+    try {
+      await gatherGenerators(this.processes, snapshot);
+    } finally {
+      for (const tensor of Object.values(snapshot)) tensor.dispose();
+    }
+  }
+
   private async interrupt(): Promise<TrainingResult> {
     await this.writing;
     // An interruption right after a regular checkpoint needs no second one.
-    const newest = (await this.options.store?.list())?.[0];
-    const covered = newest?.step === this.session.stepCount && this.progress.meter.epochStep === 0;
+    const covered = await this.processes.lead(async () => {
+      const newest = (await this.options.store?.list())?.[0];
+      return newest?.step === this.session.stepCount && this.progress.meter.epochStep === 0;
+    });
     if (!covered) await this.checkpoint('interrupted');
     await this.writing;
     const checkpoint = (await this.options.store?.list())?.[0]?.path ?? null;
