@@ -1,4 +1,4 @@
-/** `npm run quickstart|build|conformance|bench|catalogue` and `npm test`: prepares what is missing, then runs the command. */
+/** The npm scripts that run what was built: they prepare what is missing, then run the command. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { bootstrap, BootstrapError, report, root, run } from './bootstrap.mjs';
@@ -29,9 +29,22 @@ function testCommand(args) {
   ];
 }
 
+/** `--kills N`: how many times the run is killed. */
+function killCommand(args) {
+  const [flag, kills = '200', ...rest] = args;
+  if (rest.length > 0 || (flag !== undefined && flag !== '--kills') || !/^[1-9]\d*$/.test(kills)) {
+    throw new BootstrapError('usage: npm run test:kill [-- --kills N]');
+  }
+  process.env.FORNAX_KILLS = kills;
+  return testCommand(['kill.test.js']).map((arg) =>
+    arg.startsWith('--test-timeout=') ? '--test-timeout=7200000' : arg,
+  );
+}
+
 const commands = {
   build: () => undefined,
   test: () => testCommand(args),
+  'test:kill': () => killCommand(args),
   quickstart: () => ['dist/cli/main.js', 'quickstart', ...args],
   conformance: () => ['--enable-source-maps', 'build/dev/test/conformance/main.js', ...args],
   'conformance:export': () => ['--enable-source-maps', 'build/dev/test/conformance/export_sweep.js', ...args],

@@ -68,7 +68,7 @@ async function runAndKill(config: Config, after: 'ready' | 'start', life: number
 
 test(
   `a run that is killed ${KILLS} times ends as if nothing had happened`,
-  { timeout: 3_600_000 },
+  { timeout: 7_200_000 },
   async (t) => {
     t.diagnostic(`FORNAX_KILL_SEED=${SEED}`);
     const draw = integers(SEED);
