@@ -5,7 +5,7 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 
 import { Model } from '#fornax/model.js';
-import { Linear, Module, type Tensor as Symbolic } from '#fornax/nn/index.js';
+import { init, Linear, Module, type Tensor as Symbolic } from '#fornax/nn/index.js';
 
 import { fornax, jsonLines } from './support/cli.js';
 import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
@@ -90,6 +90,38 @@ test('an architecture needs weights; untrained ones have to be asked for', async
   const drawn = await run('tiny_cnn', '--weights', 'zoo/net.pth', ...four);
   assert.equal(drawn.code, 0, drawn.stderr);
   assert.match(drawn.stdout + drawn.stderr, /the classifier stays as it was drawn: fc\.weight \(10 → 4\)/);
+});
+
+test('an untrained head of zeros is exported, but its check is not called passed', async () => {
+  class Untrained extends Module {
+    readonly fc = new Linear(3, 2);
+    constructor() {
+      super();
+      init.zeros(this.fc.weight);
+    }
+    forward(x: Symbolic): Symbolic {
+      return this.fc.forward(x);
+    }
+  }
+  using model = Model.create(new Untrained(), { inputs: [[2, 3]] });
+  await model.save(path.join(root.path, 'untrained.safetensors'));
+  const words = await run('untrained.safetensors', '--format', 'onnx,pth', '--out', 'untrained');
+  assert.equal(words.code, 0, words.stderr);
+  assert.match(words.stdout, /^onnx .*check inconclusive: .*'output' hardly depends on the input/m);
+  assert.match(words.stdout, /^pth .*equal to the last bit/m);
+  const { code, stdout } = await run(
+    'untrained.safetensors',
+    '--format',
+    'onnx',
+    '--json',
+    '-o',
+    'untrained',
+  );
+  assert.equal(code, 0);
+  const [record] = jsonLines(stdout) as { passed: boolean; check: Record<string, unknown> }[];
+  assert.equal(record!.passed, false);
+  assert.equal(record!.check['conclusive'], false);
+  assert.deepEqual(record!.check['unmoved'], ['output']);
 });
 
 test('`fornax models get` says in words or in JSON what it wrote', async () => {

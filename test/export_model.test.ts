@@ -4,9 +4,11 @@ import { promises as fs } from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 
+import sharp from 'sharp';
+
 import { ArgumentError, ConfigError, ExportError, GuardError } from '#fornax/errors.js';
 import { checkInputs, disposeInputs } from '#fornax/export/check_inputs.js';
-import { difference, sameBits } from '#fornax/export/compare.js';
+import { difference, sameBits, spread } from '#fornax/export/compare.js';
 import { exportFormatsOf, exportModel } from '#fornax/export/export_model.js';
 import type { Exporter, ExportFormat } from '#fornax/export/format.js';
 import { exportSource } from '#fornax/export/source.js';
@@ -21,6 +23,7 @@ import {
   Conv2d,
   Dropout,
   functional as F,
+  init,
   Linear,
   Module,
   type Tensor as Symbolic,
@@ -330,6 +333,52 @@ test('a format that cannot hold the model does not keep the others from being wr
   assert.equal(outcomes[1], 'pth');
   assert.deepEqual(await fs.readdir(out), ['Keyword.pth']);
   await assert.rejects(exportModel(odd, { format: 'torchscript', out }), ExportError);
+});
+
+test('a check that no file could fail is called inconclusive', async () => {
+  const untrained = new Small();
+  init.zeros(untrained.fc.weight);
+  using zeroHead = Model.create(untrained, { inputs: [[1, 3, 16, 16]], preprocessing });
+  const images = path.join(root.path, 'grey.png');
+  await sharp({ create: { width: 20, height: 20, channels: 3, background: '#777' } }).toFile(images);
+  for (const given of [{}, { images: [images] }]) {
+    const format = ['torchscript', 'onnx', 'pth'] as const;
+    const results = await exportModel(zeroHead, { format, out: newFolder(), ...given });
+    assert.deepEqual(
+      results.map(({ check }) => [check.conclusive, ...check.unmoved]),
+      [
+        [false, 'output'],
+        [false, 'output'],
+        // Bits of the weights were compared.
+        [true, 'output'],
+      ],
+    );
+    // One grey image tells nothing, but the noise beside it does.
+    const [usual] = await exportModel(model, { format: 'onnx', out: newFolder(), ...given });
+    assert.deepEqual([usual!.check.conclusive, usual!.check.unmoved], [true, []]);
+  }
+});
+
+test('a batch of one image is checked with a second sample', async () => {
+  class Fixed extends Module {
+    readonly fc = new Linear(12, 2);
+    forward(x: Symbolic): Symbolic {
+      return this.fc.forward(x.reshape(1, 12));
+    }
+  }
+  using fixed = Model.create(new Fixed(), { inputs: [[1, 3, 2, 2]] });
+  const [result] = await exportModel(fixed, { format: 'onnx', out: newFolder() });
+  assert.deepEqual(result!.inputs[0]!.dims, [1, 3, 2, 2]);
+  assert.equal(result!.check.conclusive, true);
+});
+
+test('the spread of answers is that of one sample to another', () => {
+  const t = (shape: number[], ...values: number[]): Tensor => Tensor.from(new Float32Array(values), shape);
+  assert.equal(spread([t([2, 2], 1, 3, 1, 3)], [2]), 0);
+  assert.equal(spread([t([2, 2], 1, 3, 1, 5)], [2]), 2);
+  assert.equal(spread([t([1, 2], 1, 3), t([1, 2], 1, 5)], [1, 1]), 2);
+  // Not a batch: one answer, and one of another shape.
+  assert.equal(spread([t([2], 1, 3), t([3], 1, 3, 4)], [1, 1]), 0);
 });
 
 test('compares bits, and outputs by the deviation of the reference', () => {

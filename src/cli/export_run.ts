@@ -122,6 +122,12 @@ function heading({ inputs, guards, check }: ExportResult): string {
       ? `${check.samples} image${check.samples === 1 ? '' : 's'}`
       : `${check.samples} samples of noise (--images names real ones)`;
   const lines = [`Input: ${shapes.join('; ')}`, `Checked with ${checked}.`];
+  if (check.device !== 'cpu') {
+    lines.push(
+      `The model ran on ${check.device}, which rounds otherwise than the CPU: differences of up to ` +
+        `${check.tolerance} of the standard deviation pass (--device cpu: a closer check).`,
+    );
+  }
   if (guards.length > 0) {
     lines.push(
       `Made for these sizes only where a length is a number: ${guards.length} branches depend on them.`,
@@ -136,11 +142,19 @@ function textLine(outcome: ExportResult | ExportFailure): string {
     return `${paint(format, 'red')}  failed: ${outcome.error.what}\n`;
   }
   const { file, bytes: size, check } = outcome;
+  const start = `${paint(format, 'bold')}  ${file}  ${bytes(size)}  `;
+  if (!check.conclusive) {
+    const outputs = check.unmoved.map((name) => `'${name}'`).join(', ');
+    const warning =
+      `check inconclusive: of the model itself, ${outputs} hardly depends on the input (untrained weights?), so that ` +
+      'a wrong file would look right too';
+    return `${start}${paint(warning, 'yellow')}\n`;
+  }
   const apart =
     check.largest === 0
       ? 'equal to the last bit'
       : `largest difference ${check.largest.toExponential(1)} (${check.relative.toExponential(1)} of the standard deviation)`;
-  return `${paint(format, 'bold')}  ${file}  ${bytes(size)}  ${apart}, by ${check.how}\n`;
+  return `${start}${apart}, by ${check.how}\n`;
 }
 
 function jsonLine(outcome: ExportResult | ExportFailure): string {
@@ -148,6 +162,6 @@ function jsonLine(outcome: ExportResult | ExportFailure): string {
   const record =
     'error' in outcome
       ? { type: 'export', format, file, passed: false, error: errorRecord(outcome.error) }
-      : { type: 'export', passed: true, ...(toSnake(outcome) as object) };
+      : { type: 'export', passed: outcome.check.conclusive, ...(toSnake(outcome) as object) };
   return JSON.stringify(record) + '\n';
 }

@@ -163,7 +163,8 @@ function runsAt(native: NativeGraph, inputs: readonly ExportInput[], shapes: rea
 
 /**
  * @param images files, folders, patterns; none: noise.
- * @returns one or more forwards at the model's own size, then, if a length is free, one with noise at another size.
+ * @returns one or more forwards at the model's own size, then, if a length is free, one with noise at another size;
+ *   more noise where that would be a single sample.
  * @throws DataError for images that cannot be read, ArgumentError for a model that does not take images
  */
 export async function checkInputs(
@@ -176,5 +177,11 @@ export async function checkInputs(
       ? await fromImages(images, inputs, info, preprocess)
       : [fromNoise(inputs, exampleShapes(inputs), seed)];
   const other = otherShapes(graph, inputs);
-  return other === null ? main : [...main, fromNoise(inputs, other, seed + 1000)];
+  const all = other === null ? main : [...main, fromNoise(inputs, other, seed + 1000)];
+  // Two samples that surely differ, to see that the outputs do: images may all be the same.
+  const isBatched = inputs.every(({ dims }) => dims.includes('batch'));
+  const isNoise = main[0]!.kind === 'random';
+  const missing = isBatched ? Number(!isNoise && other === null) : isNoise ? 1 : 2;
+  for (let i = 0; i < missing; i++) all.push(fromNoise(inputs, exampleShapes(inputs), seed + 2000 + i));
+  return all;
 }

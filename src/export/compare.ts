@@ -62,6 +62,40 @@ export interface Difference {
   relative: number;
 }
 
+/**
+ * How far the answers of one output to different inputs lie apart: what an export that ignored its input would differ
+ * by at the most. Answers of another shape than the first of that shape are compared among themselves.
+ *
+ * @param answers dimension 0 of the same length as `samples[i]` is taken for the batch.
+ * @returns the largest distance of an element in standard deviations of the answer, as `difference` measures it; 0
+ *   if there are no two answers to compare.
+ */
+export function spread(answers: readonly Tensor[], samples: readonly number[]): number {
+  let widest = 0;
+  const firsts = new Map<string, Tensor>();
+  try {
+    answers.forEach((answer, i) => {
+      const isBatch = answer.shape.length > 0 && answer.shape[0] === samples[i];
+      const count = isBatch ? answer.shape[0]! : 1;
+      for (let j = 0; j < count; j++) {
+        const row = isBatch ? answer.call('aten::select.int', 0, j) : answer.call('aten::alias');
+        const key = row.shape.join();
+        const first = firsts.get(key);
+        if (first === undefined) {
+          firsts.set(key, row);
+          continue;
+        }
+        using other = row;
+        const { relative } = difference('', first, other);
+        if (!(relative <= widest)) widest = relative;
+      }
+    });
+  } finally {
+    for (const row of firsts.values()) row.dispose();
+  }
+  return widest;
+}
+
 function scalar(tensor: Tensor, op: string, ...args: (number | null | boolean | number[])[]): number {
   using result = tensor.call(op, ...args);
   return result.item();

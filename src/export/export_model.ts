@@ -12,7 +12,14 @@ import type { Difference } from './compare.js';
 import { exporterOf } from './exporters.js';
 import type { Exporter, ExportFormat, ExportInput } from './format.js';
 import { exportSource } from './source.js';
-import { GPU_TOLERANCE, PREPROCESS_TOLERANCE, runSource, tolerances, type Expected } from './verify.js';
+import {
+  GPU_TOLERANCE,
+  PREPROCESS_TOLERANCE,
+  runSource,
+  tolerances,
+  unmovedOutputs,
+  type Expected,
+} from './verify.js';
 import { writeChecked } from './write_checked.js';
 
 export interface ExportOptions {
@@ -61,6 +68,15 @@ export interface ExportResult {
     largest: number;
     relative: number;
     tolerance: number;
+    /** Where the model ran: `cpu`, `cuda:0`. Elsewhere than on the CPU the tolerance is wider. */
+    device: string;
+    /**
+     * Whether the file could have failed. False where an output hardly depends on the input (an untrained head of
+     * zeros) and the format is a program: one that ignored its input would have passed.
+     */
+    conclusive: boolean;
+    /** The outputs that hardly depend on the input. */
+    unmoved: readonly string[];
   };
 }
 
@@ -142,6 +158,7 @@ export async function* exportFormatsOf(
       try {
         const written = await writeChecked(exporter, source, file, expected, { tolerance, signal });
         const { otherFiles, how, differences } = written;
+        const unmoved = unmovedOutputs(expected, tolerance);
         const worst = differences.reduce((a, b) => (b.relative > a.relative ? b : a));
         yield {
           format,
@@ -158,6 +175,10 @@ export async function* exportFormatsOf(
             largest: worst.largest,
             relative: worst.relative,
             tolerance,
+            device: device.device,
+            // State dicts and model files are compared bit for bit, whatever the outputs.
+            conclusive: unmoved.length === 0 || (format !== 'torchscript' && format !== 'onnx'),
+            unmoved,
           },
         };
       } catch (error) {
