@@ -1,28 +1,10 @@
-/** Fornax against the face detectors' original code (test/golden/faces.json), and the runner against spoilt copies. */
+/** The conformance runner against spoilt copies of faces.json; conformance_golden.test.ts runs the file. */
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { whyNoData } from './support/data.js';
-import { conform, goldenFolder, spoilt, type Json } from './support/golden.js';
+import { conform, spoilt, type Json } from './support/golden.js';
 
 const noData = whyNoData('weights') || whyNoData('wider');
-const golden = join(goldenFolder, 'faces.json');
-
-test('matching, the filled FeatherFace and its losses are those of the original code', async () => {
-  const names = ['models/FeatherFace_CBAM_filled', 'training/losses/FeatherFace_CBAM_filled'];
-  names.push('training/priors', 'training/match', 'training/quirks');
-  const { passed, failed, unknown, lines } = await conform(golden, names);
-  assert.deepEqual({ passed, failed, unknown }, { passed: 6, failed: 0, unknown: 0 }, lines.join('\n'));
-});
-
-test(
-  'the published detectors load strictly, find the faces and train as the original',
-  { skip: noData },
-  async () => {
-    const { passed, failed, unknown, lines } = await conform(golden);
-    assert.deepEqual({ passed, failed, unknown }, { passed: 17, failed: 0, unknown: 0 }, lines.join('\n'));
-  },
-);
 
 const match = 'training/match/11_Meeting_Meeting_11_Meeting_Meeting_11_176.jpg';
 const changes: Record<string, [only: string, change: (golden: Json) => void]> = {

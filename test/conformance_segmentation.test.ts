@@ -1,19 +1,7 @@
-/** Fornax against torchvision's segmenters and transformers, and the runner against spoilt copies of segmentation.json. */
+/** The conformance runner against spoilt copies of segmentation.json; conformance_golden.test.ts runs the file. */
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { conform, goldenFolder, spoilt, type Json } from './support/golden.js';
-
-test('segmenters compute what torchvision computes, auxiliary heads included', async () => {
-  const { passed, failed, unknown, lines } = await conform(join(goldenFolder, 'segmentation.json'));
-  assert.deepEqual({ passed, failed, unknown }, { passed: 3, failed: 0, unknown: 0 }, lines.join('\n'));
-});
-
-test('convnext_tiny, vit_b_16 and swin_t compute what torchvision computes', async () => {
-  const names = ['convnext_tiny', 'vit_b_16', 'swin_t'];
-  const { passed, failed, unknown, lines } = await conform(join(goldenFolder, 'torchvision.json'), names);
-  assert.deepEqual({ passed, failed, unknown }, { passed: 3, failed: 0, unknown: 0 }, lines.join('\n'));
-});
+import { conform, spoilt, type Json } from './support/golden.js';
 
 const smallest = 'lraspp_mobilenet_v3_large';
 
