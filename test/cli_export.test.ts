@@ -181,6 +181,40 @@ test('bad command lines', async () => {
   }
 });
 
+test('the model of a run is checked with images of its data, where they still are', async () => {
+  const config = path.join(root.path, 'runs', 'first', 'config.yaml');
+  const data = path.join(root.path, 'data');
+  await writeColourFolder(data, { train: 1, val: 2 });
+  // Training left broken images out too.
+  await fs.writeFile(path.join(data, 'val', 'red', '0.png'), 'no image');
+  const exported = async (section: object): Promise<string> => {
+    await fs.writeFile(config, JSON.stringify({ data: section }));
+    const { code, stdout, stderr } = await run('runs/first', '--format', 'onnx', '--out', 'of-data');
+    assert.equal(code, 0, stderr);
+    return stdout + stderr;
+  };
+  const found = await exported({ source: 'auto', path: 'data', train: 'train', val: 'auto' });
+  assert.match(found, /takes 5 images of the run's data, from data\/val$/m);
+  assert.match(found, /Checked with 5 images/);
+  // A share of the training images was held out.
+  assert.match(
+    await exported({ source: 'folder', path: 'data', val: null }),
+    /takes 3 images .*data\/train$/m,
+  );
+  const reasons: [object, RegExp][] = [
+    [{ source: 'auto', path: 'gone' }, /takes noise: the run's data is not at gone any more \(--images/],
+    [{ source: 'idx', path: null }, /takes noise: the run's data is no folder of images/],
+    [{ source: 'shapes', cache: 'empty' }, /takes noise: the run's data is not at .*empty.*shapes/],
+  ];
+  for (const [section, reason] of reasons) {
+    const output = await exported(section);
+    assert.match(output, reason);
+    assert.match(output, /Checked with 2 samples of noise/);
+  }
+  assert.ok(!(await fs.readdir(root.path)).includes('empty'));
+  await fs.rm(config);
+});
+
 test('device.export of the run is where its model is checked', async () => {
   const config = path.join(root.path, 'runs', 'first', 'config.yaml');
   await fs.writeFile(config, 'device:\n  train: cuda\n  export: nowhere\n');

@@ -59,7 +59,10 @@ export function registerExport(program: Command): void {
       resolution,
     )
     .option('--preprocess', 'put normalisation inside: the export takes uint8 images [N, H, W, C]')
-    .option('--images <path...>', 'check with these images: files, folders, quoted patterns; default: noise')
+    .option(
+      '--images <path...>',
+      'check with these images: files, folders, quoted patterns; default: those of the run, or noise',
+    )
     .option('--seed <n>', 'of the noise', wholeNumber(0), 0)
     .option(
       '--device <name>',

@@ -1,14 +1,17 @@
 /** What `fornax export` does, once the addon may be loaded. */
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { basename } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { parse } from 'yaml';
 
 import { toSnake } from '../config/case.js';
 import { ArgumentError, UsageError } from '../errors.js';
+import { MOST_IMAGES } from '../export/check_inputs.js';
 import { exportFormatsOf, type ExportFailure, type ExportResult } from '../export/export_model.js';
 import { exporterOf } from '../export/exporters.js';
 import type { ExportFormat } from '../export/format.js';
+import { imagesOfRun } from '../export/run_images.js';
 import { Model } from '../model.js';
+import { readModelHeader } from '../model/file.js';
 import { findArchitecture } from '../models/registry.js';
 import { runPaths } from '../train/run_folder.js';
 import type { ExportFlags } from './export.js';
@@ -30,10 +33,10 @@ export async function runExport(given: string, flags: ExportFlags): Promise<numb
       out: flags.out,
       name: flags.name ?? nameOf(given),
       ...(flags.resolution === undefined ? {} : { resolution: sides(flags.resolution) }),
-      ...(flags.images === undefined ? {} : { images: flags.images }),
+      images: flags.images ?? (await runImages(model, (message) => report({ type: 'info', message }))),
       preprocess: flags.preprocess ?? false,
       seed: flags.seed,
-      device: flags.device ?? deviceOfRun(given) ?? 'cpu',
+      device: flags.device ?? deviceOfRun(model) ?? 'cpu',
       signal,
     };
     let first = true;
@@ -103,12 +106,32 @@ function nameOf(given: string): string {
   return isFolder ? name : name.replace(/(\.fornax)?\.safetensors$/, '');
 }
 
+/** The config that a run was started with, if the model is that of a run. */
+function configOfRun(model: Model | string): { device?: unknown; data?: unknown } | undefined {
+  if (typeof model !== 'string') return undefined;
+  const paths = runPaths(dirname(model));
+  if (basename(model) !== basename(paths.model) || !existsSync(paths.config)) return undefined;
+  return (parse(readFileSync(paths.config, 'utf8')) ?? {}) as { device?: unknown; data?: unknown };
+}
+
+/** Images that the model of a run was evaluated on, if they are still there; says what it takes and why not. */
+async function runImages(model: Model | string, say: (message: string) => void): Promise<string[]> {
+  const { data } = configOfRun(model) ?? {};
+  if (typeof model !== 'string' || typeof data !== 'object' || data === null) return [];
+  const { preprocessing, inputs } = (await readModelHeader(model)).info;
+  if (preprocessing === null || inputs.length !== 1 || inputs[0]!.shape.length !== 4) return [];
+  const { files, folder, reason } = await imagesOfRun(data, preprocessing, MOST_IMAGES);
+  say(
+    reason === null
+      ? `the check takes ${files.length} images of the run's data, from ${folder}`
+      : `the check takes noise: ${reason} (--images names others)`,
+  );
+  return files;
+}
+
 /** `device.export` in the config that a run was started with. */
-function deviceOfRun(given: string): string | undefined {
-  const folder = existsSync(given) ? given : `runs/${given}`;
-  const { config } = runPaths(folder);
-  if (!existsSync(config)) return undefined;
-  const { device } = (parse(readFileSync(config, 'utf8')) ?? {}) as { device?: unknown };
+function deviceOfRun(model: Model | string): string | undefined {
+  const { device } = configOfRun(model) ?? {};
   if (typeof device === 'string') return device;
   const chosen = (device as { export?: unknown } | null | undefined)?.export;
   return typeof chosen === 'string' ? chosen : undefined;

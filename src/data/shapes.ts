@@ -64,10 +64,7 @@ export async function prepareShapes(options: ShapesOptions = {}): Promise<Shapes
   checkRange('count', count, 2 * SHAPES.length, 10_000_000);
   checkRange('size', size, 16, 1024);
   checkRange('seed', seed, 0, Number.MAX_SAFE_INTEGER);
-  const folder = path.resolve(
-    options.out ??
-      path.join(cacheDir(options.cache), 'data', `shapes-${count}-${size}-${seed}-v${GENERATOR_VERSION}`),
-  );
+  const folder = shapesFolder(options);
   const present = await inspect(folder);
   if (present) {
     checkSame(present, options, folder);
@@ -103,6 +100,12 @@ export async function prepareShapes(options: ShapesOptions = {}): Promise<Shapes
     if ((code !== 'ENOTEMPTY' && code !== 'EEXIST') || !(await inspect(folder))) throw error;
   }
   return { folder, created: true, count, classes: SHAPES };
+}
+
+/** Where `prepareShapes` writes, or has written, the sample set. */
+export function shapesFolder({ count = 3600, size = 64, seed = 0, out, cache }: ShapesOptions = {}): string {
+  const name = `shapes-${count}-${size}-${seed}-v${GENERATOR_VERSION}`;
+  return path.resolve(out ?? path.join(cacheDir(cache), 'data', name));
 }
 
 /** The marker of a complete set, or null. */

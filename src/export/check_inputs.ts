@@ -18,7 +18,7 @@ export interface CheckInput {
 }
 
 /** More would cost time and tell nothing new. */
-const MOST_IMAGES = 16;
+export const MOST_IMAGES = 16;
 const NOISE_BATCH = 2;
 
 export function disposeInputs(inputs: readonly CheckInput[]): void {
