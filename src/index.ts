@@ -31,6 +31,8 @@ export {
 } from './losses/index.js';
 export * as losses from './losses/index.js';
 export { architectures, createModule } from './models/registry.js';
+export type { Architecture, ArchitectureName, OptionsOf, OptionSpec, Task } from './models/registry.js';
+export * as models from './models/index.js';
 
 export { Trainer, prepareData } from './train/trainer.js';
 export type { FitOptions, PrepareDataOptions, TrainerOptions } from './train/trainer.js';

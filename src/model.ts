@@ -19,7 +19,7 @@ import type {
   PretrainedModelOptions,
   StateEntry,
 } from './model/types.js';
-import { createModule, findArchitecture } from './models/registry.js';
+import { createModule, findArchitecture, type OptionsOf } from './models/registry.js';
 import type {
   InferenceOptions,
   Modes,
@@ -80,6 +80,7 @@ export class Model {
    *
    * @throws ConfigError for an unknown name, GraphError for a module that cannot be traced.
    */
+  static create<Name extends string>(source: Module | Name, options?: CreateOptions<OptionsOf<Name>>): Model;
   static create(source: Module | string, options: CreateOptions = {}): Model {
     const { numClasses, inChannels } = options;
     const zoo = typeof source === 'string' ? findArchitecture(source) : null;
@@ -122,6 +123,10 @@ export class Model {
    * @throws WeightsError if the weights cannot be found, fetched or read, or if they do not fit (listing names
    *   and shapes); `strict: false` loads what fits.
    */
+  static async pretrained<Name extends string>(
+    source: Module | Name,
+    options?: PretrainedModelOptions<OptionsOf<Name>>,
+  ): Promise<Model>;
   static async pretrained(source: Module | string, options: PretrainedModelOptions = {}): Promise<Model> {
     const { weights = 'default', strict, key, folder, cache, env, onProgress, signal, ...create } = options;
     const { onMessage, ...createOptions } = create;

@@ -65,6 +65,7 @@ describe('outputStride 16 of MobileNetV3', () => {
   }
 
   it('is 16 or 32', () => {
+    // @ts-expect-error -- the compiler knows it too
     assert.throws(() => createModule('mobilenet_v3_large', { outputStride: 8 }), ArgumentError);
   });
 });

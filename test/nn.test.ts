@@ -95,6 +95,7 @@ describe('architectures', () => {
 
   it('refuses an option that the architecture does not have', () => {
     assert.throws(
+      // @ts-expect-error -- the compiler knows it too
       () => createModule('tiny_cnn', { dropuot: 0.5 }),
       (e) => e instanceof ArgumentError && e.fix === "did you mean 'dropout'?",
     );

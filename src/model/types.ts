@@ -5,7 +5,8 @@ import type { Tensor } from '../tensor.js';
 import type { PretrainedOptions } from '../weights/pretrained.js';
 import type { Preprocessing } from './info.js';
 
-export interface CreateOptions {
+/** @typeParam Options what the architecture can be told: `OptionsOf<'resnet50'>` */
+export interface CreateOptions<Options = Record<string, unknown>> {
   /** Seed of the weights. Default 0. */
   seed?: number;
   /**
@@ -16,7 +17,7 @@ export interface CreateOptions {
   /** For zoo models: classes, channels and the architecture's own options. */
   numClasses?: number;
   inChannels?: number;
-  options?: Record<string, unknown>;
+  options?: Options;
   labels?: readonly string[];
   preprocessing?: Preprocessing | null;
   /** Default: the zoo name, or the class name of the module. */
@@ -24,7 +25,8 @@ export interface CreateOptions {
 }
 
 /** Options of `Model.pretrained`. */
-export interface PretrainedModelOptions extends CreateOptions, PretrainedOptions {
+export interface PretrainedModelOptions<Options = Record<string, unknown>>
+  extends CreateOptions<Options>, PretrainedOptions {
   /** A path, an address with `#sha256=…`, or the name of published weights. Default `default`. */
   weights?: string;
 }

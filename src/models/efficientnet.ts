@@ -212,7 +212,7 @@ export class EfficientNet extends Module {
 // As published: the larger ones were ported from TensorFlow with its batch norm.
 const tensorflow = { eps: 0.001, momentum: 0.01 };
 const v2 = { lastChannels: 1280, batchNorm: { eps: 0.001 } };
-const variants: Record<string, Variant> = {
+const variants = {
   efficientnet_b0: { stages: scaled(1.0, 1.0), dropout: 0.2, resolution: 224 },
   efficientnet_b1: { stages: scaled(1.0, 1.1), dropout: 0.2, resolution: 240 },
   efficientnet_b2: { stages: scaled(1.1, 1.2), dropout: 0.3, resolution: 288 },
@@ -224,15 +224,28 @@ const variants: Record<string, Variant> = {
   efficientnet_v2_s: { stages: s, dropout: 0.2, resolution: 384, ...v2 },
   efficientnet_v2_m: { stages: m, dropout: 0.3, resolution: 480, ...v2 },
   efficientnet_v2_l: { stages: l, dropout: 0.4, resolution: 480, ...v2 },
-};
+} satisfies Record<string, Variant>;
 
-export const efficientnets = Object.entries(variants).flatMap(([name, variant]) =>
-  imagenet(
-    {
-      paper: name.includes('v2') ? 'Tan & Le 2021, arXiv:2104.00298' : 'Tan & Le 2019, arXiv:1905.11946',
-      defaultResolution: variant.resolution,
-      options: { ...dropoutOption(variant.dropout), ...stochasticDepthOption(0.2) },
-    },
-    { [name]: (options?: EfficientNetOptions) => new EfficientNet(variant, options) },
-  ),
-);
+const constructorOf =
+  (name: keyof typeof variants) =>
+  (options?: EfficientNetOptions): EfficientNet =>
+    new EfficientNet(variants[name], options);
+
+export const efficientnet_b0 = constructorOf('efficientnet_b0');
+export const efficientnet_b1 = constructorOf('efficientnet_b1');
+export const efficientnet_b2 = constructorOf('efficientnet_b2');
+export const efficientnet_b3 = constructorOf('efficientnet_b3');
+export const efficientnet_b4 = constructorOf('efficientnet_b4');
+export const efficientnet_b5 = constructorOf('efficientnet_b5');
+export const efficientnet_b6 = constructorOf('efficientnet_b6');
+export const efficientnet_b7 = constructorOf('efficientnet_b7');
+export const efficientnet_v2_s = constructorOf('efficientnet_v2_s');
+export const efficientnet_v2_m = constructorOf('efficientnet_v2_m');
+export const efficientnet_v2_l = constructorOf('efficientnet_v2_l');
+
+export const efficientnets = (Object.keys(variants) as (keyof typeof variants)[]).flatMap((name) => {
+  const { dropout, resolution: defaultResolution } = variants[name];
+  const paper = name.includes('v2') ? 'Tan & Le 2021, arXiv:2104.00298' : 'Tan & Le 2019, arXiv:1905.11946';
+  const options = { ...dropoutOption(dropout), ...stochasticDepthOption(0.2) };
+  return imagenet({ paper, defaultResolution, options }, { [name]: constructorOf(name) });
+});

@@ -11,6 +11,7 @@ import { efficientnets } from './efficientnet.js';
 import { fcns } from './fcn.js';
 import { featherfaces } from './featherface.js';
 import { googlenets } from './googlenet.js';
+import type * as zoo from './index.js';
 import { inceptions } from './inception.js';
 import { lraspps } from './lraspp.js';
 import { mnasnets } from './mnasnet.js';
@@ -81,11 +82,22 @@ export function findArchitecture(name: string): Architecture {
   });
 }
 
+type Zoo = typeof zoo;
+
+/** The names of the zoo, for TypeScript; `architectures` has them at run time. */
+export type ArchitectureName = keyof Zoo;
+
+/** What an architecture can be told, by its name; of a name that is known only at run time: anything. */
+export type OptionsOf<Name extends string> = Name extends ArchitectureName
+  ? NonNullable<Parameters<Zoo[Name]>[0]>
+  : ModelOptions & Record<string, unknown>;
+
 /**
  * A new, untraced module of the zoo. Options beyond `numClasses` and `inChannels` are those that the architecture
  * lists; any other, or a value of another type, is an ArgumentError.
  */
-export function createModule(name: string, options: ModelOptions & Record<string, unknown> = {}): Module {
+export function createModule<Name extends string>(name: Name, given?: OptionsOf<Name>): Module {
+  const options: ModelOptions & Record<string, unknown> = { ...given };
   const architecture = findArchitecture(name);
   const known = optionsOf(architecture);
   const [fault] = optionFaults(known, options);

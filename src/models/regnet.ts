@@ -19,7 +19,7 @@ import { Conv2dNormActivation, makeDivisible, SqueezeExcitation } from './blocks
 type Design = readonly [number, number, number, number, number];
 
 /** Y: with squeeze-and-excite to a quarter of the block's input channels. */
-const designs: Record<string, Design> = {
+const designs = {
   regnet_x_400mf: [22, 24, 24.48, 2.54, 16],
   regnet_x_800mf: [16, 56, 35.73, 2.28, 16],
   regnet_x_1_6gf: [18, 80, 34.01, 2.25, 24],
@@ -35,7 +35,7 @@ const designs: Record<string, Design> = {
   regnet_y_16gf: [18, 200, 106.23, 2.48, 112],
   regnet_y_32gf: [20, 232, 115.89, 2.53, 232],
   regnet_y_128gf: [27, 456, 160.83, 2.52, 264],
-};
+} satisfies Record<string, Design>;
 
 interface Stage {
   width: number;
@@ -146,12 +146,44 @@ export class RegNet extends Module {
   }
 }
 
-const constructors = Object.entries(designs).map(([name, design]) => [
-  name,
-  (options?: ModelOptions): RegNet => new RegNet(design, name.startsWith('regnet_y'), options),
-]);
+const constructorOf =
+  (name: keyof typeof designs) =>
+  (options?: ModelOptions): RegNet =>
+    new RegNet(designs[name], name.startsWith('regnet_y'), options);
+
+export const regnet_x_400mf = constructorOf('regnet_x_400mf');
+export const regnet_x_800mf = constructorOf('regnet_x_800mf');
+export const regnet_x_1_6gf = constructorOf('regnet_x_1_6gf');
+export const regnet_x_3_2gf = constructorOf('regnet_x_3_2gf');
+export const regnet_x_8gf = constructorOf('regnet_x_8gf');
+export const regnet_x_16gf = constructorOf('regnet_x_16gf');
+export const regnet_x_32gf = constructorOf('regnet_x_32gf');
+export const regnet_y_400mf = constructorOf('regnet_y_400mf');
+export const regnet_y_800mf = constructorOf('regnet_y_800mf');
+export const regnet_y_1_6gf = constructorOf('regnet_y_1_6gf');
+export const regnet_y_3_2gf = constructorOf('regnet_y_3_2gf');
+export const regnet_y_8gf = constructorOf('regnet_y_8gf');
+export const regnet_y_16gf = constructorOf('regnet_y_16gf');
+export const regnet_y_32gf = constructorOf('regnet_y_32gf');
+export const regnet_y_128gf = constructorOf('regnet_y_128gf');
 
 export const regnets = imagenet(
   { paper: 'Radosavovic et al. 2020, arXiv:2003.13678' },
-  Object.fromEntries(constructors),
+  {
+    regnet_x_400mf,
+    regnet_x_800mf,
+    regnet_x_1_6gf,
+    regnet_x_3_2gf,
+    regnet_x_8gf,
+    regnet_x_16gf,
+    regnet_x_32gf,
+    regnet_y_400mf,
+    regnet_y_800mf,
+    regnet_y_1_6gf,
+    regnet_y_3_2gf,
+    regnet_y_8gf,
+    regnet_y_16gf,
+    regnet_y_32gf,
+    regnet_y_128gf,
+  },
 );
