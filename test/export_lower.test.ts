@@ -19,6 +19,9 @@ import {
   Linear,
   Module,
   type Tensor as Symbolic,
+  cat,
+  MaxPool2d,
+  Upsample,
 } from '#fornax/nn/index.js';
 import { Tensor } from '#fornax/tensor.js';
 
@@ -147,6 +150,18 @@ test('lengths are free where the graph runs at others and no guard notices', () 
     }
   }
   assert.deepEqual(dimsOf(new Padded(), [1, 3, 16, 16]), ['batch', 3, 16, 'width']);
+
+  // Where the guard does not hold the graph does not even run, for lack of the padding.
+  class Skipping extends Module {
+    readonly pool = new MaxPool2d(2);
+    readonly up = new Upsample({ scaleFactor: 2 });
+    forward(x: Symbolic): Symbolic {
+      const rest = x.size(2).mod(2);
+      const even = rest.eq(0) ? x : F.pad(x, [0, 0, 0, rest]);
+      return cat([even, this.up.forward(this.pool.forward(even))], 1);
+    }
+  }
+  assert.equal(dimsOf(new Skipping(), [1, 3, 16, 16])[2], 16);
 
   class Flat extends Module {
     readonly fc = new Linear(3 * 8 * 8, 2);

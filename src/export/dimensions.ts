@@ -18,15 +18,18 @@ function otherLengths(length: number, isBatch: boolean): { far: number[]; near: 
   return { far: [length + 32, 2 * length], near: [length + 1, length + 7] };
 }
 
-/** Both sides of every guard at these input shapes; null if the graph does not run there. */
-function guardValues(
-  native: NativeGraph,
-  graph: Graph,
-  inputs: readonly InputSpec[],
-): readonly number[] | null {
+/** Both sides of every guard at some input shapes; NaN for lengths that are only known where the graph runs. */
+interface Guards {
+  values: readonly number[];
+  runs: boolean;
+}
+
+/** The guards at these input shapes. Where the graph does not run, those that look at the input still tell. */
+function guardsAt(native: NativeGraph, graph: Graph, inputs: readonly InputSpec[]): Guards {
   const shapes = new Map<number, readonly number[]>();
   graph.inputs.forEach(({ slot }, i) => shapes.set(slot, inputs[i]!.shape));
   for (const { slot, shape } of graph.parameters) shapes.set(slot, shape);
+  let runs = true;
   try {
     const nodes = native.inferShapes(inputs.map(({ shape, dtype }) => ({ shape: [...shape], dtype })));
     graph.nodes.forEach(({ outs }, i) => {
@@ -34,11 +37,12 @@ function guardValues(
       outs.filter((slot) => slot !== null).forEach((slot, j) => shapes.set(slot, nodes[i]!.outputs[j]!));
     });
   } catch (error) {
-    if (error instanceof FornaxError) return null;
-    throw error;
+    if (!(error instanceof FornaxError)) throw error;
+    runs = false;
   }
   const size = (slot: number, dim: number): number => shapes.get(slot)?.at(dim) ?? NaN;
-  return graph.guards.flatMap(({ left, right }) => [evaluate(left, size), evaluate(right, size)]);
+  const values = graph.guards.flatMap(({ left, right }) => [evaluate(left, size), evaluate(right, size)]);
+  return { values, runs };
 }
 
 /** `batch`, `height`, `width` for images; `<input>_<dimension>` for the rest. */
@@ -58,25 +62,24 @@ export function freeDimensions(graph: Graph, inputs: readonly InputSpec[]): (num
   const isBatch = (i: number, dim: number): boolean => dim === 0 && inputs[i]!.shape[0] === batch;
   const native = new (loadAddon().Graph)({ ...graph, guards: [] }, { trusted: true });
   try {
-    const base = guardValues(native, graph, inputs);
-    if (base === null) return dims;
+    const base = guardsAt(native, graph, inputs);
+    if (!base.runs) return dims;
+    const agrees = ({ values }: Guards): boolean =>
+      values.every((value, i) => Number.isNaN(value) || value === base.values[i]);
     const isFree = (
       { far, near }: { far: number[]; near: number[] },
       change: (i: number, dim: number) => boolean,
     ): boolean => {
-      const valuesAt = (length: number): readonly number[] | null => {
+      const at = (length: number): Guards => {
         const others = inputs.map((input, i) => ({
           ...input,
           shape: input.shape.map((before, dim) => (change(i, dim) ? length : before)),
         }));
-        return guardValues(native, graph, others);
+        return guardsAt(native, graph, others);
       };
-      const isRun = (values: readonly number[] | null): values is readonly number[] => values !== null;
-      const results = far.map(valuesAt).filter(isRun);
-      return (
-        results.length > 0 &&
-        [...results, ...near.map(valuesAt).filter(isRun)].every((values) => values.join() === base.join())
-      );
+      const results = far.map(at).filter(({ runs }) => runs);
+      // A near length at which the graph does not run may be one that a guard keeps from it: 250 for a multiple of 16.
+      return results.length > 0 && [...results, ...near.map(at)].every(agrees);
     };
     const freeBatch = batch !== undefined && isFree(otherLengths(batch, true), isBatch);
     inputs.forEach((input, i) =>

@@ -19,7 +19,6 @@ import {
   type Tensor,
 } from '../nn/index.js';
 import { segmentation, type ModelOptions, type OptionSpec } from './architecture.js';
-import { missing } from './padding.js';
 
 export interface UNetOptions extends ModelOptions {
   /** Channels of each level, from the image's resolution down. Default [16, 32, 64, 128]. */
@@ -88,13 +87,13 @@ export class UNet extends Module {
 
   /**
    * [N, 3, H, W] → logits `out` [N, classes, H, W]. A height or width that the levels cannot halve evenly is filled up
-   * by repeating the last row or column, and the result is cut again.
+   * by repeating the last row or column, and the result is cut again. Padding of the image costs next to nothing, so that
+   * sizes that need none get it as well, of width 0: the graph then holds for every size, whatever it was traced with.
    */
   forward(image: Tensor): { out: Tensor } {
     const [height, width] = [image.size(2), image.size(3)];
-    const [rows, columns] = [missing(height, this.stride), missing(width, this.stride)];
-    const fits = rows === 0 && columns === 0;
-    let x = fits ? image : F.pad(image, [0, columns, 0, rows], 'replicate');
+    const [rows, columns] = [height.neg().mod(this.stride), width.neg().mod(this.stride)];
+    let x = F.pad(image, [0, columns, 0, rows], 'replicate');
     const skipped: Tensor[] = [];
     for (const level of this.encoder) {
       x = level.forward(x) as Tensor;
@@ -107,7 +106,7 @@ export class UNet extends Module {
       x = this.decoder.at(i)!.forward(x) as Tensor;
     }
     const out = this.head.forward(x);
-    return { out: fits ? out : out.slice(2, 0, height).slice(3, 0, width) };
+    return { out: out.slice(2, 0, height).slice(3, 0, width) };
   }
 }
 
