@@ -3,12 +3,13 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createServer, type AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 import { findPlace } from '#fornax/dist/place.js';
 import { Processes } from '#fornax/dist/processes.js';
-import { ArgumentError, ConfigError, TrainError } from '#fornax/errors.js';
+import { AbortedError, ArgumentError, ConfigError, DisposedError, TrainError } from '#fornax/errors.js';
 import { loadAddon } from '#fornax/native.js';
 import { stateOf, traceTinyCnn, trainTinyCnn, type DistTraining } from './support/dist_training.js';
 import { imageSize, writeColourPack } from './support/training_pack.js';
@@ -183,6 +184,27 @@ test('the place comes from the variables that torchrun sets', () => {
       (error) => error instanceof ConfigError && message.test(error.what),
     );
   }
+});
+
+test('texts are gathered by rank, however long one takes; dispose() ends the wait', async () => {
+  const options = { world: 2, host: '127.0.0.1', port: await freePort(), device: 'cpu', timeout_seconds: 2 };
+  const [first, second] = await Promise.all(
+    [0, 1].map((rank) =>
+      loadAddon().connectProcesses({ ...options, rank, server: rank === 0, interface: 'localhost' }),
+    ),
+  );
+  assert.deepEqual([first!.rank, second!.rank, first!.world], [0, 1, 2]);
+  const early = second!.gather('früh');
+  await sleep(3000);
+  assert.deepEqual(await first!.gather(''), ['', 'früh']);
+  assert.deepEqual(await early, ['', 'früh']);
+
+  const waiting = assert.rejects(second!.gather('alone'), AbortedError);
+  await sleep(100);
+  second!.dispose();
+  await waiting;
+  first!.dispose();
+  assert.throws(() => first!.gather('x'), DisposedError);
 });
 
 test('a group that nobody else joins is a TrainError after its timeout', async () => {
