@@ -4,6 +4,7 @@ import { formatExpr } from '../graph/size_expr.js';
 import type { Graph, GraphGuard } from '../graph/format.js';
 import type { InputSpec, ModelInfo } from '../model/info.js';
 import { normalizeOf } from '../model/info.js';
+import { portableProvenance } from '../model/provenance.js';
 import type { NativeTensor } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { freeDimensions } from './dimensions.js';
@@ -80,7 +81,8 @@ export function exportSource(
 ): { source: ExportSource; release: () => void } {
   const plain = lower(model.graph);
   const specs = specsOf(plain, model.info, options.resolution);
-  const info = atResolution(model.info, options.resolution);
+  const own = { ...model.info, provenance: portableProvenance(model.info.provenance) };
+  const info = atResolution(own, options.resolution);
   checkSizes(plain, specs);
   const dims = freeDimensions(plain, specs);
   const plainInputs = specs.map(({ name, dtype, shape }, i): ExportInput => ({
@@ -106,7 +108,7 @@ export function exportSource(
     inputs,
     guards: graph.guards.map(guardText),
     info,
-    original: { graph: model.graph, info: model.info },
+    original: { graph: model.graph, info: own },
   };
   return { source, release: () => added.forEach(({ tensor }) => tensor.dispose()) };
 }

@@ -5,6 +5,7 @@ import { toSnake } from '../config/case.js';
 import type { Config } from '../config/schema.js';
 import { AbortedError } from '../errors.js';
 import type { Model } from '../model.js';
+import { portableProvenance } from '../model/provenance.js';
 import type { EvaluationResult } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { fornaxVersion } from '../version.js';
@@ -108,7 +109,7 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
   });
   await model.save(folder.paths.model, {
     metrics: metrics ? { ...metrics } : {},
-    provenance: {
+    provenance: portableProvenance({
       created: new Date().toISOString(),
       fornax_version: fornaxVersion(),
       torch_version: loadAddon().systemInfo().torch_version,
@@ -120,7 +121,7 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
       train_samples: data.trainSamples,
       eval_samples: data.evalSamples,
       config: toSnake(config),
-    },
+    }),
   });
   report({
     type: 'done',
