@@ -50,6 +50,8 @@ struct Best {
   }
 };
 
+bool hasArea(const float* box) { return box[2] > box[0] && box[3] > box[1]; }
+
 void encodeBox(const float* box, const float* prior, float center, float size, float* out) {
   out[0] = ((box[0] + box[2]) / 2 - prior[0]) / (center * prior[2]);
   out[1] = ((box[1] + box[3]) / 2 - prior[1]) / (center * prior[3]);
@@ -107,8 +109,9 @@ void matchPriors(const float* priors, int64_t count, const FaceTargets& faces, f
     if (best.overlap >= kHardFace) best_face[best.index].overlap = 2;
   }
   for (int64_t f = 0; f < faces.count; ++f) {
-    // A face without area overlaps nothing: its "best" anchor is the first of all, which it must not spoil.
-    if (best_prior[f].overlap > 0) best_face[best_prior[f].index].index = f;
+    // A face that overlaps nothing takes the first anchor of all, as in the original; but the target of one without
+    // area would be the logarithm of 0.
+    if (hasArea(faces.boxes + f * 4)) best_face[best_prior[f].index].index = f;
   }
 
   const auto center = static_cast<float>(variances[0]), size = static_cast<float>(variances[1]);
