@@ -5,6 +5,9 @@ import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
+
+import { readHeader } from '#fornax/io/safetensors_header.js';
+
 import { cliPath, fornax, jsonLines, type CliOptions } from './support/cli.js';
 import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
 
@@ -42,6 +45,15 @@ describe('fornax train --data DIR', () => {
       assert.ok(existsSync(inRun('tiny_cnn-images', name)), name);
     }
     assert.ok(!stdout.includes('\u001b'), 'no escape codes in a pipe');
+    // The model file travels: it tells how it was trained, but of no folder.
+    const { metadata } = await readHeader(inRun('tiny_cnn-images', 'model.safetensors'));
+    const { config } = JSON.parse(metadata['provenance']!) as { config: Record<string, object> };
+    assert.equal('resolution' in config['data']!, true);
+    assert.deepEqual(
+      ['path', 'cache'].filter((key) => key in config['data']!),
+      [],
+    );
+    assert.equal('dir' in config['run']!, false);
   });
 
   it('writes a config that is valid and gives the same run', async () => {
