@@ -128,7 +128,18 @@ export class Model {
     options?: PretrainedModelOptions<OptionsOf<Name>>,
   ): Promise<Model>;
   static async pretrained(source: Module | string, options: PretrainedModelOptions = {}): Promise<Model> {
-    const { weights = 'default', strict, key, folder, cache, env, onProgress, signal, ...create } = options;
+    const {
+      weights = 'default',
+      strict,
+      unstrict,
+      key,
+      folder,
+      cache,
+      env,
+      onProgress,
+      signal,
+      ...create
+    } = options;
     const { onMessage, ...createOptions } = create;
     const zoo = typeof source === 'string' ? findArchitecture(source) : null;
     const resolve = { folder, cache, onProgress, onMessage, signal, ...(env ? { env } : {}) };
@@ -148,6 +159,7 @@ export class Model {
     try {
       const report = await loadPretrained(model.native, model.graph, resolved, {
         ...(strict === undefined ? {} : { strict }),
+        ...(unstrict === undefined ? {} : { unstrict }),
         ...(key === undefined ? {} : { key }),
       });
       for (const message of report.messages) onMessage?.(message);

@@ -380,6 +380,9 @@ describe('fornax models', () => {
     assert.equal(wrong.code, 2);
     assert.match(wrong.stderr, /expected one of imagenet, cifar/);
     assert.equal((await fornax(['models', 'show', 'resnet18', '--set', 'train.lr=1'])).code, 2);
+    const small20 = await fornax(['models', 'show', 'alexnet', '--resolution', '20']);
+    assert.equal(small20.code, 2);
+    assert.match(small20.stderr, /alexnet cannot take images of 20 pixels: [^]*fix: [^]* takes 224/);
     const unknown = await fornax(['models', 'show', 'resnet21']);
     assert.equal(unknown.code, 2);
     assert.match(unknown.stderr, /did you mean/);

@@ -92,6 +92,58 @@ test('an architecture needs weights; untrained ones have to be asked for', async
   assert.match(drawn.stdout + drawn.stderr, /the classifier stays as it was drawn: fc\.weight \(10 → 4\)/);
 });
 
+test('weights that do not fit are refused, unless `--no-strict` takes what fits', async () => {
+  await run('tiny_cnn', '--weights', 'random', '--format', 'pth', '--out', 'strict/net.pth');
+  const grey = [
+    'tiny_cnn',
+    '--weights',
+    'strict/net.pth',
+    '--channels',
+    '1',
+    '--format',
+    'pth',
+    '--out',
+    'grey',
+  ];
+  const strict = await run(...grey);
+  assert.equal(strict.code, 1);
+  assert.match(strict.stderr, /do not fit the model[^]*fix: .*pass --no-strict/);
+  const some = await run(...grey, '--no-strict');
+  assert.equal(some.code, 0, some.stderr);
+  assert.match(some.stdout + some.stderr, /1 of another shape, drawn anew/);
+  const got = await fornax(['models', 'get', 'resnet20', '--weights', 'strict/net.pth'], { cwd: root.path });
+  assert.equal(got.code, 1);
+  assert.match(got.stderr, /none of the tensors|pass --no-strict/);
+});
+
+test('`fornax models show` finds a run by its name, but never in place of an architecture', async () => {
+  using model = Model.create('tiny_cnn', { seed: 1, numClasses: 6 });
+  for (const name of ['mine', 'resnet20']) {
+    await fs.mkdir(path.join(root.path, 'runs', name), { recursive: true });
+    await model.save(path.join(root.path, 'runs', name, 'model.safetensors'));
+  }
+  const show = (name: string): ReturnType<typeof fornax> =>
+    fornax(['models', 'show', name], { cwd: root.path });
+  for (const name of ['mine', 'runs/mine', 'runs/resnet20']) {
+    const { code, stdout, stderr } = await show(name);
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /^tiny_cnn\n[^]*\[1, 6\]/);
+  }
+  assert.match((await show('resnet20')).stdout, /^resnet20\n/);
+  const none = await show('runs/nothing');
+  assert.match(none.stderr, /no such model file or run folder/);
+});
+
+test('a segmentation model is told that predict and eval do not take it yet', async () => {
+  using model = Model.create('unet_tiny', { inputs: [[1, 3, 32, 32]] });
+  await model.save(path.join(root.path, 'segmenter.safetensors'));
+  const { code, stderr } = await fornax(['predict', 'images', '--model', 'segmenter.safetensors'], {
+    cwd: root.path,
+  });
+  assert.equal(code, 1);
+  assert.match(stderr, /do not take segmentation models yet/);
+});
+
 test('an untrained head of zeros is exported, but its check is not called passed', async () => {
   class Untrained extends Module {
     readonly fc = new Linear(3, 2);

@@ -204,7 +204,7 @@ describe('what a person writes', () => {
     assert.equal(kindOfWeights('https://example.org/a.pth'), 'url');
     for (const given of ['a.pth', 'runs/a', '~/a', './a', 'model.safetensors'])
       assert.equal(kindOfWeights(given), 'path');
-    for (const given of ['default', 'imagenet1k_v1']) assert.equal(kindOfWeights(given), 'name');
+    for (const given of ['default', 'imagenet1k_v1', 'test']) assert.equal(kindOfWeights(given), 'name');
   });
 
   test('an address needs a checksum, and is fetched once into the cache', async () => {

@@ -7,6 +7,7 @@ export interface ExportFlags {
   out: string;
   name?: string;
   weights?: string;
+  strict: boolean;
   classes?: number;
   channels?: number;
   resolution?: number[];
@@ -51,6 +52,7 @@ export function registerExport(program: Command): void {
     .option('-o, --out <path>', 'folder, or a file if there is one format', '.')
     .option('--name <text>', 'name of the files without extension; default: that of the model')
     .option('--weights <source>', "an architecture's weights: file, address, name, `default`, or `random`")
+    .option('--no-strict', 'of --weights, load what fits, and list the rest')
     .option('--classes <n>', 'outputs of the classifier (architectures only)', wholeNumber(1))
     .option('--channels <n>', 'channels of the image (architectures only)', wholeNumber(1))
     .option(

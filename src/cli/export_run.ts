@@ -73,9 +73,9 @@ async function open(
   const { weights, classes, channels, resolution } = flags;
   const isPath = existsSync(given) || existsSync(`runs/${given}`) || /[/\\.]/.test(given);
   if (isPath) {
-    if (weights !== undefined || classes !== undefined || channels !== undefined) {
+    if (weights !== undefined || classes !== undefined || channels !== undefined || !flags.strict) {
       throw new UsageError({
-        what: '--weights, --classes and --channels are for architectures; a model file has its own',
+        what: '--weights, --no-strict, --classes and --channels are for architectures; a model file has its own',
       });
     }
     return modelPath(given);
@@ -96,7 +96,13 @@ async function open(
   };
   return weights === 'random'
     ? Model.create(given, { ...options, seed: flags.seed })
-    : Model.pretrained(given, { ...options, weights, onMessage });
+    : Model.pretrained(given, {
+        ...options,
+        weights,
+        strict: flags.strict,
+        unstrict: '--no-strict',
+        onMessage,
+      });
 }
 
 /** Of a run: the folder's name, for all models of runs are called model.safetensors. */

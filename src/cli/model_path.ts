@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError, WeightsError } from '../errors.js';
+import { publishedWeights } from '../models/published_weights.js';
 import { nearest } from '../nearest.js';
 import { runPaths } from '../train/run_folder.js';
 
@@ -34,6 +35,8 @@ export function modelPath(given: string, runs = 'runs'): string {
 /** The weights of a run folder or of a checkpoint's folder; anything else is as given: a file, a name or an address. */
 export function weightsPath(given: string): string {
   if (!statSync(given, { throwIfNoEntry: false })?.isDirectory()) return given;
+  // A folder that happens to be called as published weights are does not hide them; `./default` is the folder.
+  if (given === 'default' || publishedWeights().some(({ name }) => name === given)) return given;
   return modelPath(given);
 }
 

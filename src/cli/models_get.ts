@@ -21,6 +21,7 @@ export async function getModel(name: string, flags: GetFlags): Promise<void> {
       weights: flags.weights,
       folder: flags.weightsDir ?? null,
       strict: flags.strict,
+      unstrict: '--no-strict',
       onMessage: say,
       onProgress: everyTenth((text) => say(`Weights: ${text}`)),
       signal,

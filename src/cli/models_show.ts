@@ -1,24 +1,28 @@
 /** Prints the layers and options of an architecture, or the layers of a model file. */
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { snakeKey } from '../config/case.js';
 import { loadConfig } from '../config/load.js';
-import { UsageError } from '../errors.js';
+import { ArgumentError, ExecutionError, FornaxError, GuardError, UsageError } from '../errors.js';
 import { formatSummary } from '../graph/format_summary.js';
 import { summarizeStateless } from '../graph/stateless.js';
+import type { Summary } from '../graph/summary.js';
 import { trace } from '../graph/trace.js';
 import { Model } from '../model.js';
 import type { OptionSpec } from '../models/architecture.js';
 import { describeOption } from '../models/options.js';
 import { originOfWeights } from '../models/published_weights.js';
-import { createModule, findArchitecture } from '../models/registry.js';
+import { architectures, createModule, findArchitecture } from '../models/registry.js';
 import { modelPath } from './model_path.js';
 import type { ShowFlags } from './models.js';
 import { table } from './terminal.js';
 
 export async function showModel(name: string, flags: ShowFlags): Promise<void> {
-  process.stdout.write(
-    existsSync(name) ? await describeFile(name, flags) : describeArchitecture(name, flags),
-  );
+  // The name of an architecture means it, also beside a run of that name: `./resnet18` is the run.
+  const isModel =
+    !architectures.some((one) => one.name === name) &&
+    (/[/\\]/.test(name) || existsSync(name) || existsSync(join('runs', name)));
+  process.stdout.write(isModel ? await describeFile(name, flags) : describeArchitecture(name, flags));
 }
 
 async function describeFile(path: string, flags: ShowFlags): Promise<string> {
@@ -57,8 +61,27 @@ function describeArchitecture(name: string, flags: ShowFlags): string {
     ...optionsFrom(name, flags.set),
   });
   const image = [1, channels, resolution, resolution];
-  const summary = summarizeStateless(trace(module, { inputs: [image] }), [image]);
+  const summary = ((): Summary => {
+    try {
+      return summarizeStateless(trace(module, { inputs: [image] }), [image]);
+    } catch (error) {
+      throw flags.resolution === undefined ? error : unfitResolution(error, name, flags.resolution);
+    }
+  })();
   return `${name}\n${formatSummary(summary)}\n${aboutArchitecture(name)}`;
+}
+
+/** What an operator said of its shapes, with what to do about it. */
+function unfitResolution(error: unknown, name: string, resolution: number): unknown {
+  const kinds = [ArgumentError, ExecutionError, GuardError];
+  if (!(error instanceof FornaxError) || !kinds.some((kind) => error instanceof kind)) return error;
+  const { defaultResolution } = findArchitecture(name);
+  return new UsageError({
+    what: `${name} cannot take images of ${resolution} pixels: ${error.what}`,
+    ...(error.where === undefined ? {} : { where: error.where }),
+    fix: `give another --resolution; the published model takes ${defaultResolution}`,
+    cause: error,
+  });
 }
 
 /** The paper and the options, under the names that configs use. */

@@ -62,6 +62,12 @@ export interface EvaluationReport extends EvaluationMetrics {
 /** What a classifier must know about itself to be fed with image files. */
 export function requirePreprocessing(model: Model): FixedPreprocessing {
   const { preprocessing, name, task } = model.info;
+  if (task === 'segmentation') {
+    throw new ArgumentError({
+      what: `predict and eval do not take segmentation models yet, and '${name}' is one`,
+      fix: 'run it from a script with model.forward(), or write it for another program with `fornax export`',
+    });
+  }
   if (preprocessing) {
     const { resize, size, ...rest } = preprocessing;
     if (resize !== null && size !== null) return { ...rest, resize, size };

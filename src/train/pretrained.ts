@@ -29,6 +29,9 @@ export async function startFrom(
   strict: boolean,
   report: Report,
 ): Promise<void> {
-  const { messages } = await loadPretrained(model.native, model.graph, weights, { strict });
+  const { messages } = await loadPretrained(model.native, model.graph, weights, {
+    strict,
+    unstrict: 'model.pretrained_strict: false',
+  });
   for (const message of messages) report({ type: 'info', message });
 }

@@ -10,6 +10,8 @@ import type { WeightsFormat } from './tensor_directory.js';
 export interface LoadWeightsOptions extends FitOptions {
   /** Default true: names and shapes must match exactly; false: what fits is loaded. */
   strict?: boolean;
+  /** How the caller's user switches strictness off, for errors. Default `strict: false`. */
+  unstrict?: string;
   /** Take the state dict under this key of a checkpoint (`model_ema`), instead of looking for it. */
   key?: string;
 }
@@ -69,7 +71,7 @@ export async function loadWeightsInto(
   file: string,
   options: LoadWeightsOptions = {},
 ): Promise<LoadWeightsReport> {
-  const { strict = true, key, ...fit } = options;
+  const { strict = true, unstrict = 'strict: false', key, ...fit } = options;
   const directory = await readWeights(file, key === undefined ? {} : { key });
   const fitted = fitWeights(directory, parameters, fit);
   const model = new Map(parameters.map(({ name, shape }) => [name, shape]));
@@ -118,14 +120,14 @@ export async function loadWeightsInto(
       where: file,
       fix:
         positionsFor(wanted, model) ??
-        'load weights of the same architecture, or pass strict: false to load what fits',
+        `load weights of the same architecture, or pass ${unstrict} to load what fits`,
     });
   }
   if (strict && fitted.caveat !== null) {
     throw new WeightsError({
       what: `the names fit, but the models differ: ${fitted.caveat}`,
       where: file,
-      fix: 'pass strict: false to start a training from these weights nevertheless',
+      fix: `pass ${unstrict} to start a training from these weights nevertheless`,
     });
   }
   await native.loadFile(file, fitting, { strict: false });

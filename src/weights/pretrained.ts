@@ -10,6 +10,8 @@ import type { ResolvedWeights, ResolveOptions } from './resolve.js';
 export interface PretrainedOptions extends ResolveOptions {
   /** Default true: what differs, beyond the number of classes, is an error; false: what fits is loaded. */
   strict?: boolean;
+  /** How the caller's user switches that off, for errors. Default `strict: false`. */
+  unstrict?: string;
   /** The entry of a checkpoint that holds the weights (`model_ema`), instead of looking for it. */
   key?: string;
 }
@@ -26,11 +28,12 @@ export async function loadPretrained(
   native: NativeGraph,
   graph: Graph,
   { file, published }: ResolvedWeights,
-  options: Pick<PretrainedOptions, 'strict' | 'key'> = {},
+  options: Pick<PretrainedOptions, 'strict' | 'unstrict' | 'key'> = {},
 ): Promise<PretrainedReport> {
   const report = await loadWeightsInto(native, graph.parameters, file, {
     strict: options.strict ?? true,
     replaceHead: true,
+    ...(options.unstrict === undefined ? {} : { unstrict: options.unstrict }),
     ...(options.key === undefined ? {} : { key: options.key }),
     ...(published ? { ignore: unbuilt(published, graph) } : {}),
   });

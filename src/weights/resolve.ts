@@ -2,7 +2,7 @@
  * From what a person writes (`pretrained: imagenet1k_v2`, a path, an address) to a file on this machine: a local
  * folder of weights first, then the cache, then the network.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
 
@@ -33,7 +33,9 @@ export interface ResolvedWeights {
 export function kindOfWeights(given: string): 'url' | 'path' | 'name' {
   if (/^https?:\/\//i.test(given)) return 'url';
   // Names of weights hold nothing that a path or a file name of weights has.
-  return /[/\\.~]/.test(given) || existsSync(given) ? 'path' : 'name';
+  if (/[/\\.~]/.test(given)) return 'path';
+  // A folder is no weights: one called `default` does not hide the name.
+  return statSync(given, { throwIfNoEntry: false })?.isFile() ? 'path' : 'name';
 }
 
 /**
