@@ -109,8 +109,8 @@ void matchPriors(const float* priors, int64_t count, const FaceTargets& faces, f
     if (best.overlap >= kHardFace) best_face[best.index].overlap = 2;
   }
   for (int64_t f = 0; f < faces.count; ++f) {
-    // A face that overlaps nothing takes the first anchor of all, as in the original; but the target of one without
-    // area would be the logarithm of 0.
+    // A face that overlaps nothing takes the first anchor of all, as in the original; but the target of one
+    // without area would be the logarithm of 0.
     if (hasArea(faces.boxes + f * 4)) best_face[best_prior[f].index].index = f;
   }
 
