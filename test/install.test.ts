@@ -407,7 +407,11 @@ describe('the published package', () => {
         entry.isDirectory() ? walk(join(dir, entry.name)) : [join(dir, entry.name)],
       );
     for (const file of [...walk(join(root, 'scripts')), ...walk(join(root, 'dist/libtorch'))]) {
-      assert.doesNotMatch(readFileSync(file, 'utf8'), /pypi\.org|pythonhosted|download\.pytorch\.org\/whl/, file);
+      assert.doesNotMatch(
+        readFileSync(file, 'utf8'),
+        /pypi\.org|pythonhosted|download\.pytorch\.org\/whl/,
+        file,
+      );
     }
   });
 

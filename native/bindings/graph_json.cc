@@ -131,9 +131,9 @@ ArgumentSpec readArgument(Napi::Value value, const std::string& where, int depth
 InitSpec readInit(Napi::Value value, const std::string& where) {
   Options init(value, where + ": init");
   InitSpec spec;
-  static const std::vector<std::string> kKinds = {"constant",        "values",         "uniform",
-                                                  "normal",          "trunc_normal",   "kaiming_uniform",
-                                                  "kaiming_normal",  "xavier_uniform", "xavier_normal"};
+  static const std::vector<std::string> kKinds = {"constant",       "values",         "uniform",
+                                                  "normal",         "trunc_normal",   "kaiming_uniform",
+                                                  "kaiming_normal", "xavier_uniform", "xavier_normal"};
   init.require("kind");
   spec.kind = static_cast<InitSpec::Kind>(init.choice("kind", kKinds, ""));
   switch (spec.kind) {

@@ -50,7 +50,9 @@ struct Best {
   }
 };
 
-bool hasArea(const float* box) { return box[2] > box[0] && box[3] > box[1]; }
+bool hasArea(const float* box) {
+  return box[2] > box[0] && box[3] > box[1];
+}
 
 void encodeBox(const float* box, const float* prior, float center, float size, float* out) {
   out[0] = ((box[0] + box[2]) / 2 - prior[0]) / (center * prior[2]);

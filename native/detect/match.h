@@ -28,8 +28,8 @@ struct AnchorTargets {
 // - each face whose best anchor overlaps it by 0.2 or more makes that anchor a positive one;
 // - *every* face takes its best anchor, also from another face and also below 0.2; the last one wins;
 // - without any face of 0.2 or more nothing is matched at all.
-// A face without area takes none: its target would be the logarithm of 0. The first of equal overlaps counts. All in float32, by the reference's
-// formulas: ties are common.
+// A face without area takes none: its target would be the logarithm of 0. The first of equal overlaps counts.
+// All in float32, by the reference's formulas: ties are common.
 void matchPriors(const float* priors, int64_t count, const FaceTargets& faces, float threshold,
                  at::ArrayRef<double> variances, const AnchorTargets& targets);
 

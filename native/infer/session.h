@@ -72,7 +72,6 @@ class InferenceSession {
   void assign(size_t index, const at::Tensor& values);
 
  private:
-
   std::shared_ptr<State> state_;
   InferenceOptions options_;
   DeviceBatch device_batch_;

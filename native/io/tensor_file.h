@@ -16,9 +16,9 @@ struct FileChunk {
   at::Tensor tensor;
 };
 
-// The chunks one after another, tensors contiguous and little endian; fsynced. Returns the SHA-256 of the file.
-// The file is created or truncated; on failure a partial file may remain (the caller writes to a temporary
-// name).
+// The chunks one after another, tensors contiguous and little endian; fsynced. Returns the SHA-256 of the
+// file. The file is created or truncated; on failure a partial file may remain (the caller writes to a
+// temporary name).
 std::string writeChunks(const std::string& path, const std::vector<FileChunk>& chunks);
 
 // CRC-32 of the bytes of each tensor, as writeChunks writes them.

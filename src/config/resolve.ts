@@ -48,7 +48,9 @@ export function complete(parsed: z.output<typeof configSchema>, processes = 1): 
         loss.name === 'distillation' ? { ...loss, teacher: expandHome(loss.teacher) } : loss,
       ),
       lr:
-        train.lr === 'auto' ? defaultRate(train.optimizer.name, train.batchSize * train.gradAccum * processes) : train.lr,
+        train.lr === 'auto'
+          ? defaultRate(train.optimizer.name, train.batchSize * train.gradAccum * processes)
+          : train.lr,
     },
     checkpoint: {
       ...checkpoint,
