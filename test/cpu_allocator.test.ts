@@ -21,7 +21,14 @@ function trainWith(environment: Record<string, string>): Outcome {
   const script = fileURLToPath(new URL('./support/allocator_process.js', import.meta.url));
   const { status, stdout, stderr } = spawnSync(process.execPath, [script], {
     encoding: 'utf8',
-    env: { ...process.env, FORNAX_CPU_ALLOCATOR: '', FORNAX_CPU_CACHE_MIB: '', ...environment },
+    env: {
+      ...process.env,
+      FORNAX_CPU_ALLOCATOR: '',
+      FORNAX_CPU_CACHE_MIB: '',
+      // Else glibc raises this threshold as it goes, and by luck keeps what a step needs, too.
+      MALLOC_MMAP_THRESHOLD_: '131072',
+      ...environment,
+    },
   });
   assert.equal(status, 0, stderr);
   return JSON.parse(stdout) as Outcome;
