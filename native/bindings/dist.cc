@@ -1,6 +1,9 @@
 #include "bindings/dist.h"
 
 #include <chrono>
+#include <exception>
+#include <memory>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -75,9 +78,11 @@ class ProcessGroupHandle : public Napi::ObjectWrap<ProcessGroupHandle> {
   Napi::Value gather(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const std::string text = readString(info[0], "text");
+      GroupCore& joined = core();
+      // Nothing may throw from here on: a promise that is never settled keeps the process alive.
       auto promise = Promise::create(info.Env());
       promise->keepAlive(info.This().As<Napi::Object>());
-      const bool posted = core().thread.post([promise, group = core().group, text] {
+      const bool posted = joined.thread.post([promise, group = joined.group, text] {
         try {
           auto texts = std::make_shared<std::vector<std::string>>(group->gather(text));
           promise->resolve([texts](Napi::Env env) -> Napi::Value {
@@ -89,7 +94,10 @@ class ProcessGroupHandle : public Napi::ObjectWrap<ProcessGroupHandle> {
           promise->reject(std::current_exception());
         }
       });
-      if (!posted) throw Error(ErrorKind::Aborted, "the process group is closed", "ProcessGroup");
+      if (!posted) {
+        promise->reject(std::make_exception_ptr(
+            Error(ErrorKind::Aborted, "the process group is closed", "ProcessGroup")));
+      }
       return promise->value();
     });
   }
