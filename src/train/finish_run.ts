@@ -17,7 +17,7 @@ import type { EvaluationMetrics, Report } from './events.js';
 import { hasBatchNorm, recomputeBatchNorm } from './recompute_batch_norm.js';
 import { chooseDevices } from './run_devices.js';
 import type { RunFolder } from './run_folder.js';
-import type { RunConfig, TrainingResult } from './training_run.js';
+import type { RunConfig, TrainingResult } from './training_run_types.js';
 
 /**
  * Loads the weights of the best epoch into the model, if a later one was worse and its checkpoint is there.

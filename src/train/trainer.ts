@@ -15,7 +15,8 @@ import { keepBest, recomputeAfterTraining } from './finish_run.js';
 import { prepareTrainData } from './train_data.js';
 import { checkTeacher, openTeacher } from './teacher.js';
 import { labelled, trainLoss } from './train_loss.js';
-import { TrainingRun, type RunConfig } from './training_run.js';
+import { TrainingRun } from './training_run.js';
+import type { RunConfig } from './training_run_types.js';
 
 /** The sections `train`, `device`, `eval` and `checkpoint` of a configuration, in camelCase, and what they act on. */
 export interface TrainerOptions extends Pick<ConfigInput, 'train' | 'device' | 'eval' | 'checkpoint'> {

@@ -5,11 +5,9 @@
 import path from 'node:path';
 
 import type { Config } from '../config/schema.js';
-import { gatherGenerators, ownSnapshot } from '../dist/generators.js';
+import { ownSnapshot } from '../dist/generators.js';
 import { Processes } from '../dist/processes.js';
 import { DataError, TrainError } from '../errors.js';
-import type { Graph } from '../graph/format.js';
-import type { Model } from '../model.js';
 import type {
   EvaluationResult,
   NativeLoader,
@@ -18,68 +16,21 @@ import type {
   StepsEvent as NativeSteps,
 } from '../native/contract.js';
 import { loadAddon } from '../native.js';
-import {
-  MODEL_FILE,
-  type BestRecord,
-  type Checkpoint,
-  type CheckpointStore,
-  type EpochRecord,
-} from './checkpoint.js';
+import { MODEL_FILE, type Checkpoint } from './checkpoint.js';
+import { CheckpointWriter } from './checkpoint_writer.js';
 import { adoptAverages, AveragedModel } from './averaged_model.js';
-import type { TrainData } from './data.js';
 import { Evaluator } from './evaluator.js';
-import type { CheckpointEvent, Report } from './events.js';
-import { copyModel } from './model_copy.js';
 import { checkResumable, comparedConfig, type ResumeIdentity } from './resume.js';
 import { chooseAndReportDevices, type RunDevices } from './run_devices.js';
 import { RunProgress } from './run_progress.js';
-import { stopNow, timeLimit, type Stop, type StopReason } from './stopping.js';
+import { stopNow, timeLimit, type Stop } from './stopping.js';
 import { trainOptions } from './train_options.js';
+import type { TrainingResult, TrainingRunOptions } from './training_run_types.js';
 
 /** How often the native session reports. */
 const EVENT_INTERVAL_MS = 200;
 /** What setTimeout takes; where more time is left, a checkpoint in between does no harm. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
-export type RunConfig = Pick<Config, 'train' | 'device' | 'eval' | 'checkpoint'> & Partial<Config>;
-
-export interface TrainingRunOptions {
-  model: Model;
-  data: TrainData;
-  config: RunConfig;
-  /** Graph over the model's outputs and the batch's fields with a scalar output `loss`. */
-  loss: Graph;
-  /** Its outputs are inputs of the loss. */
-  teacher?: Model | null | undefined;
-  /** Null: no checkpoints. */
-  store: CheckpointStore | null;
-  report: Report;
-  signal?: AbortSignal | undefined;
-  /** What the log has by now; stored in checkpoints. Called right before one is written. */
-  logPosition?: (event: CheckpointEvent) => { bytes: number; state: unknown };
-  /** Called when nothing stands in the way any more, right before the start event. */
-  onReady?: () => Promise<void>;
-  /** Ends as if the config had so many epochs; the schedule is that of the config. */
-  epochLimit?: number | undefined;
-  /** Those that train this model together; default: this one alone. Only rank 0 writes. */
-  processes?: Processes | undefined;
-  /** For the start event. */
-  run?: { name: string; folder: string } | undefined;
-}
-
-export interface TrainingResult {
-  interrupted: boolean;
-  /** Why it ended before its last epoch, in good order. */
-  stopped: StopReason | null;
-  /** The weights are those of the end of an epoch, not of the middle of one. */
-  epochEnd: boolean;
-  /** Written because of the interruption; null without a store. */
-  checkpoint: string | null;
-  history: EpochRecord[];
-  best: BestRecord | null;
-  step: number;
-  epochs: number;
-}
 
 export class TrainingRun {
   private readonly progress: RunProgress;
@@ -93,8 +44,8 @@ export class TrainingRun {
   private devices!: RunDevices;
   private failure: Error | null = null;
   private readonly processes: Processes;
-  /** The checkpoint that is being written while training goes on. */
-  private writing: Promise<void> = Promise.resolve();
+  /** Null without a folder for checkpoints. */
+  private checkpoints: CheckpointWriter | null = null;
 
   constructor(private readonly options: TrainingRunOptions) {
     this.train = options.config.train;
@@ -133,6 +84,7 @@ export class TrainingRun {
     try {
       await this.processes.requireSame(this.fingerprints());
       this.open();
+      this.openCheckpoints();
       if (resumeFrom) await this.restore(resumeFrom);
       await this.options.onReady?.();
       this.reportStart();
@@ -144,10 +96,10 @@ export class TrainingRun {
         if (ended === 'out of time') continue;
         if (ended === 'aborted' || !(await this.finishEpoch())) return await this.interrupt();
       }
-      await this.writing;
+      await this.checkpoints?.done();
       return this.result({});
     } finally {
-      await this.writing.catch(() => undefined);
+      await this.checkpoints?.done().catch(() => undefined);
       this.evaluator?.dispose();
       this.average?.dispose();
       this.session?.dispose();
@@ -199,6 +151,25 @@ export class TrainingRun {
       threads: this.train.threads === 'auto' ? undefined : this.train.threads,
       report,
       signal,
+    });
+  }
+
+  private openCheckpoints(): void {
+    const { store, model, report, logPosition } = this.options;
+    if (!store) return;
+    this.checkpoints = new CheckpointWriter({
+      store,
+      model,
+      report,
+      ...(logPosition && { logPosition }),
+      progress: this.progress,
+      processes: this.processes,
+      session: this.session,
+      identity: () => this.identity(),
+      onFailure: (error) => {
+        this.failure ??= error;
+        this.session.stop();
+      },
     });
   }
 
@@ -292,7 +263,7 @@ export class TrainingRun {
         });
       }
       const after = await this.outlook();
-      if (!after.aborted && after.secondsLeft > 0) await this.checkpoint('interval');
+      if (!after.aborted && after.secondsLeft > 0) await this.checkpoints?.write('interval');
     }
     return (await this.outlook()).aborted ? 'aborted' : 'done';
   }
@@ -391,7 +362,7 @@ export class TrainingRun {
     }
     // A checkpoint of the best epoch is needed even between the regular ones: its weights become the model.
     if (last || best || epoch % config.checkpoint.everyEpochs === 0) {
-      await this.checkpoint(last ? 'final' : 'epoch');
+      await this.checkpoints?.write(last ? 'final' : 'epoch');
     }
     progress.meter.addOverhead((performance.now() - started) / 1000);
     return last || !(await this.outlook()).aborted;
@@ -408,80 +379,15 @@ export class TrainingRun {
     }
   }
 
-  /**
-   * Copies what a resume needs and writes it in the background; training goes on meanwhile. One at a time: where
-   * the one before is still being written, this waits for it.
-   */
-  private async checkpoint(reason: CheckpointEvent['reason']): Promise<void> {
-    const { store, model, report } = this.options;
-    if (!store) return;
-    if (!this.processes.leads) return this.contribute();
-    const started = performance.now();
-    const secondsSince = (): number => (performance.now() - started) / 1000;
-    await this.writing;
-    const event: CheckpointEvent = {
-      type: 'checkpoint',
-      step: this.session.stepCount,
-      epoch: this.progress.epoch,
-      path: '',
-      reason,
-      seconds: 0,
-      pauseSeconds: 0,
-    };
-    const contents = { ...copyModel(model), optimizer: this.session.snapshot() };
-    await gatherGenerators(this.processes, contents.optimizer);
-    const log = this.options.logPosition?.(event) ?? { bytes: 0, state: null };
-    const { config, computed, dataFingerprint, graphHash, stepsPerEpoch } = this.identity();
-    const state = {
-      step: event.step,
-      ...this.progress.state,
-      steps_per_epoch: stepsPerEpoch,
-      config,
-      computed,
-      data_fingerprint: dataFingerprint,
-      graph_hash: graphHash,
-      log_bytes: log.bytes,
-      log_state: log.state,
-    };
-    const keptSteps = this.progress.keptSteps;
-    event.pauseSeconds = secondsSince();
-    const write = async (): Promise<void> => {
-      try {
-        event.path = await store.save({ state, keptSteps, ...contents });
-      } finally {
-        contents.dispose();
-        for (const tensor of Object.values(contents.optimizer)) tensor.dispose();
-      }
-      event.seconds = secondsSince();
-      report(event);
-    };
-    this.writing = write();
-    // Told where it is awaited; steps in between need not be computed.
-    this.writing.catch((error: unknown) => {
-      this.failure ??= error as Error;
-      this.session.stop();
-    });
-  }
-
-  /** What a checkpoint that rank 0 writes needs of this process. */
-  private async contribute(): Promise<void> {
-    const snapshot = this.session.snapshot();
-    try {
-      await gatherGenerators(this.processes, snapshot);
-    } finally {
-      for (const tensor of Object.values(snapshot)) tensor.dispose();
-    }
-  }
-
   private async interrupt(): Promise<TrainingResult> {
-    await this.writing;
+    await this.checkpoints?.done();
     // An interruption right after a regular checkpoint needs no second one.
     const covered = await this.processes.lead(async () => {
       const newest = (await this.options.store?.list())?.[0];
       return newest?.step === this.session.stepCount && this.progress.meter.epochStep === 0;
     });
-    if (!covered) await this.checkpoint('interrupted');
-    await this.writing;
+    if (!covered) await this.checkpoints?.write('interrupted');
+    await this.checkpoints?.done();
     const checkpoint = (await this.options.store?.list())?.[0]?.path ?? null;
     return this.result({ interrupted: true, checkpoint });
   }
@@ -490,8 +396,8 @@ export class TrainingRun {
     const { epoch, meter } = this.progress;
     this.options.report({ type: 'stopped', reason, step: this.session.stepCount, epoch, message });
     // At the end of an epoch there is one already.
-    if (meter.epochStep > 0) await this.checkpoint('stopped');
-    await this.writing;
+    if (meter.epochStep > 0) await this.checkpoints?.write('stopped');
+    await this.checkpoints?.done();
     return this.result({ stopped: reason });
   }
 

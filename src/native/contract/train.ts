@@ -1,0 +1,248 @@
+/** Training sessions, their optimizers and schedules, and the processes that train together. Part of contract.ts. */
+import type { Graph } from '../../graph/format.js';
+import type { Modes, NativeGraph } from './graph.js';
+import type { Normalize } from './inference.js';
+import type { NativeLoader } from './loader.js';
+import type { DeviceName, NativeHandle, NativeTensor } from './tensors.js';
+
+export type OptimizerOptions =
+  | { name: 'sgd'; momentum?: number; dampening?: number; nesterov?: boolean }
+  | { name: 'adamw' | 'adam'; betas?: [number, number]; eps?: number; amsgrad?: boolean }
+  /** As torch.optim has them; defaults are torch's. */
+  | { name: 'rmsprop'; alpha?: number; eps?: number; momentum?: number; centered?: boolean }
+  | { name: 'adagrad'; lr_decay?: number; initial_accumulator_value?: number; eps?: number }
+  | { name: 'radam'; betas?: [number, number]; eps?: number; decoupled_weight_decay?: boolean }
+  | {
+      name: 'nadam';
+      betas?: [number, number];
+      eps?: number;
+      momentum_decay?: number;
+      decoupled_weight_decay?: boolean;
+    }
+  /** As timm has them; defaults are timm's. */
+  | { name: 'lion'; betas?: [number, number] }
+  | {
+      name: 'lamb';
+      betas?: [number, number];
+      eps?: number;
+      /** Largest norm of all gradients together. Default 1; null: no limit. */
+      max_grad_norm?: number | null;
+      bias_correction?: boolean;
+      grad_averaging?: boolean;
+      trust_clip?: boolean;
+      /** Adapt the rate of parameters without weight decay, too. Default false. */
+      always_adapt?: boolean;
+      decoupled_decay?: boolean;
+    }
+  | {
+      name: 'lars';
+      momentum?: number;
+      nesterov?: boolean;
+      trust_coeff?: number;
+      eps?: number;
+      trust_clip?: boolean;
+      always_adapt?: boolean;
+    };
+
+export interface ScheduleCommon {
+  /** Optimizer steps of linear warm-up, before the course begins to count. `total_steps` include them. */
+  warmup_steps?: number;
+  /** Factor on the course's first rate at step 0. Default 0.01. */
+  warmup_start?: number;
+  /** Optimizer steps of one step of the course: those of an epoch for schedules per epoch. Default 1. */
+  interval?: number;
+}
+
+/** The learning rate of step i (0-based, counted in optimizer steps) is a pure function of these numbers. */
+export type ScheduleOptions = ScheduleCommon &
+  (
+    | { name: 'constant'; lr: number }
+    /** lr · gamma^floor(i / step_size). */
+    | { name: 'step'; lr: number; step_size: number; gamma?: number }
+    | { name: 'multistep'; lr: number; milestones: number[]; gamma?: number }
+    | { name: 'exponential'; lr: number; gamma: number }
+    /** (lr − min_lr) · (1 − i/total_steps)^power + min_lr. `power` default 1. */
+    | { name: 'polynomial'; lr: number; min_lr?: number; total_steps: number; power?: number }
+    /** Half a cosine from lr down to min_lr at total_steps. */
+    | { name: 'cosine'; lr: number; min_lr?: number; total_steps: number }
+    /** Periods of t_0, t_0·t_mult, t_0·t_mult², … steps. */
+    | { name: 'cosine_restarts'; lr: number; min_lr?: number; t_0: number; t_mult?: number }
+    /** Smith & Topin 2017, torch.optim.lr_scheduler.OneCycleLR. */
+    | {
+        name: 'one_cycle';
+        max_lr: number;
+        total_steps: number;
+        /** Default 0.3. */
+        pct_start?: number;
+        /** Default 25. */
+        div_factor?: number;
+        /** Default 1e4. */
+        final_div_factor?: number;
+        /** Default `cos`. */
+        anneal?: 'cos' | 'linear';
+        three_phase?: boolean;
+        /** Momentum, or the first beta, moves between these against the rate. Default false, 0.85, 0.95. */
+        cycle_momentum?: boolean;
+        base_momentum?: number;
+        max_momentum?: number;
+      }
+    /** torch.optim.lr_scheduler.ReduceLROnPlateau over the values given to `observe`: the one schedule with a state. */
+    | {
+        name: 'reduce_on_plateau';
+        lr: number;
+        min_lr?: number;
+        mode?: 'min' | 'max';
+        factor?: number;
+        patience?: number;
+        threshold?: number;
+        threshold_mode?: 'rel' | 'abs';
+        cooldown?: number;
+        eps?: number;
+      }
+  );
+
+export interface ParameterGroup {
+  parameters: string[];
+  weight_decay: number;
+  /** Factor on the schedule's rate. Default 1. */
+  lr_scale?: number;
+}
+
+export interface TrainOptions {
+  device: DeviceName;
+  /** Inputs named like the model's outputs and the batch's fields; its output `loss` is a scalar. */
+  loss: Graph;
+  optimizer: OptimizerOptions;
+  /** Every trainable parameter in exactly one group; parameters in no group are frozen. */
+  groups: ParameterGroup[];
+  schedule: ScheduleOptions;
+  amp?: 'off' | 'bf16' | 'fp16';
+  scaler?: { init_scale?: number; growth_factor?: number; backoff_factor?: number; growth_interval?: number };
+  channels_last?: boolean;
+  cudnn_benchmark?: boolean;
+  tf32?: boolean;
+  flush_denormal?: boolean;
+  threads?: number;
+  seed?: number;
+  /** Kinds that are not named run in `train`. */
+  modes?: Modes;
+  normalize?: Normalize;
+  /** Micro-batches (batches of the loader) per optimizer step. Default 1. */
+  grad_accum?: number;
+  clip_norm?: number;
+  clip_value?: number;
+  /**
+   * A model that is only asked: its outputs, in eval mode and without gradients, are inputs of the loss, `teacher`
+   * the first that is not auxiliary, `teacher.NAME` the one of that name. `normalize` is its own. Its weights must
+   * not change meanwhile.
+   */
+  teacher?: { graph: NativeGraph; normalize?: Normalize };
+  /**
+   * The processes that train this model together, all with the same options: each step's gradients and losses are
+   * those of the whole batch, of which each process has a part. It starts from the weights of rank 0.
+   */
+  process_group?: NativeProcessGroup;
+  /** With several processes: batch norm takes its statistics over the whole batch. Default true. */
+  sync_batch_norm?: boolean;
+  /**
+   * Exponential moving average of every floating entry of the state dict, batch-norm statistics included; integers
+   * are copied. Default decay 0.9999; with `warmup` that of update n is at most 1 − (1 + n)^(−2/3), as in timm.
+   */
+  ema?: { decay?: number; warmup?: boolean };
+}
+
+export interface StepsEvent {
+  /** Optimizer steps done so far. */
+  step: number;
+  /** Losses of the steps since the last event, in order. */
+  losses: number[];
+  /** Learning rate of the last of them. */
+  lr: number;
+  /** Samples consumed since the last event and seconds they took. */
+  samples: number;
+  seconds: number;
+  /** Of these, seconds spent waiting for the loader. */
+  wait_seconds: number;
+  /** Loss scale (fp16) and skipped steps so far. */
+  scale?: number;
+  skipped?: number;
+  /** Bytes: peak allocated on CUDA; resident set of the process on CPU. */
+  memory: number;
+}
+
+export interface RunResult {
+  /** Optimizer steps done in this call. */
+  steps: number;
+  samples: number;
+  seconds: number;
+  /** `done`: all steps run; `epoch_end`: the loader ended; `stopped`: stop() was called. */
+  reason: 'done' | 'epoch_end' | 'stopped';
+}
+
+export interface NativeTrain extends NativeHandle {
+  /**
+   * Takes batches from the loader's current epoch, or from an array of batches in memory (each delivered once, in
+   * order), until `steps` are done, the epoch ends, or stop().
+   */
+  run(
+    source: NativeLoader | Record<string, NativeTensor>[],
+    options: { steps: number; event_interval_ms?: number; onEvent?: (event: StepsEvent) => void },
+  ): Promise<RunResult>;
+  /**
+   * One step on the given batch, split into `grad_accum` micro-batches (beside `face_offsets` [B + 1], fields whose
+   * names begin with `face_` are ragged and split by it; any other prefix works alike). `update: false` stops after backward: loss
+   * and gradients can be read, nothing is changed except batch-norm statistics. `outputs` are the model's outputs
+   * (detached). `grad_norm` is the norm before clipping: with `clip_norm` or `update: false`, else null.
+   */
+  step(
+    batch: Record<string, NativeTensor>,
+    options?: { update?: boolean },
+  ): Promise<{ loss: number; lr: number; grad_norm: number | null; outputs: Record<string, NativeTensor> }>;
+  /** Gradients of the last step by parameter name (copies). */
+  gradients(): Record<string, NativeTensor>;
+  /** Stops `run` after the current step. */
+  stop(): void;
+  /** Steps done. */
+  readonly stepCount: number;
+  /** The averaged state dict (copies on the CPU). ArgumentError without `ema`. */
+  ema(): Record<string, NativeTensor>;
+  /** Everything beside the weights that a resume needs (copies on the CPU): optimizer, scaler, average, generators. */
+  snapshot(): Record<string, NativeTensor>;
+  /** The reverse of snapshot(). */
+  restore(entries: Record<string, NativeTensor>, step: number): void;
+  /** A metric of the model as it is now, for the schedule `reduce_on_plateau`. Not while a run or a step is under way. */
+  observe(metric: number): void;
+  /** The rate at a step, without side effects. */
+  learningRate(step: number): number;
+}
+
+export interface TrainClass {
+  new (graph: NativeGraph, options: TrainOptions): NativeTrain;
+}
+
+export interface ProcessGroupOptions {
+  rank: number;
+  /** How many processes. */
+  world: number;
+  /** Where they find each other. */
+  host: string;
+  port: number;
+  /** Listen there: rank 0, unless a launcher does. */
+  server: boolean;
+  /** Of names on a server that others use, too. Default `fornax`. */
+  prefix?: string;
+  /** Name of a network interface; `localhost`: all on this machine. Default: that of the host's name. */
+  interface?: string;
+  /** Where tensors are summed: NCCL for `cuda:N`, Gloo for `cpu`. */
+  device: DeviceName;
+  /** Of a connection and of a sum over the processes. Default 1800. */
+  timeout_seconds?: number;
+}
+
+/** The processes of one training. All must ask the same of it in the same order. */
+export interface NativeProcessGroup extends NativeHandle {
+  readonly rank: number;
+  readonly world: number;
+  /** The texts of all processes, by rank. TrainError if one of them is gone. One call at a time. */
+  gather(text: string): Promise<string[]>;
+}

@@ -1,0 +1,49 @@
+/** What a training run is given, and what comes of it. */
+import type { Config } from '../config/schema.js';
+import type { Processes } from '../dist/processes.js';
+import type { Graph } from '../graph/format.js';
+import type { Model } from '../model.js';
+import type { BestRecord, CheckpointStore, EpochRecord } from './checkpoint.js';
+import type { TrainData } from './data.js';
+import type { CheckpointEvent, Report } from './events.js';
+import type { StopReason } from './stopping.js';
+
+export type RunConfig = Pick<Config, 'train' | 'device' | 'eval' | 'checkpoint'> & Partial<Config>;
+
+export interface TrainingRunOptions {
+  model: Model;
+  data: TrainData;
+  config: RunConfig;
+  /** Graph over the model's outputs and the batch's fields with a scalar output `loss`. */
+  loss: Graph;
+  /** Its outputs are inputs of the loss. */
+  teacher?: Model | null | undefined;
+  /** Null: no checkpoints. */
+  store: CheckpointStore | null;
+  report: Report;
+  signal?: AbortSignal | undefined;
+  /** What the log has by now; stored in checkpoints. Called right before one is written. */
+  logPosition?: (event: CheckpointEvent) => { bytes: number; state: unknown };
+  /** Called when nothing stands in the way any more, right before the start event. */
+  onReady?: () => Promise<void>;
+  /** Ends as if the config had so many epochs; the schedule is that of the config. */
+  epochLimit?: number | undefined;
+  /** Those that train this model together; default: this one alone. Only rank 0 writes. */
+  processes?: Processes | undefined;
+  /** For the start event. */
+  run?: { name: string; folder: string } | undefined;
+}
+
+export interface TrainingResult {
+  interrupted: boolean;
+  /** Why it ended before its last epoch, in good order. */
+  stopped: StopReason | null;
+  /** The weights are those of the end of an epoch, not of the middle of one. */
+  epochEnd: boolean;
+  /** Written because of the interruption; null without a store. */
+  checkpoint: string | null;
+  history: EpochRecord[];
+  best: BestRecord | null;
+  step: number;
+  epochs: number;
+}
