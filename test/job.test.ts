@@ -11,7 +11,6 @@ import type { Config, ConfigInput } from '#fornax/config/schema.js';
 import { ConfigError, DataError, DeviceError, FornaxError, TrainError } from '#fornax/errors.js';
 import { evaluateModel } from '#fornax/eval/evaluate.js';
 import { predict } from '#fornax/eval/predict.js';
-import { readSafetensors } from '#fornax/io/safetensors.js';
 import { readModelHeader } from '#fornax/model/file.js';
 import { loadAddon } from '#fornax/native.js';
 import { CheckpointStore } from '#fornax/train/checkpoint.js';
@@ -20,6 +19,7 @@ import { trainJob, type TrainJobOptions, type TrainOutcome } from '#fornax/train
 import { RunFolder } from '#fornax/train/run_folder.js';
 
 import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+import { logOf, weightsOf } from './support/run_results.js';
 
 let root: Awaited<ReturnType<typeof temporaryFolder>>;
 let images: string;
@@ -84,26 +84,6 @@ async function runAndKill(given: Config, reports: number, delay: number): Promis
   });
   const [, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
   return signal === 'SIGKILL';
-}
-
-async function weights(file: string): Promise<Record<string, string>> {
-  const { tensors } = await readSafetensors(file);
-  return Object.fromEntries(
-    [...tensors].map(([name, tensor]) => {
-      const data = tensor.toTypedArray();
-      tensor.dispose();
-      return [name, Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('base64')];
-    }),
-  );
-}
-
-/** The log without what a clock decides and the marks of interruptions. */
-async function logOf(folder: string): Promise<unknown[]> {
-  const lines = (await fs.readFile(path.join(folder, 'events.jsonl'), 'utf8')).trimEnd().split('\n');
-  return lines
-    .map((line) => JSON.parse(line) as Record<string, unknown>)
-    .filter(({ type }) => ['steps', 'epoch', 'evaluation'].includes(type as string))
-    .map(({ time: _, seconds: _s, samples_per_second: _r, samples: _n, ...rest }) => rest);
 }
 
 test('a run writes its folder, and the model file alone gives the same figures', async () => {
@@ -171,11 +151,11 @@ test('a finished run is skipped with the reason, refused, or trained anew', asyn
   });
   await assert.rejects(run(fail), (error) => error instanceof TrainError && /--force/.test(error.message));
 
-  const before = await weights(outcome.modelPath!);
+  const before = await weightsOf(outcome.modelPath!);
   const forced = await run(config('again', { train: { epochs: 1, seed: 5 } }), { force: true });
   assert.equal(forced.outcome.status, 'done');
-  assert.notDeepEqual(await weights(forced.outcome.modelPath!), before);
-  assert.deepEqual(await weights(path.join(outcome.folder, 'model.previous.safetensors')), before);
+  assert.notDeepEqual(await weightsOf(forced.outcome.modelPath!), before);
+  assert.deepEqual(await weightsOf(path.join(outcome.folder, 'model.previous.safetensors')), before);
 });
 
 test('a run that was stopped in the middle of epochs goes on to the very same result', async () => {
@@ -214,8 +194,8 @@ test('a run that was stopped in the middle of epochs goes on to the very same re
   const folder = path.join(root.path, 'runs');
   for (const name of ['model.safetensors', 'checkpoints/step-00000600/optimizer.safetensors']) {
     assert.deepEqual(
-      await weights(path.join(folder, 'stopped', name)),
-      await weights(path.join(folder, 'straight', name)),
+      await weightsOf(path.join(folder, 'stopped', name)),
+      await weightsOf(path.join(folder, 'straight', name)),
     );
   }
   assert.deepEqual(await logOf(path.join(folder, 'stopped')), await logOf(path.join(folder, 'straight')));
@@ -243,10 +223,10 @@ test('a run that is killed at any moment goes on to the very same result', async
   assert.equal(outcome.status, 'done');
   assert.ok(events.find((event) => event.type === 'resumed')!.step > 0);
   const straight = await run(given('unharmed', epochs));
-  assert.deepEqual(await weights(outcome.modelPath!), await weights(straight.outcome.modelPath!));
+  assert.deepEqual(await weightsOf(outcome.modelPath!), await weightsOf(straight.outcome.modelPath!));
   assert.deepEqual(outcome.metrics, straight.outcome.metrics);
   const log = async (folder: string): Promise<unknown[]> =>
-    ((await logOf(folder)) as Record<string, unknown>[]).map(({ epochs: _, ...rest }) => rest);
+    (await logOf(folder)).map(({ epochs: _, ...rest }) => rest);
   assert.deepEqual(await log(outcome.folder), await log(straight.outcome.folder));
 });
 

@@ -13,12 +13,12 @@ import { fileURLToPath } from 'node:url';
 
 import { defineConfig } from '#fornax/config/load.js';
 import type { Config } from '#fornax/config/schema.js';
-import { readSafetensors } from '#fornax/io/safetensors.js';
 import { CheckpointStore } from '#fornax/train/checkpoint.js';
 import { trainJob } from '#fornax/train/job.js';
 
 import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
 import { random as integers } from './support/random.js';
+import { logOf, weightsOf } from './support/run_results.js';
 
 const KILLS = Number(process.env['FORNAX_KILLS'] ?? 20);
 const SEED = Number(process.env['FORNAX_KILL_SEED'] ?? Date.now() % 1_000_000);
@@ -27,23 +27,10 @@ const child = fileURLToPath(new URL('./support/kill_child.js', import.meta.url))
 /** Longest time, ms, that a child lives after its mark: time for steps, evaluations and checkpoints. */
 const LONGEST_LIFE = 10_000;
 
-async function weights(file: string): Promise<Record<string, string>> {
-  const { tensors } = await readSafetensors(file);
-  const entries = [...tensors].map(([name, tensor]) => {
-    const { buffer, byteOffset, byteLength } = tensor.toTypedArray();
-    tensor.dispose();
-    return [name, Buffer.from(buffer, byteOffset, byteLength).toString('base64')];
-  });
-  return Object.fromEntries(entries) as Record<string, string>;
-}
-
-/** The log without the clock, and without the marks of resumes. */
-async function logOf(folder: string): Promise<unknown[]> {
-  const lines = (await fs.readFile(path.join(folder, 'events.jsonl'), 'utf8')).trimEnd().split('\n');
-  return lines
-    .map((line) => JSON.parse(line) as Record<string, unknown>)
-    .filter(({ type }) => ['steps', 'epoch', 'evaluation', 'checkpoint'].includes(type as string))
-    .map(({ time: _t, seconds: _s, samples_per_second: _p, samples: _n, epochs: _e, ...rest }) => rest);
+/** Also checkpoints: they come after so many steps. How many epochs there are to be is no part of what was done. */
+async function records(folder: string): Promise<unknown[]> {
+  const log = await logOf(folder, ['steps', 'epoch', 'evaluation', 'checkpoint']);
+  return log.map(({ epochs: _, ...rest }) => rest);
 }
 
 /** @returns whether it was killed, and did not come to an end before */
@@ -119,8 +106,8 @@ test(
     const straight = await trainJob(config('straight', epochs, 1));
 
     assert.deepEqual(
-      await weights(path.join(folder, 'model.safetensors')),
-      await weights(path.join(straight.folder, 'model.safetensors')),
+      await weightsOf(path.join(folder, 'model.safetensors')),
+      await weightsOf(path.join(straight.folder, 'model.safetensors')),
     );
     const checkpoints = async (of: string): Promise<string[]> =>
       (await new CheckpointStore(path.join(of, 'checkpoints')).list()).map((entry) => entry.path);
@@ -128,9 +115,9 @@ test(
     const [expected] = await checkpoints(straight.folder);
     assert.equal(path.basename(last!), path.basename(expected!));
     for (const file of ['model.safetensors', 'optimizer.safetensors']) {
-      assert.deepEqual(await weights(path.join(last!, file)), await weights(path.join(expected!, file)));
+      assert.deepEqual(await weightsOf(path.join(last!, file)), await weightsOf(path.join(expected!, file)));
     }
-    assert.deepEqual(await logOf(folder), await logOf(straight.folder));
+    assert.deepEqual(await records(folder), await records(straight.folder));
     const left = (await fs.readdir(folder, { recursive: true })).filter((entry) => entry.includes('.tmp-'));
     assert.deepEqual(left, [], 'orphans were left');
   },

@@ -4,13 +4,12 @@
  * overlaps, holes, duplicate names and nesting before anything is read or allocated.
  * https://huggingface.co/docs/safetensors
  */
-import { constants as fsConstants, promises as fs } from 'node:fs';
-
 import { WeightsError } from '../errors.js';
 import { DTYPE_BYTES } from '../graph/dtypes.js';
 import type { DType } from '../graph/format.js';
 import type { FileTensor } from '../native/contract.js';
 import { escapeControlCharacters } from './control_characters.js';
+import { openWeights } from './open_weights.js';
 import { checkJson } from './strict_json.js';
 
 /** The reference implementation's limit on the header, in bytes. */
@@ -231,21 +230,7 @@ function shorten(text: string): string {
  * @throws WeightsError if the file cannot be opened or its header is not sound.
  */
 export async function readHeader(file: string): Promise<SafetensorsHeader> {
-  let handle: fs.FileHandle;
-  try {
-    handle = await fs.open(file, fsConstants.O_RDONLY);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    throw new WeightsError({
-      what:
-        code === 'ENOENT'
-          ? 'the file does not exist'
-          : `the file cannot be opened (${code ?? String(error)})`,
-      where: file,
-      fix: code === 'ENOENT' ? 'check the path' : undefined,
-      cause: error,
-    });
-  }
+  const handle = await openWeights(file);
   try {
     const stat = await handle.stat();
     if (!stat.isFile()) throw new WeightsError({ what: 'this is not a file', where: file });

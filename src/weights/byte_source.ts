@@ -1,7 +1,6 @@
 /** Random access to the bytes of a file of weights. Reads are checked; nothing is mapped. */
-import { constants as fsConstants, promises as fs } from 'node:fs';
-
 import { WeightsError } from '../errors.js';
+import { openWeights } from '../io/open_weights.js';
 
 export interface ByteSource {
   readonly size: number;
@@ -36,21 +35,7 @@ export function bytesOf(data: Uint8Array): ByteSource {
  * @throws WeightsError if it cannot be opened or is no file.
  */
 export async function withFile<T>(file: string, work: (source: ByteSource) => Promise<T>): Promise<T> {
-  let handle: fs.FileHandle;
-  try {
-    handle = await fs.open(file, fsConstants.O_RDONLY);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    throw new WeightsError({
-      what:
-        code === 'ENOENT'
-          ? 'the file does not exist'
-          : `the file cannot be opened (${code ?? String(error)})`,
-      where: file,
-      fix: code === 'ENOENT' ? 'check the path' : undefined,
-      cause: error,
-    });
-  }
+  const handle = await openWeights(file);
   try {
     const stat = await handle.stat();
     if (!stat.isFile()) throw new WeightsError({ what: 'this is not a file', where: file });

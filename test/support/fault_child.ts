@@ -9,8 +9,9 @@ import path from 'node:path';
 
 import type { Config } from '#fornax/config/schema.js';
 import { FornaxError } from '#fornax/errors.js';
-import { readSafetensors } from '#fornax/io/safetensors.js';
 import { trainJob } from '#fornax/train/job.js';
+
+import { logOf, weightsOf } from './run_results.js';
 
 const { config, stride } = JSON.parse(process.argv[2]!) as { config: Config; stride: number };
 const folder = path.join(config.run.dir, config.name);
@@ -25,26 +26,12 @@ function fault(command: string): string {
   throw new Error('faults.c is not preloaded');
 }
 
-async function weights(file: string): Promise<Record<string, string>> {
-  const { tensors } = await readSafetensors(file);
-  const entries = [...tensors].map(([name, tensor]) => {
-    const { buffer, byteOffset, byteLength } = tensor.toTypedArray();
-    tensor.dispose();
-    return [name, Buffer.from(buffer, byteOffset, byteLength).toString('base64')];
-  });
-  return Object.fromEntries(entries) as Record<string, string>;
-}
-
 async function results(): Promise<unknown> {
-  const log = (await fs.readFile(path.join(folder, 'events.jsonl'), 'utf8')).trimEnd().split('\n');
   const [last] = readdirSync(path.join(folder, 'checkpoints')).sort().reverse();
   return {
-    model: await weights(path.join(folder, 'model.safetensors')),
-    optimizer: await weights(path.join(folder, 'checkpoints', last!, 'optimizer.safetensors')),
-    steps: log
-      .map((line) => JSON.parse(line) as Record<string, unknown>)
-      .filter(({ type }) => ['steps', 'epoch', 'evaluation'].includes(type as string))
-      .map(({ time: _t, seconds: _s, samples_per_second: _p, samples: _n, ...rest }) => rest),
+    model: await weightsOf(path.join(folder, 'model.safetensors')),
+    optimizer: await weightsOf(path.join(folder, 'checkpoints', last!, 'optimizer.safetensors')),
+    steps: await logOf(folder),
   };
 }
 
