@@ -41,6 +41,7 @@ function contents(step: number, best: BestRecord | null = null): CheckpointConte
       computed: { device: 'cpu', amp: 'off', threads: 2 },
       data_fingerprint: 'data',
       graph_hash: 'graph',
+      parts: {},
       log_bytes: 0,
       log_state: null,
     },

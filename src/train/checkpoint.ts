@@ -59,6 +59,8 @@ const stateSchema = z.object({
   }),
   data_fingerprint: z.string(),
   graph_hash: z.string(),
+  /** What features of the run remember, by their keys (`RunState`). */
+  parts: z.record(z.string(), z.unknown()).default({}),
   /** Bytes of events.jsonl that belong to this checkpoint; the rest is cut off on resume. */
   log_bytes: z.int().min(0),
   /** What else the writer of the log needs to go on. */

@@ -8,6 +8,7 @@ import type { CheckpointEvent } from './events.js';
 import { copyModel } from './model_copy.js';
 import type { ResumeIdentity } from './resume.js';
 import type { RunProgress } from './run_progress.js';
+import type { RunState } from './run_state.js';
 import type { TrainingRunOptions } from './training_run_types.js';
 
 export interface CheckpointWriterOptions extends Pick<
@@ -17,6 +18,7 @@ export interface CheckpointWriterOptions extends Pick<
   model: Model;
   store: CheckpointStore;
   progress: RunProgress;
+  state: RunState;
   processes: Processes;
   /** Between steps: nobody computes. */
   session: NativeTrain;
@@ -28,8 +30,14 @@ export interface CheckpointWriterOptions extends Pick<
 export class CheckpointWriter {
   /** The one that is being written while training goes on. */
   private writing: Promise<void> = Promise.resolve();
+  private last = performance.now();
 
   constructor(private readonly options: CheckpointWriterOptions) {}
+
+  /** Since the last one was begun, or training itself. */
+  get secondsSinceLast(): number {
+    return (performance.now() - this.last) / 1000;
+  }
 
   /** Waits until the last one is on the disk. Throws what prevented that. */
   async done(): Promise<void> {
@@ -44,6 +52,7 @@ export class CheckpointWriter {
     const { store, model, session, progress, processes, report } = this.options;
     if (!processes.leads) return this.contribute();
     const started = performance.now();
+    this.last = started;
     const secondsSince = (): number => (performance.now() - started) / 1000;
     await this.writing;
     const event: CheckpointEvent = {
@@ -67,6 +76,7 @@ export class CheckpointWriter {
       computed,
       data_fingerprint: dataFingerprint,
       graph_hash: graphHash,
+      parts: this.options.state.save(),
       log_bytes: log.bytes,
       log_state: log.state,
     };

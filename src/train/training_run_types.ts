@@ -24,8 +24,14 @@ export interface TrainingRunOptions {
   signal?: AbortSignal | undefined;
   /** What the log has by now; stored in checkpoints. Called right before one is written. */
   logPosition?: (event: CheckpointEvent) => { bytes: number; state: unknown };
-  /** Called when nothing stands in the way any more, right before the start event. */
-  onReady?: () => Promise<void>;
+  /**
+   * Called when nothing stands in the way any more, right before the start event.
+   *
+   * @param decided what was found out by timing and must stay as it is for the whole run (`RunState`).
+   */
+  onReady?: (decided: Record<string, unknown>) => Promise<void>;
+  /** What was `decided` when this run began before, and left no checkpoint to go on from. */
+  decisions?: Readonly<Record<string, unknown>> | undefined;
   /** Ends as if the config had so many epochs; the schedule is that of the config. */
   epochLimit?: number | undefined;
   /** Those that train this model together; default: this one alone. Only rank 0 writes. */

@@ -1,0 +1,58 @@
+/** The end of an epoch: it is evaluated, entered in the books and kept. */
+import type { EvaluationResult } from '../native/contract.js';
+import type { OpenRun } from './open_run.js';
+import { outlookOf } from './outlook.js';
+
+/** Evaluates, keeps the books, writes a checkpoint. False: the signal fired before all that was done. */
+export async function finishEpoch(run: OpenRun): Promise<boolean> {
+  const { progress, session } = run;
+  const { config, data, report } = run.options;
+  const started = performance.now();
+  const epoch = progress.epoch + 1;
+  const last = epoch === run.lastEpoch;
+  let metrics: EvaluationResult | null = null;
+  if (data.evalSamples !== null && (last || epoch % config.eval.everyEpochs === 0)) {
+    run.average?.take(session);
+    metrics = await run.processes.lead(() => run.evaluator.evaluate(epoch));
+    if (metrics === null) return false;
+  }
+  const step = session.stepCount;
+  const lr = session.learningRate(step - 1);
+  const { epochLoss: loss, epochSamples: samples, epochSeconds: seconds } = progress.meter;
+  const samplesPerSecond = seconds > 0 ? samples / seconds : 0;
+  const { epochs } = run.train;
+  report({ type: 'epoch', epoch, epochs, step, loss, lr, samples, seconds, samplesPerSecond });
+  observe(run, metrics, loss);
+  const best = progress.completeEpoch(step, lr, metrics);
+  if (metrics) {
+    report({
+      type: 'evaluation',
+      epoch,
+      step,
+      best,
+      weights: 'last',
+      loss: metrics.loss,
+      top1: metrics.top1,
+      top5: metrics.top5,
+      samples: metrics.samples,
+      seconds: metrics.seconds,
+    });
+  }
+  await run.hooks.epochEnd({ step, epoch, last, loss, lr, metrics });
+  // A checkpoint of the best epoch is needed even between the regular ones: its weights become the model.
+  if (last || best || epoch % config.checkpoint.everyEpochs === 0) {
+    await run.checkpoints?.write(last ? 'final' : 'epoch');
+  }
+  progress.meter.addOverhead((performance.now() - started) / 1000);
+  return last || !(await outlookOf(run)).aborted;
+}
+
+/** For the schedule that looks at a metric. Without validation images it sees the training loss. */
+function observe(run: OpenRun, metrics: EvaluationResult | null, trainLoss: number): void {
+  const { schedule } = run.train;
+  if (schedule.name !== 'reduce_on_plateau') return;
+  if (metrics) run.session.observe(schedule.metric === 'top1' ? metrics.top1 : (metrics.loss ?? trainLoss));
+  else if (run.options.data.evalSamples === null && schedule.metric === 'loss') {
+    run.session.observe(trainLoss);
+  }
+}

@@ -1,0 +1,68 @@
+/** What others do at fixed places of a run: callbacks of scripts, averages, watches. One list, called in order. */
+import { ArgumentError } from '../errors.js';
+import type { EvaluationMetrics } from './events.js';
+
+/** Where the run is: between two steps. */
+export interface RunMoment {
+  /** Optimizer steps done. */
+  step: number;
+  /** The running epoch, 1-based. */
+  epoch: number;
+}
+
+export interface EpochMoment extends RunMoment {
+  /** It is the run's last one. */
+  last: boolean;
+  /** Mean training loss of the epoch. */
+  loss: number;
+  lr: number;
+  /** Null where this epoch was not evaluated. */
+  metrics: EvaluationMetrics | null;
+}
+
+/**
+ * All processes of a training call their hooks at the same places, while no step is computed. What a hook throws
+ * ends the run with that error.
+ */
+export interface RunHook {
+  /** Call `onSteps` whenever the number of steps is a multiple of this. The native run is cut there. */
+  everySteps?: number;
+  onSteps?(moment: RunMoment): void | Promise<void>;
+  /** All steps of an epoch are done; nothing is evaluated yet. Not called again for an evaluation begun anew. */
+  onEpochTrained?(moment: RunMoment): void | Promise<void>;
+  /** The epoch is evaluated and in the books; its checkpoint is not written yet. */
+  onEpochEnd?(moment: EpochMoment): void | Promise<void>;
+}
+
+export class RunHooks {
+  private readonly hooks: RunHook[] = [];
+
+  /** @throws ArgumentError if `everySteps` is not a positive integer. */
+  add(hook: RunHook): void {
+    const { everySteps } = hook;
+    if (everySteps !== undefined && !(Number.isSafeInteger(everySteps) && everySteps > 0)) {
+      throw new ArgumentError(`everySteps must be a positive integer, not ${String(everySteps)}`);
+    }
+    this.hooks.push(hook);
+  }
+
+  /** Steps from `step` to the next place where a hook is due; Infinity without such. */
+  stepsUntilDue(step: number): number {
+    const intervals = this.hooks.flatMap(({ everySteps }) => everySteps ?? []);
+    return Math.min(Infinity, ...intervals.map((interval) => interval - (step % interval)));
+  }
+
+  async steps(moment: RunMoment): Promise<void> {
+    for (const hook of this.hooks) {
+      if (hook.everySteps !== undefined && moment.step % hook.everySteps === 0) await hook.onSteps?.(moment);
+    }
+  }
+
+  async epochTrained(moment: RunMoment): Promise<void> {
+    for (const hook of this.hooks) await hook.onEpochTrained?.(moment);
+  }
+
+  async epochEnd(moment: EpochMoment): Promise<void> {
+    for (const hook of this.hooks) await hook.onEpochEnd?.(moment);
+  }
+}
