@@ -77,6 +77,7 @@ TrainOptions readTrainOptions(Napi::Value value) {
   options.precision = static_cast<Precision>(source.choice("amp", {"off", "bf16", "fp16"}, "off"));
   options.scaler = readScaler(source.object("scaler"));
   options.channels_last = source.boolean("channels_last", false);
+  options.fuse = source.boolean("fuse", true);
   options.cudnn_benchmark = optionalBoolean(source, "cudnn_benchmark");
   options.tf32 = optionalBoolean(source, "tf32");
   options.flush_denormal = source.boolean("flush_denormal", true);

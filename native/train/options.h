@@ -51,6 +51,7 @@ struct TrainOptions {
   Precision precision = Precision::Float32;
   ScalerOptions scaler;  // used with Float16
   bool channels_last = false;
+  bool fuse = true;  // exchange and fuse operators for speed (prepare_graph.h)
   std::optional<bool> cudnn_benchmark, tf32;  // process-wide; unset: as they are
   bool flush_denormal = true;
   int threads = 0;  // 0: libtorch's default

@@ -1,23 +1,28 @@
-// Rewrites a graph for training: operators are exchanged for ones that compute the same faster. What the
-// graph is fed with and gives out stays as it is, and so do the module paths of its nodes.
+// Rewrites a graph for training: the list of the passes in native/train/passes. What the graph is fed with
+// and gives out stays as it is, and every node keeps a module path by which modes find it.
 #pragma once
 
 #include <c10/core/Device.h>
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "graph/graph.h"
 #include "train/options.h"
 
 namespace fornax {
 
-// The same graph where there is nothing to gain.
-std::shared_ptr<const Graph> prepareForTraining(std::shared_ptr<const Graph> graph, c10::Device device,
-                                                Precision precision);
+struct Preparation {
+  c10::Device device = c10::kCPU;
+  Precision precision = Precision::Float32;
+  bool fuse = true;  // exchange and fuse operators for speed (CPU only)
+  // The ProcessGroup over whose batches batch norms take their statistics.
+  std::optional<int64_t> batch_norm_group;
+};
 
-// Every batch norm takes its statistics over the batches of all processes of the group
-// (native/dist/sync_batch_norm.cc).
-std::shared_ptr<const Graph> synchronizeBatchNorm(std::shared_ptr<const Graph> graph, int64_t group);
+// The same graph where there is nothing to gain.
+std::shared_ptr<const Graph> prepareForTraining(std::shared_ptr<const Graph> graph,
+                                                const Preparation& preparation);
 
 }  // namespace fornax

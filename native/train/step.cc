@@ -74,10 +74,9 @@ void TrainStep::useGraph(std::shared_ptr<const Graph> graph) {
   if (source_graph_ == graph) return;
   source_graph_ = std::move(graph);
   const auto needed = prune(source_graph_, {outputsForLoss(*source_graph_, loss_.get()), {}});
-  graph_ = prepareForTraining(needed, options_.device, options_.precision);
-  if (options_.group && options_.sync_batch_norm) {
-    graph_ = synchronizeBatchNorm(graph_, options_.group->id());
-  }
+  Preparation preparation{options_.device, options_.precision, options_.fuse};
+  if (options_.group && options_.sync_batch_norm) preparation.batch_norm_group = options_.group->id();
+  graph_ = prepareForTraining(needed, preparation);
   modes_ = resolveModes(*graph_, options_.modes);
 }
 

@@ -119,6 +119,11 @@ export interface TrainOptions {
   amp?: 'off' | 'bf16' | 'fp16';
   scaler?: { init_scale?: number; growth_factor?: number; backoff_factor?: number; growth_interval?: number };
   channels_last?: boolean;
+  /**
+   * On a CPU, exchange operators for ones of our own that compute the same faster, and fuse batch norms with what
+   * follows them. Default true; false is for comparisons and for looking for a fault.
+   */
+  fuse?: boolean;
   cudnn_benchmark?: boolean;
   tf32?: boolean;
   flush_denormal?: boolean;

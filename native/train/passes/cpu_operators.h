@@ -1,0 +1,12 @@
+// Operators exchanged, one for one, for ones of ours that compute the same faster on a CPU.
+#pragma once
+
+#include "graph/spec.h"
+#include "train/options.h"
+
+namespace fornax {
+
+// Whether it changed the graph.
+bool exchangeCpuOperators(GraphSpec& spec, Precision precision);
+
+}  // namespace fornax
