@@ -30,6 +30,7 @@ export function runPaths(folder: string): {
   model: string;
   previousModel: string;
   summary: string;
+  decisions: string;
   lock: string;
 } {
   return {
@@ -39,6 +40,7 @@ export function runPaths(folder: string): {
     model: path.join(folder, 'model.safetensors'),
     previousModel: path.join(folder, 'model.previous.safetensors'),
     summary: path.join(folder, 'summary.json'),
+    decisions: path.join(folder, 'decisions.json'),
     lock: path.join(folder, '.lock'),
   };
 }
@@ -153,7 +155,7 @@ export class RunFolder {
       await fs.rename(paths.model, paths.previousModel).catch((error: NodeJS.ErrnoException) => {
         if (error.code !== 'ENOENT') throw error;
       });
-      for (const name of [paths.checkpoints, paths.events, paths.summary]) {
+      for (const name of [paths.checkpoints, paths.events, paths.summary, paths.decisions]) {
         await fs.rm(name, { recursive: true, force: true });
       }
     } catch (error) {

@@ -1,0 +1,26 @@
+/** What is refused before anything is read or decoded. */
+import type { Config } from '../config/schema.js';
+import type { Place } from '../dist/place.js';
+import { ConfigError } from '../errors.js';
+import { findArchitecture } from '../models/registry.js';
+
+/** @throws ConfigError where all processes of this machine would train on the same GPU. */
+export function requireOwnDevice({ device }: Config, { localWorld }: Place): void {
+  if (localWorld === 1 || !/^cuda:/.test(device.train)) return;
+  throw new ConfigError({
+    what: `${localWorld} processes cannot train on one GPU (${device.train})`,
+    where: 'device.train',
+    fix: 'use auto or cuda: each process takes the GPU of its local rank',
+  });
+}
+
+/** @throws ConfigError for an architecture of another task: the data sources deliver one label for each image. */
+export function requireClassifier({ model }: Config): void {
+  const { name, task } = findArchitecture(model.name);
+  if (task === 'classification') return;
+  throw new ConfigError({
+    what: `"${name}" is for ${task}, but this job trains on images with one label each`,
+    where: 'model.name',
+    fix: 'name a classifier: `fornax models` lists the tasks',
+  });
+}
