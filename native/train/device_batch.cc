@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 
 namespace fornax {
@@ -28,6 +30,11 @@ const at::Tensor& inputField(const Graph& graph, const std::string& name, const 
   throw Error(ErrorKind::Data,
               "the model's input `" + name + "` is in none of the batch's fields (" + fieldNames(batch) + ")",
               "batch", "name the model's inputs like the fields of the data");
+}
+
+bool hasOutput(const Graph& model, const std::string& name) {
+  return std::any_of(model.outputs().begin(), model.outputs().end(),
+                     [&](const PortSpec& port) { return port.name == name; });
 }
 
 const at::Tensor* outputNamed(const Graph& model, const std::vector<at::Tensor>& outputs,
@@ -79,6 +86,16 @@ std::vector<at::Tensor> DeviceBatch::modelInputs(const Graph& graph, const Batch
   inputs.reserve(graph.inputs().size());
   for (const PortSpec& port : graph.inputs()) inputs.push_back(asInput(inputField(graph, port.name, batch)));
   return inputs;
+}
+
+Batch DeviceBatch::lossFields(const Graph& loss, const Graph& model, const Batch& batch) const {
+  Batch result;
+  result.global_rows = batch.global_rows;
+  for (const PortSpec& port : loss.inputs()) {
+    const at::Tensor* field = hasOutput(model, port.name) ? nullptr : batch.find(port.name);
+    if (field) result.fields.emplace_back(port.name, toDevice(*field));
+  }
+  return result;
 }
 
 std::vector<at::Tensor> DeviceBatch::lossInputs(const Graph& loss, const Graph& model,

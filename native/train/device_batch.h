@@ -29,6 +29,10 @@ class DeviceBatch {
   std::vector<at::Tensor> lossInputs(const Graph& loss, const Graph& model,
                                      const std::vector<at::Tensor>& outputs, const Batch& batch) const;
 
+  // The fields of the batch, on the device, that `loss` reads beside the outputs of `model`; those that are
+  // missing are left out: lossInputs() says so.
+  Batch lossFields(const Graph& loss, const Graph& model, const Batch& batch) const;
+
   // Without waiting for the device.
   at::Tensor toDevice(const at::Tensor& tensor) const;
   c10::Device device() const { return device_; }

@@ -129,17 +129,28 @@ std::vector<OptimizerGroup> TrainStep::selectGroups() {
   return groups;
 }
 
-std::vector<at::Tensor> TrainStep::forward(const Batch& batch) {
+StepInputs TrainStep::prepare(const Batch& batch) {
+  const c10::NoGradGuard no_grad;
+  Batch seen = batch;
+  if (teacher_) {
+    const AutocastScope autocast(options_.device.type(), options_.precision);
+    seen = teacher_->withOutputs(batch, abort_);
+  }
+  return {device_batch_.modelInputs(*graph_, seen), device_batch_.lossFields(*loss_, *graph_, seen),
+          batchSize(batch), globalRows(batch)};
+}
+
+std::vector<at::Tensor> TrainStep::forward(const StepInputs& inputs) {
   RunContext context;
   context.parameters = &parameters_;
   context.modes = &modes_;
   context.generator = generator_;
   context.device = options_.device;
   context.stop = abort_;
-  return runGraph(*graph_, device_batch_.modelInputs(*graph_, batch), context);
+  return runGraph(*graph_, inputs.model, context);
 }
 
-at::Tensor TrainStep::lossOf(const std::vector<at::Tensor>& outputs, const Batch& batch) {
+at::Tensor TrainStep::lossOf(const std::vector<at::Tensor>& outputs, const StepInputs& inputs) {
   static const std::vector<at::Tensor> no_parameters;
   RunContext context;
   context.parameters = &no_parameters;
@@ -148,7 +159,8 @@ at::Tensor TrainStep::lossOf(const std::vector<at::Tensor>& outputs, const Batch
   context.device = options_.device;
   context.stop = abort_;
   const at::Tensor loss =
-      runGraph(*loss_, device_batch_.lossInputs(*loss_, *graph_, outputs, batch), context)[loss_output_];
+      runGraph(*loss_, device_batch_.lossInputs(*loss_, *graph_, outputs, inputs.loss),
+               context)[loss_output_];
   if (loss.numel() != 1) {
     throw Error(ErrorKind::Execution, "the loss has " + std::to_string(loss.numel()) + " elements, not one",
                 "loss", "reduce it to its mean or sum");
@@ -171,23 +183,21 @@ void TrainStep::reduce(const at::Tensor& loss) {
   options_.group->sum(loss);
 }
 
-TrainStep::MicroResult TrainStep::accumulate(const Batch& batch, double weight, bool last) {
+TrainStep::MicroResult TrainStep::accumulate(const StepInputs& inputs, double weight, bool last) {
   const c10::AutoGradMode grad_mode(true);
   MicroResult result;
   at::Tensor loss;
   {
     const AutocastScope autocast(options_.device.type(), options_.precision);
-    // The teacher goes first, while no activations are kept for a backward.
-    const Batch seen = teacher_ ? teacher_->withOutputs(batch, abort_) : batch;
-    result.outputs = forward(seen);
-    loss = lossOf(result.outputs, seen);
+    result.outputs = forward(inputs);
+    loss = lossOf(result.outputs, inputs);
   }
   // Detached first: then nothing but the loss keeps the autograd graph, and backward frees it as it goes.
   for (at::Tensor& output : result.outputs) output = output.detach();
   result.loss = loss.detach();
   if (reducer_) {
     // Of a mean over the whole batch each process has the share of its rows; shares are then added up.
-    const double share = static_cast<double>(batchSize(batch)) / static_cast<double>(globalRows(batch));
+    const double share = static_cast<double>(inputs.rows) / static_cast<double>(inputs.global_rows);
     result.loss = result.loss * share;
     weight *= share;
     if (last) reducer_->arm();

@@ -27,6 +27,14 @@
 
 namespace fornax {
 
+// A micro-batch on the device, as the model and the loss read it.
+struct StepInputs {
+  std::vector<at::Tensor> model;  // in the order of the model's inputs
+  Batch loss;                     // the fields that the loss reads, the teacher's outputs among them
+  int64_t rows = 0;
+  int64_t global_rows = 0;  // in all processes together
+};
+
 class TrainStep {
  public:
   // Moves the state to the device and into the memory format of the options, and marks what is trained.
@@ -39,6 +47,10 @@ class TrainStep {
   void useGraph(std::shared_ptr<const Graph> graph);
   const Graph& graph() const { return *graph_; }
 
+  // Brings a micro-batch into the form the step computes with: everything that differs from batch to batch in
+  // how it gets to the device happens here, and nothing after it.
+  StepInputs prepare(const Batch& batch);
+
   struct MicroResult {
     at::Tensor loss;                  // scalar on the device, detached
     std::vector<at::Tensor> outputs;  // of the model, detached
@@ -46,7 +58,10 @@ class TrainStep {
   // Forward, loss and backward; `weight`·gradient is added to the gradients. `last` of the step: what several
   // processes have to exchange begins to travel meanwhile. There the loss is this process's share of the
   // whole batch's, as the gradients are.
-  MicroResult accumulate(const Batch& batch, double weight, bool last = false);
+  MicroResult accumulate(const StepInputs& inputs, double weight, bool last = false);
+  MicroResult accumulate(const Batch& batch, double weight, bool last = false) {
+    return accumulate(prepare(batch), weight, last);
+  }
   // With several processes: gradients, and the given loss, become those of the whole batch. Once per step,
   // before everything else.
   void reduce(const at::Tensor& loss);
@@ -82,8 +97,8 @@ class TrainStep {
   void moveState();
   std::vector<OptimizerGroup> selectGroups();
   std::vector<at::Tensor> definedGradients() const;
-  std::vector<at::Tensor> forward(const Batch& batch);
-  at::Tensor lossOf(const std::vector<at::Tensor>& outputs, const Batch& batch);
+  std::vector<at::Tensor> forward(const StepInputs& inputs);
+  at::Tensor lossOf(const std::vector<at::Tensor>& outputs, const StepInputs& inputs);
 
   std::shared_ptr<const Graph> source_graph_;  // as it was given
   std::shared_ptr<const Graph> graph_;  // as it is run: without auxiliary outputs that the loss ignores
