@@ -12,7 +12,8 @@ import type { TrainData } from '#fornax/train/data.js';
 import { EventQueue } from '#fornax/train/event_queue.js';
 import type { JobEvent } from '#fornax/train/events.js';
 import { StepMeter } from '#fornax/train/step_meter.js';
-import { parameterGroups, scheduleOptions } from '#fornax/train/train_options.js';
+import { parameterGroups } from '#fornax/train/parameter_groups.js';
+import { scheduleOptions } from '#fornax/train/train_options.js';
 import { prepareData, Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 import { Tensor } from '#fornax/tensor.js';
 

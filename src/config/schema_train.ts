@@ -1,5 +1,6 @@
 /** The section `train` of a config. */
 import { z } from 'zod';
+import { groupKeys } from './schema_groups.js';
 import { lossSchema } from './schema_loss.js';
 import { optimizerSchema } from './schema_optimizer.js';
 import { scheduleSchema } from './schema_schedule.js';
@@ -109,6 +110,7 @@ export const trainSchema = z
       .describe(
         'With several processes: batch norm takes its statistics over the batches of all of them together.',
       ),
+    ...groupKeys,
     ...stoppingKeys,
     frozen: z
       .array(z.string().min(1))

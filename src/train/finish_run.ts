@@ -14,6 +14,7 @@ import { MODEL_FILE, type CheckpointStore } from './checkpoint.js';
 import type { TrainData } from './data.js';
 import { Evaluator } from './evaluator.js';
 import type { EvaluationMetrics, Report } from './events.js';
+import { frozenPaths } from './parameter_groups.js';
 import { hasBatchNorm, recomputeBatchNorm } from './recompute_batch_norm.js';
 import { chooseDevices } from './run_devices.js';
 import type { RunFolder } from './run_folder.js';
@@ -147,7 +148,7 @@ export type FinishedTraining = Pick<FinishOptions, 'model' | 'data' | 'report' |
  */
 export async function recomputeAfterTraining(options: FinishedTraining): Promise<EvaluationResult | null> {
   const { config, data, model, report, signal } = options;
-  const { bnRecompute, batchSize, seed, frozen } = config.train;
+  const { bnRecompute, batchSize, seed } = config.train;
   if (bnRecompute === null) return null;
   if (!hasBatchNorm(model.graph)) {
     report({ type: 'warning', message: 'train.bn_recompute has no effect: the model has no batch norm' });
@@ -159,7 +160,7 @@ export async function recomputeAfterTraining(options: FinishedTraining): Promise
     device: chooseDevices(config).eval.device,
     normalize: data.preprocessing.normalize,
     loader: data.loaderOptions('train', { batchSize, seed }),
-    frozen,
+    frozen: frozenPaths(model.graph, config.train),
     report,
     signal,
   });

@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.js';
 import type { Processes } from '../dist/processes.js';
 import type { NativeLoader, TrainOptions } from '../native/contract.js';
 import type { OpenRun } from './open_run.js';
+import { groupsFeature } from './parameter_groups.js';
 import type { RunDevices } from './run_devices.js';
 import type { RunHooks } from './run_hooks.js';
 import type { RunState } from './run_state.js';
@@ -35,4 +36,4 @@ export interface RunFeature {
 }
 
 /** In the order in which they are called. */
-export const RUN_FEATURES: readonly RunFeature[] = [];
+export const RUN_FEATURES: readonly RunFeature[] = [groupsFeature];

@@ -5,75 +5,11 @@ import { ConfigError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
 import { normalizeOf } from '../model/info.js';
 import type { Model } from '../model.js';
-import type {
-  Modes,
-  Normalize,
-  OptimizerOptions,
-  ParameterGroup,
-  ScheduleOptions,
-  TrainOptions,
-} from '../native/contract.js';
-import { nearest } from '../nearest.js';
+import type { Normalize, OptimizerOptions, ScheduleOptions, TrainOptions } from '../native/contract.js';
 import type { Amp } from './devices.js';
+import { frozenPaths, parameterGroups, trainModes } from './parameter_groups.js';
 
 type TrainConfig = Config['train'];
-
-/** A prefix is a whole path: `layer1` covers `layer1.0.conv1`, not `layer10`. */
-export function isUnder(name: string, prefix: string): boolean {
-  return name === prefix || name.startsWith(prefix + '.');
-}
-
-/**
- * Parameters that are trained, in groups of equal weight decay. Frozen ones are in none.
- *
- * @throws ConfigError if `frozen` names something the model does not have, or leaves nothing to train.
- */
-export function parameterGroups(
-  graph: Graph,
-  train: Pick<TrainConfig, 'frozen' | 'weightDecay' | 'decayNormAndBias'>,
-): ParameterGroup[] {
-  const parameters = graph.parameters.filter(({ kind }) => kind === 'parameter');
-  for (const prefix of train.frozen) {
-    if (graph.parameters.some(({ name }) => isUnder(name, prefix))) continue;
-    const paths = new Set<string>();
-    for (const { name } of graph.parameters) {
-      const parts = name.split('.');
-      for (let i = 1; i <= parts.length; i++) paths.add(parts.slice(0, i).join('.'));
-    }
-    const near = nearest(prefix, paths);
-    throw new ConfigError({
-      what: `the model has no module or parameter '${prefix}'`,
-      where: 'train.frozen',
-      fix: near ? `did you mean '${near}'?` : 'see `model.summary()` for the paths',
-    });
-  }
-  const trained = parameters.filter(({ name }) => !train.frozen.some((prefix) => isUnder(name, prefix)));
-  if (trained.length === 0)
-    throw new ConfigError({ what: 'no parameter is left to train', where: 'train.frozen' });
-  const group = (members: typeof trained, weightDecay: number): ParameterGroup[] =>
-    members.length === 0 ? [] : [{ parameters: members.map(({ name }) => name), weight_decay: weightDecay }];
-  if (train.decayNormAndBias) return group(trained, train.weightDecay);
-  return [
-    ...group(
-      trained.filter(({ shape }) => shape.length > 1),
-      train.weightDecay,
-    ),
-    ...group(
-      trained.filter(({ shape }) => shape.length <= 1),
-      0,
-    ),
-  ];
-}
-
-/** Training modes; batch norm under a frozen prefix uses its running statistics. */
-export function trainModes(frozen: readonly string[]): Modes {
-  return {
-    dropout: 'train',
-    batch_norm: 'train',
-    stochastic_depth: 'train',
-    overrides: frozen.map((prefix) => ({ prefix, kind: 'batch_norm', mode: 'eval' })),
-  };
-}
 
 /** The settings have the native names but for their case. */
 export function optimizerOptions(optimizer: TrainConfig['optimizer']): OptimizerOptions {
@@ -157,7 +93,7 @@ export function trainOptions(
     flush_denormal: train.flushDenormal,
     ...(train.threads === 'auto' ? {} : { threads: train.threads }),
     seed: train.seed,
-    modes: trainModes(train.frozen),
+    modes: trainModes(frozenPaths(graph, train)),
     ...(context.normalize ? { normalize: context.normalize } : {}),
     grad_accum: train.gradAccum,
     ...(train.clipNorm === null ? {} : { clip_norm: train.clipNorm }),
