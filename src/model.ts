@@ -1,17 +1,21 @@
 /** The public model: a traced graph with its weights, and what is known about it. */
 import { createHash } from 'node:crypto';
-import { basename } from 'node:path';
 
-import { ArgumentError, GuardError } from './errors.js';
-import type { Graph, Mode } from './graph/format.js';
+import { GuardError } from './errors.js';
+import type { Graph } from './graph/format.js';
 import { formatSummary } from './graph/format_summary.js';
 import { summarize, type Summary } from './graph/summary.js';
 import { trace } from './graph/trace.js';
 import { canonicalJson } from './io/canonical_json.js';
-import { crossEntropy } from './losses/index.js';
+import { createParts } from './model/create.js';
+import { createPretrained } from './model/create_pretrained.js';
 import { readModelHeader, writeModelFile } from './model/file.js';
-import { normalizeOf, type InputSpec, type ModelInfo } from './model/info.js';
+import { normalizeOf, type ModelInfo } from './model/info.js';
+import { loadedGuardError, nameInputs, specsOf } from './model/inputs.js';
+import { lossAndGradients, type LossAndGradientsOptions } from './model/loss_and_gradients.js';
+import { mayUpdate, modesOf } from './model/modes.js';
 import { Sessions } from './model/sessions.js';
+import { unwrap, wrap } from './model/tensors.js';
 import type {
   CreateOptions,
   ForwardOptions,
@@ -19,45 +23,12 @@ import type {
   PretrainedModelOptions,
   StateEntry,
 } from './model/types.js';
-import { createModule, findArchitecture, type OptionsOf } from './models/registry.js';
-import type {
-  InferenceOptions,
-  Modes,
-  NativeGraph,
-  NativeInference,
-  NativeTensor,
-} from './native/contract.js';
+import type { OptionsOf } from './models/registry.js';
+import type { InferenceOptions, NativeGraph, NativeInference, NativeTensor } from './native/contract.js';
 import { loadAddon } from './native.js';
 import type { Module } from './nn/index.js';
 import { Tensor } from './tensor.js';
-import { loadPretrained, pretrainedPreprocessing } from './weights/pretrained.js';
-import { resolveWeights } from './weights/resolve.js';
 import { loadWeightsInto, type LoadWeightsOptions, type LoadWeightsReport } from './weights/load.js';
-
-function wrap(tensors: Record<string, NativeTensor>): Record<string, Tensor> {
-  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, new Tensor(tensor)]));
-}
-
-function unwrap(tensors: Record<string, Tensor>): Record<string, NativeTensor> {
-  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, tensor.native]));
-}
-
-function modesOf(mode: Mode, modes: Modes = {}): Modes {
-  return { dropout: mode, batch_norm: mode, stochastic_depth: mode, ...modes };
-}
-
-/** Whether a run with these modes may change buffers (the statistics of batch norm). */
-function mayUpdate({ overrides = [], ...kinds }: Modes): boolean {
-  return [...Object.values(kinds), ...overrides.map(({ mode }) => mode)].some((mode) => mode !== 'eval');
-}
-
-function inputSpecs(inputs: NonNullable<CreateOptions['inputs']>): InputSpec[] {
-  return inputs.map((input, i) =>
-    'name' in input
-      ? { name: input.name, shape: [...input.shape], dtype: input.dtype ?? 'float32' }
-      : { name: inputs.length === 1 ? 'image' : `input_${i}`, shape: [...input], dtype: 'float32' },
-  );
-}
 
 /** A model. Make one with `Model.create` or `Model.load`; free its memory with `dispose()` or `using`. */
 export class Model {
@@ -82,34 +53,7 @@ export class Model {
    */
   static create<Name extends string>(source: Module | Name, options?: CreateOptions<OptionsOf<Name>>): Model;
   static create(source: Module | string, options: CreateOptions = {}): Model {
-    const { numClasses, inChannels } = options;
-    const zoo = typeof source === 'string' ? findArchitecture(source) : null;
-    const module =
-      typeof source === 'string'
-        ? createModule(source, {
-            ...(numClasses === undefined ? {} : { numClasses }),
-            ...(inChannels === undefined ? {} : { inChannels }),
-            ...options.options,
-          })
-        : source;
-    const side = zoo?.defaultResolution;
-    const given = options.inputs ?? (side ? [[1, inChannels ?? 3, side, side]] : undefined);
-    if (!given)
-      throw new ArgumentError('a module of your own needs `inputs`: example shapes of its arguments');
-    const inputs = inputSpecs(given);
-    const graph = trace(module, { inputs });
-    const native = new (loadAddon().Graph)(graph, { trusted: true });
-    native.initialize(options.seed ?? 0);
-    const info: ModelInfo = {
-      name: options.name ?? (typeof source === 'string' ? source : source.constructor.name),
-      task: zoo?.task ?? 'custom',
-      labels: [...(options.labels ?? [])],
-      inputs,
-      preprocessing: options.preprocessing ?? zoo?.preprocessing ?? null,
-      ...(zoo?.detection ? { detection: zoo.detection } : {}),
-      provenance: {},
-      metrics: {},
-    };
+    const { graph, native, info, module } = createParts(source, options);
     return new Model(graph, native, info, module);
   }
 
@@ -128,57 +72,7 @@ export class Model {
     options?: PretrainedModelOptions<OptionsOf<Name>>,
   ): Promise<Model>;
   static async pretrained(source: Module | string, options: PretrainedModelOptions = {}): Promise<Model> {
-    const {
-      weights = 'default',
-      strict,
-      unstrict,
-      key,
-      folder,
-      cache,
-      env,
-      onProgress,
-      signal,
-      ...create
-    } = options;
-    const { onMessage, ...createOptions } = create;
-    const zoo = typeof source === 'string' ? findArchitecture(source) : null;
-    const resolve = { folder, cache, onProgress, onMessage, signal, ...(env ? { env } : {}) };
-    const resolved = await resolveWeights(weights, zoo?.name ?? null, resolve);
-    const { published } = resolved;
-    const preprocessing = await pretrainedPreprocessing(resolved);
-    const side = published?.preprocessing?.size;
-    const model = Model.create(source, {
-      ...(preprocessing ? { preprocessing } : {}),
-      ...(side ? { inputs: [[1, createOptions.inChannels ?? 3, ...side]] } : {}),
-      ...createOptions,
-      // The size for which a position embedding was trained belongs to the weights.
-      ...(side && zoo && 'imageSize' in zoo.options
-        ? { options: { imageSize: side[0], ...createOptions.options } }
-        : {}),
-    });
-    try {
-      const report = await loadPretrained(model.native, model.graph, resolved, {
-        ...(strict === undefined ? {} : { strict }),
-        ...(unstrict === undefined ? {} : { unstrict }),
-        ...(key === undefined ? {} : { key }),
-      });
-      for (const message of report.messages) onMessage?.(message);
-      const labels = report.replaced.length === 0 && !options.labels ? published?.labels : undefined;
-      model.info = {
-        ...model.info,
-        ...(labels && labels.length > 0 ? { labels: [...labels] } : {}),
-        provenance: {
-          ...model.info.provenance,
-          // Files travel: folders of this machine are nobody's business.
-          pretrained: published?.name ?? basename(weights),
-          weights: basename(resolved.file),
-        },
-      };
-      return model;
-    } catch (error) {
-      model.dispose();
-      throw error;
-    }
+    return createPretrained(source, options, (from, how) => Model.create(from, how));
   }
 
   /**
@@ -223,7 +117,10 @@ export class Model {
     inputs: Tensor | readonly Tensor[] | Record<string, Tensor>,
     options: ForwardOptions = {},
   ): Promise<Record<string, Tensor>> {
-    const named = this.nameInputs(inputs);
+    const named = nameInputs(
+      inputs,
+      this.graph.inputs.map(({ name }) => name),
+    );
     const { taps, outputs, seed, device, threads } = options;
     const normalize = normalizeOf(this.info.preprocessing);
     const session: InferenceOptions = {
@@ -252,34 +149,10 @@ export class Model {
     return wrap(await this.sessions.afterChange(session, () => this.retrace(named), work));
   }
 
-  private nameInputs(inputs: Tensor | readonly Tensor[] | Record<string, Tensor>): Record<string, Tensor> {
-    const list = inputs instanceof Tensor ? [inputs] : Array.isArray(inputs) ? (inputs as Tensor[]) : null;
-    const ports = this.graph.inputs.map(({ name }) => name);
-    if (list && list.length !== ports.length) {
-      throw new ArgumentError(
-        `the model takes ${ports.length} inputs (${ports.join(', ')}), not ${list.length}`,
-      );
-    }
-    return list
-      ? Object.fromEntries(ports.map((name, i) => [name, list[i]!]))
-      : (inputs as Record<string, Tensor>);
-  }
-
-  /** The inputs as the graph sees them: images arrive as [N, H, W, C] and become [N, C, H, W]. */
-  private specsOf(inputs: Record<string, Tensor>): InputSpec[] {
-    return this.info.inputs.map((spec) => {
-      const tensor = inputs[spec.name];
-      if (!tensor) return spec;
-      const [n, h, w, c] = tensor.shape;
-      const isImage = tensor.dtype === 'uint8' && tensor.shape.length === 4 && spec.dtype === 'float32';
-      return { ...spec, shape: isImage ? [n!, c!, h!, w!] : tensor.shape };
-    });
-  }
-
   /** @throws GuardError before anything is computed. Other faults of the inputs are for the run to report. */
   private checkGuards(inputs: Record<string, Tensor>): void {
     try {
-      this.native.inferShapes(this.specsOf(inputs));
+      this.native.inferShapes(specsOf(inputs, this.info.inputs));
     } catch (error) {
       if (error instanceof GuardError) throw error;
     }
@@ -287,7 +160,7 @@ export class Model {
 
   /** Traces the source again with the shapes of these inputs; weights stay. */
   private retrace(inputs: Record<string, Tensor>): void {
-    const specs = this.specsOf(inputs);
+    const specs = specsOf(inputs, this.info.inputs);
     const graph = trace(this.source!, { inputs: specs });
     this.native.replaceGraph(graph);
     this.graph = graph;
@@ -376,29 +249,9 @@ export class Model {
    */
   async lossAndGradients(
     batch: Record<string, Tensor>,
-    options: { loss?: Graph; mode?: 'train' | 'eval'; seed?: number; device?: string } = {},
+    options: LossAndGradientsOptions = {},
   ): Promise<LossAndGradients> {
-    const parameters = this.graph.parameters
-      .filter(({ kind }) => kind === 'parameter')
-      .map(({ name }) => name);
-    const normalize = normalizeOf(this.info.preprocessing);
-    const session = new (loadAddon().TrainSession)(this.native, {
-      device: options.device ?? 'cpu',
-      loss: options.loss ?? crossEntropy(),
-      optimizer: { name: 'sgd' },
-      groups: [{ parameters, weight_decay: 0 }],
-      schedule: { name: 'constant', lr: 0 },
-      modes: modesOf(options.mode ?? 'train'),
-      ...(options.seed === undefined ? {} : { seed: options.seed }),
-      ...(normalize ? { normalize } : {}),
-    });
-    try {
-      const { loss, outputs } = await session.step(unwrap(batch), { update: false });
-      return { loss, gradients: wrap(session.gradients()), outputs: wrap(outputs) };
-    } finally {
-      session.dispose();
-      this.changed();
-    }
+    return lossAndGradients(this, batch, options);
   }
 
   get disposed(): boolean {
@@ -413,14 +266,4 @@ export class Model {
   [Symbol.dispose](): void {
     this.dispose();
   }
-}
-
-function loadedGuardError(error: GuardError, inputs: readonly InputSpec[]): GuardError {
-  const traced = inputs.map(({ name, shape }) => `${name} [${shape.join(', ')}]`).join(', ');
-  return new GuardError({
-    what: error.what,
-    where: error.where,
-    fix: `a model file holds one trace, made for ${traced}; give it inputs of that size, or write the file again from the source at the size you need`,
-    cause: error,
-  });
 }
