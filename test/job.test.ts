@@ -4,9 +4,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, promises as fs } from 'node:fs';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { defineConfig } from '#fornax/config/load.js';
 import type { Config, ConfigInput } from '#fornax/config/schema.js';
 import { ConfigError, DataError, DeviceError, FornaxError, TrainError } from '#fornax/errors.js';
 import { evaluateModel } from '#fornax/eval/evaluate.js';
@@ -15,49 +14,14 @@ import { readModelHeader } from '#fornax/model/file.js';
 import { loadAddon } from '#fornax/native.js';
 import { CheckpointStore } from '#fornax/train/checkpoint.js';
 import type { JobEvent } from '#fornax/train/events.js';
-import { trainJob, type TrainJobOptions, type TrainOutcome } from '#fornax/train/job.js';
 import { RunFolder } from '#fornax/train/run_folder.js';
 
-import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+import { writeColourFolder } from './support/image_folder.js';
 import { logOf, weightsOf } from './support/run_results.js';
+import { tinyRuns } from './support/tiny_runs.js';
 
-let root: Awaited<ReturnType<typeof temporaryFolder>>;
-let images: string;
-
-before(async () => {
-  root = await temporaryFolder();
-  images = path.join(root.path, 'images');
-  await writeColourFolder(images);
-});
-after(() => root[Symbol.asyncDispose]());
-
-function config(name: string, changes: Partial<ConfigInput> = {}): Config {
-  return defineConfig({
-    name,
-    model: { name: 'tiny_cnn' },
-    // Bits are compared.
-    device: 'cpu',
-    data: { path: images, cache: path.join(root.path, 'cache'), resolution: 24 },
-    run: { dir: path.join(root.path, 'runs') },
-    ...changes,
-    train: { epochs: 3, batchSize: 8, lr: 0.05, ...changes.train },
-  });
-}
-
-async function run(
-  given: Config,
-  options: TrainJobOptions = {},
-): Promise<{ outcome: TrainOutcome; events: JobEvent[] }> {
-  const events: JobEvent[] = [];
-  const outcome = await trainJob(given, {
-    ...options,
-    report: (event) => {
-      events.push(event);
-      options.report?.(event);
-    },
-  });
-  return { outcome, events };
-}
+const tiny = tinyRuns();
+const { config, run } = tiny;
 
 /** Stops at the first report of a step at or beyond `step`. */
 function stopAt(step: number): { signal: AbortSignal; report: (event: JobEvent) => void } {
@@ -108,8 +72,8 @@ test('a run writes its folder, and the model file alone gives the same figures',
   assert.deepEqual(info.labels, ['blue', 'green', 'red']);
   assert.equal(info.metrics.top1, outcome.metrics!.top1);
 
-  const evaluated = await evaluateModel(outcome.modelPath!, images, {
-    cache: path.join(root.path, 'cache2'),
+  const evaluated = await evaluateModel(outcome.modelPath!, tiny.images, {
+    cache: path.join(tiny.root, 'cache2'),
     device: 'cpu',
   });
   assert.equal(evaluated.samples, 21);
@@ -123,10 +87,14 @@ test('a run writes its folder, and the model file alone gives the same figures',
   // Prediction takes the files one by one and must arrive at the very same confusion matrix.
   const confusion = [0, 1, 2].map(() => [0, 0, 0]);
   let seen = 0;
-  for await (const { path: file, predictions } of predict(outcome.modelPath!, [path.join(images, 'val')], {
-    batchSize: 5,
-    device: 'cpu',
-  })) {
+  for await (const { path: file, predictions } of predict(
+    outcome.modelPath!,
+    [path.join(tiny.images, 'val')],
+    {
+      batchSize: 5,
+      device: 'cpu',
+    },
+  )) {
     const target = info.labels.indexOf(path.basename(path.dirname(file)));
     confusion[target]![predictions[0]!.index]!++;
     assert.ok(Math.abs(predictions.reduce((sum, { probability }) => sum + probability, 0) - 1) < 1e-5);
@@ -147,7 +115,7 @@ test('a finished run is skipped with the reason, refused, or trained anew', asyn
 
   const fail = config('again', {
     train: { epochs: 1 },
-    run: { dir: path.join(root.path, 'runs'), existing: 'fail' },
+    run: { dir: path.join(tiny.root, 'runs'), existing: 'fail' },
   });
   await assert.rejects(run(fail), (error) => error instanceof TrainError && /--force/.test(error.message));
 
@@ -160,10 +128,10 @@ test('a finished run is skipped with the reason, refused, or trained anew', asyn
 
 test('a run that was stopped in the middle of epochs goes on to the very same result', async () => {
   // Epochs so long that a stop comes through before their end.
-  const many = path.join(root.path, 'many');
+  const many = path.join(tiny.root, 'many');
   await writeColourFolder(many, { train: 100, val: 7 });
   const long: Partial<ConfigInput> = {
-    data: { path: many, cache: path.join(root.path, 'cache'), resolution: 24 },
+    data: { path: many, cache: path.join(tiny.root, 'cache'), resolution: 24 },
     train: { epochs: 2, batchSize: 1, clipNorm: 5 },
   };
   const straight = await run(config('straight', long));
@@ -191,7 +159,7 @@ test('a run that was stopped in the middle of epochs goes on to the very same re
     stops.some((step) => step % 300 !== 0),
     `all stops were at the end of an epoch: ${stops.join()}`,
   );
-  const folder = path.join(root.path, 'runs');
+  const folder = path.join(tiny.root, 'runs');
   for (const name of ['model.safetensors', 'checkpoints/step-00000600/optimizer.safetensors']) {
     assert.deepEqual(
       await weightsOf(path.join(folder, 'stopped', name)),
@@ -217,7 +185,7 @@ test('a run that is killed at any moment goes on to the very same result', async
   ] as const) {
     assert.ok(await runAndKill(given('killed', 100_000), reports, delay), 'it ended before it was killed');
   }
-  const store = new CheckpointStore(path.join(root.path, 'runs', 'killed', 'checkpoints'));
+  const store = new CheckpointStore(path.join(tiny.root, 'runs', 'killed', 'checkpoints'));
   const epochs = (await store.newest(() => undefined))!.state.epoch + 1;
   const { outcome, events } = await run(given('killed', epochs), { resume: true });
   assert.equal(outcome.status, 'done');
@@ -324,7 +292,7 @@ async function contentsOf(folder: string): Promise<Record<string, string>> {
 test('a training that cannot begin leaves an earlier one as it was', async () => {
   const { outcome } = await run(config('kept', { train: { epochs: 1 } }));
   const before = await contentsOf(outcome.folder);
-  const nowhere = { path: path.join(root.path, 'nowhere'), cache: path.join(root.path, 'cache') };
+  const nowhere = { path: path.join(tiny.root, 'nowhere'), cache: path.join(tiny.root, 'cache') };
   await assert.rejects(run(config('kept', { data: nowhere }), { force: true }), DataError);
   await assert.rejects(
     run(config('kept', { model: { name: 'tiny_cnn', numClasses: 7 } }), { force: true }),
@@ -343,17 +311,17 @@ test('a training that cannot begin leaves an earlier one as it was', async () =>
 });
 
 test('a training that cannot begin leaves no folder behind', async () => {
-  const empty = path.join(root.path, 'empty');
+  const empty = path.join(tiny.root, 'empty');
   await fs.mkdir(empty);
-  const dir = path.join(root.path, 'new', 'runs');
-  for (const given of [path.join(root.path, 'nowhere'), empty]) {
-    const data = { path: given, cache: path.join(root.path, 'cache') };
+  const dir = path.join(tiny.root, 'new', 'runs');
+  for (const given of [path.join(tiny.root, 'nowhere'), empty]) {
+    const data = { path: given, cache: path.join(tiny.root, 'cache') };
     await assert.rejects(run(config('unborn', { data, run: { dir } })), DataError);
     await assert.rejects(fs.stat(path.dirname(dir)), { code: 'ENOENT' });
   }
   // What was there before stays, empty as it is.
   await fs.mkdir(dir, { recursive: true });
-  const data = { path: empty, cache: path.join(root.path, 'cache') };
+  const data = { path: empty, cache: path.join(tiny.root, 'cache') };
   await assert.rejects(run(config('unborn', { data, run: { dir } })), DataError);
   assert.deepEqual(await fs.readdir(dir), []);
 });
@@ -408,9 +376,9 @@ test('one folder is for one process at a time', async () => {
 
 test('prediction reports images that cannot be read, and fails if none can', async () => {
   const { outcome } = await run(config('broken', { train: { epochs: 1 } }));
-  const folder = path.join(root.path, 'mixed');
+  const folder = path.join(tiny.root, 'mixed');
   await fs.mkdir(folder);
-  await fs.copyFile(path.join(images, 'val', 'red', '0.png'), path.join(folder, 'good.png'));
+  await fs.copyFile(path.join(tiny.images, 'val', 'red', '0.png'), path.join(folder, 'good.png'));
   await fs.writeFile(path.join(folder, 'bad.png'), 'not an image');
   const results = [];
   for await (const result of predict(outcome.modelPath!, [folder], { topk: 2 })) results.push(result);

@@ -2,53 +2,17 @@
 import assert from 'node:assert/strict';
 import { existsSync, promises as fs } from 'node:fs';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
 import { overridesOf } from '#fornax/cli/train.js';
-import { defineConfig } from '#fornax/config/load.js';
-import type { Config, ConfigInput } from '#fornax/config/schema.js';
 import { ConfigError, TrainError } from '#fornax/errors.js';
 import { fileSha256 } from '#fornax/io/safetensors.js';
 import { CheckpointStore } from '#fornax/train/checkpoint.js';
-import type { JobEvent } from '#fornax/train/events.js';
-import { trainJob, type TrainJobOptions, type TrainOutcome } from '#fornax/train/job.js';
 
-import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+import { tinyRuns } from './support/tiny_runs.js';
 
-let root: Awaited<ReturnType<typeof temporaryFolder>>;
-let images: string;
-
-before(async () => {
-  root = await temporaryFolder();
-  images = path.join(root.path, 'images');
-  await writeColourFolder(images);
-});
-after(() => root[Symbol.asyncDispose]());
-
-function config(name: string, changes: Partial<ConfigInput> = {}): Config {
-  return defineConfig({
-    name,
-    model: { name: 'tiny_cnn' },
-    device: 'cpu',
-    data: { path: images, cache: path.join(root.path, 'cache'), resolution: 24 },
-    run: { dir: path.join(root.path, 'runs') },
-    checkpoint: { keep: 10 },
-    ...changes,
-    train: { epochs: 3, batchSize: 8, lr: 0.05, schedule: 'constant', ...changes.train },
-  });
-}
-
-async function run(
-  given: Config,
-  options: TrainJobOptions = {},
-): Promise<{ outcome: TrainOutcome; events: JobEvent[] }> {
-  const events: JobEvent[] = [];
-  const outcome = await trainJob(given, { ...options, report: (event) => events.push(event) });
-  return { outcome, events };
-}
-
-const checkpointOf = (name: string, step: number): string =>
-  path.join(root.path, 'runs', name, 'checkpoints', `step-${String(step).padStart(8, '0')}`);
+const tiny = tinyRuns({ checkpoint: { keep: 10 }, train: { schedule: 'constant' } });
+const { config, run, checkpoint: checkpointOf } = tiny;
 
 /** The weights of a model file, without the provenance around them. */
 const weightsOf = (folder: string): Promise<string> => fileSha256(path.join(folder, 'optimizer.safetensors'));
@@ -90,7 +54,7 @@ test('a new run goes on from a checkpoint of another one', async () => {
 
 test('what is no checkpoint, or one of another model, is refused', async () => {
   await assert.rejects(
-    run(config('none'), { resumeFrom: path.join(root.path, 'nowhere') }),
+    run(config('none'), { resumeFrom: path.join(tiny.root, 'nowhere') }),
     (error) => error instanceof TrainError && /not a checkpoint.*step-/s.test(error.message),
   );
   await run(config('other', { train: { epochs: 1 } }));

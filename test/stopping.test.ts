@@ -2,47 +2,19 @@
 import assert from 'node:assert/strict';
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
 import { parseDuration } from '#fornax/config/duration.js';
-import { defineConfig } from '#fornax/config/load.js';
-import type { Config, ConfigInput } from '#fornax/config/schema.js';
+import type { ConfigInput } from '#fornax/config/schema.js';
 import { ConfigError } from '#fornax/errors.js';
 import { CheckpointStore, type EpochRecord } from '#fornax/train/checkpoint.js';
-import type { JobEvent } from '#fornax/train/events.js';
-import { trainJob } from '#fornax/train/job.js';
 import { RunProgress } from '#fornax/train/run_progress.js';
 import { stopNow } from '#fornax/train/stopping.js';
 
-import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+import { tinyRuns } from './support/tiny_runs.js';
 
-let root: Awaited<ReturnType<typeof temporaryFolder>>;
-let images: string;
-
-before(async () => {
-  root = await temporaryFolder();
-  images = path.join(root.path, 'images');
-  await writeColourFolder(images);
-});
-after(() => root[Symbol.asyncDispose]());
-
-function config(name: string, changes: Partial<ConfigInput> = {}): Config {
-  return defineConfig({
-    name,
-    model: { name: 'tiny_cnn' },
-    device: 'cpu',
-    data: { path: images, cache: path.join(root.path, 'cache'), resolution: 24 },
-    run: { dir: path.join(root.path, 'runs') },
-    ...changes,
-    train: { epochs: 6, batchSize: 8, lr: 0.05, ...changes.train },
-  });
-}
-
-async function run(given: Config, resume = false): Promise<{ events: JobEvent[]; epochs: number }> {
-  const events: JobEvent[] = [];
-  const { epochs } = await trainJob(given, { resume, report: (event) => events.push(event) });
-  return { events, epochs };
-}
+const tiny = tinyRuns({ train: { epochs: 6 } });
+const { config, run } = tiny;
 
 function history(top1: (number | null)[], loss = top1.map(() => 1)): EpochRecord[] {
   return top1.map((value, i) => ({
@@ -86,19 +58,19 @@ test('early stopping counts evaluations without an improvement', () => {
 test('a run stops early with its best weights, and a resume leaves it so until the limit is raised', async () => {
   // No image ever changes its class at this rate.
   const given = config('early', { train: { lr: 1e-12, earlyStopping: { patience: 2 } } });
-  const { events, epochs } = await run(given);
-  assert.equal(epochs, 3);
+  const { events, outcome } = await run(given);
+  assert.equal(outcome.epochs, 3);
   const stopped = events.find(({ type }) => type === 'stopped');
   assert.match((stopped as { message: string }).message, /top1 has not improved in 2 evaluations/);
   assert.equal(events.at(-1)!.type, 'done');
   const summary = JSON.parse(
-    await fs.readFile(path.join(root.path, 'runs', 'early', 'summary.json'), 'utf8'),
+    await fs.readFile(path.join(tiny.root, 'runs', 'early', 'summary.json'), 'utf8'),
   ) as { stopped: string; epochs: number };
   assert.deepEqual([summary.stopped, summary.epochs], ['early_stopping', 3]);
 
-  assert.equal((await run(given, true)).events.at(-1)!.type, 'skipped');
+  assert.equal((await run(given, { resume: true })).events.at(-1)!.type, 'skipped');
   const patient = config('early', { train: { lr: 1e-12, earlyStopping: { patience: 4 } } });
-  assert.equal((await run(patient, true)).epochs, 5);
+  assert.equal((await run(patient, { resume: true })).outcome.epochs, 5);
 });
 
 test('max_time ends a run in the middle of an epoch; the time of all parts counts', async () => {
@@ -108,11 +80,11 @@ test('max_time ends a run in the middle of an epoch; the time of all parts count
     events.filter(({ type }) => ['stopped', 'done'].includes(type)).map(({ type }) => type),
     ['stopped', 'done'],
   );
-  const [newest] = await new CheckpointStore(path.join(root.path, 'runs', 'timed', 'checkpoints')).list();
+  const [newest] = await new CheckpointStore(path.join(tiny.root, 'runs', 'timed', 'checkpoints')).list();
   assert.ok(newest);
-  const again = await run(config('timed', { train: { ...endless, maxTime: '1.5s' } }), true);
+  const again = await run(config('timed', { train: { ...endless, maxTime: '1.5s' } }), { resume: true });
   assert.equal(again.events.at(-1)!.type, 'skipped');
-  const longer = await run(config('timed', { train: { ...endless, maxTime: '2.5s' } }), true);
+  const longer = await run(config('timed', { train: { ...endless, maxTime: '2.5s' } }), { resume: true });
   const resumed = longer.events.find(({ type }) => type === 'resumed') as { step: number };
   assert.equal(resumed.step, newest.step);
 });

@@ -3,36 +3,16 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
-import { defineConfig } from '#fornax/config/load.js';
-import type { Config, ConfigInput } from '#fornax/config/schema.js';
 import { AbortedError, TrainError } from '#fornax/errors.js';
 import type { JobEvent } from '#fornax/train/events.js';
 import { dryRun, overfitCheck } from '#fornax/train/trial.js';
 
-import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+import { tinyRuns } from './support/tiny_runs.js';
 
-let root: Awaited<ReturnType<typeof temporaryFolder>>;
-let images: string;
-
-before(async () => {
-  root = await temporaryFolder();
-  images = path.join(root.path, 'images');
-  await writeColourFolder(images);
-});
-after(() => root[Symbol.asyncDispose]());
-
-function config(train: ConfigInput['train'] = {}): Config {
-  return defineConfig({
-    name: 'trial',
-    model: { name: 'tiny_cnn' },
-    device: 'cpu',
-    data: { path: images, cache: path.join(root.path, 'cache'), resolution: 24 },
-    run: { dir: path.join(root.path, 'runs') },
-    train: { epochs: 20, batchSize: 8, lr: 0.05, ...train },
-  });
-}
+const tiny = tinyRuns({ train: { epochs: 20 } });
+const { config } = tiny;
 
 const leftovers = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith('fornax-trial-'));
 
@@ -40,7 +20,7 @@ test('a dry run does every phase once and leaves nothing behind', async () => {
   const before = leftovers();
   const events: JobEvent[] = [];
   // A warm-up longer than the one step of the trial is no obstacle.
-  const given = config({ gradAccum: 2, schedule: { name: 'cosine', warmupEpochs: 5 } });
+  const given = config('trial', { train: { gradAccum: 2, schedule: { name: 'cosine', warmupEpochs: 5 } } });
   await dryRun(given, { report: (event) => events.push(event) });
   const start = events.find(({ type }) => type === 'start') as {
     stepsPerEpoch: number;
@@ -54,18 +34,18 @@ test('a dry run does every phase once and leaves nothing behind', async () => {
     );
   }
   assert.match((events.at(-1) as { message: string }).message, /Dry run done/);
-  assert.ok(!existsSync(path.join(root.path, 'runs')));
+  assert.ok(!existsSync(path.join(tiny.root, 'runs')));
   assert.deepEqual(leftovers(), before);
 });
 
 test('a sound setup learns a few images by heart', async () => {
-  const metrics = await overfitCheck(config({ epochs: 1 }), 9);
+  const metrics = await overfitCheck(config('trial', { train: { epochs: 1 } }), 9);
   assert.equal(metrics.top1, 1);
   assert.equal(metrics.samples, 9);
 });
 
 test('one that cannot learn is told so', async () => {
-  await assert.rejects(overfitCheck(config({ lr: 1e-12 }), 6), (error) => {
+  await assert.rejects(overfitCheck(config('trial', { train: { lr: 1e-12 } }), 6), (error) => {
     assert.ok(error instanceof TrainError);
     assert.match(error.message, /did not learn 6 images by heart.*labels/s);
     return true;
@@ -78,7 +58,7 @@ test('a signal stops a trial', async () => {
     if (event.type === 'start') controller.abort();
   };
   await assert.rejects(
-    overfitCheck(config({ lr: 1e-12 }), 6, { report, signal: controller.signal }),
+    overfitCheck(config('trial', { train: { lr: 1e-12 } }), 6, { report, signal: controller.signal }),
     AbortedError,
   );
 });
