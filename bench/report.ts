@@ -46,11 +46,14 @@ export function notes(rows: Row[]): string {
     .join('\n');
 }
 
-const begin = '<!-- measured by npm run bench: begin -->';
-const end = '<!-- measured by npm run bench: end -->';
-
-/** `document` with the measured part replaced, or added at its end. */
-export function withResults(document: string, results: string): string {
+/**
+ * `document` with the part measured by `npm run NAME` replaced, or added at its end.
+ *
+ * @param name of the npm script, with what tells its parts apart; each has its own place in the document
+ */
+export function withResults(document: string, results: string, name = 'bench'): string {
+  const begin = `<!-- measured by npm run ${name}: begin -->`;
+  const end = `<!-- measured by npm run ${name}: end -->`;
   const block = `${begin}\n\n${results}\n\n${end}`;
   const [from, to] = [document.indexOf(begin), document.indexOf(end)];
   if (from === -1 || to < from) return `${document.trimEnd()}\n\n${block}\n`;

@@ -49,6 +49,7 @@ const commands = {
   conformance: () => ['--enable-source-maps', 'build/dev/test/conformance/main.js', ...args],
   'conformance:export': () => ['--enable-source-maps', 'build/dev/test/conformance/export_sweep.js', ...args],
   bench: () => ['--enable-source-maps', 'build/dev/bench/main.js', ...args],
+  'bench:train': () => ['--enable-source-maps', 'build/dev/bench/train_main.js', ...args],
   catalogue: () => ['build/dev/scripts/model_catalogue.js'],
 };
 
