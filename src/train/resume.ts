@@ -1,46 +1,12 @@
 /** Whether a run may go on from a checkpoint, and what stands in the way. */
 import { configSchema, type Config } from '../config/schema.js';
 import { toSnake } from '../config/case.js';
+import { resumeClass } from '../config/resume_keys.js';
 import { TrainError } from '../errors.js';
 import type { Checkpoint, CheckpointState } from './checkpoint.js';
 
 /** Settings that decide what a run computes. Everything else may change between a run and its continuation. */
 export type ComparedConfig = Record<string, unknown>;
-
-/**
- * Keys that may differ: where things run and lie, how often something is measured or kept, how long to train.
- * Prefixes of dotted paths.
- */
-const FREE = [
-  'name',
-  'run',
-  'device',
-  'eval',
-  'checkpoint.every_epochs',
-  'checkpoint.every_minutes',
-  'checkpoint.every_steps',
-  'checkpoint.keep',
-  'checkpoint.keep_best',
-  'checkpoint.keep_every_epochs',
-  'train.epochs',
-  'train.early_stopping',
-  'train.max_time',
-  'train.threads',
-  'train.cudnn_benchmark',
-  'data.workers',
-  'data.cache',
-  'data.path',
-  'data.pack',
-  'data.on_broken',
-  // Only says where the first weights came from; a checkpoint has its own.
-  'model.pretrained',
-  'model.pretrained_strict',
-  'model.weights_dir',
-];
-
-function isFree(path: string): boolean {
-  return FREE.some((free) => path === free || path.startsWith(free + '.'));
-}
 
 /** The configuration in snake_case, as checkpoints keep it. */
 export function comparedConfig(config: Pick<Config, 'train'> & Partial<Config>): ComparedConfig {
@@ -67,7 +33,7 @@ export function configDifferences(before: ComparedConfig, now: ComparedConfig): 
   const a = leaves(withDefaults(before), '', new Map());
   const b = leaves(now, '', new Map());
   return [...new Set([...a.keys(), ...b.keys()])]
-    .filter((key) => !isFree(key) && a.get(key) !== b.get(key))
+    .filter((key) => resumeClass(key) !== 'free' && a.get(key) !== b.get(key))
     .map((key) => `${key}: ${a.get(key) ?? '(not set)'} → ${b.get(key) ?? '(not set)'}`);
 }
 
