@@ -36,9 +36,22 @@ export * as models from './models/index.js';
 
 export { Trainer, prepareData } from './train/trainer.js';
 export type { FitOptions, PrepareDataOptions, TrainerOptions } from './train/trainer.js';
+export type { CallbackContext, Callbacks, EpochContext } from './train/callbacks.js';
+export type { Metric } from './train/script_metrics.js';
+export type { TracedFunction } from './train/traced.js';
+export { memoryData } from './train/memory_data.js';
+export type {
+  FieldValues,
+  FlatValues,
+  MemoryData,
+  MemoryDataOptions,
+  MemorySplit,
+  Sample,
+  SampleValue,
+} from './train/memory_data.js';
 export { trainJob } from './train/job.js';
 export type { TrainJobOptions, TrainOutcome } from './train/job.js';
-export type { TrainData } from './train/data.js';
+export type { ImageTrainData, TrainData } from './train/data.js';
 export { eventRecord } from './train/events.js';
 export type * from './train/events.js';
 export { resolveDevice } from './train/devices.js';

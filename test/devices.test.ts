@@ -110,6 +110,7 @@ test('the line about settings names what applies on the device', () => {
   const all = {
     channelsLast: 'auto',
     cudnnBenchmark: true,
+    deterministic: false,
     tf32: true,
     flushDenormal: true,
     threads: 'auto',

@@ -55,7 +55,7 @@ test('a run writes its folder, and the model file alone gives the same figures',
   assert.equal(outcome.status, 'done');
   assert.equal(outcome.epochs, 3);
   assert.equal(outcome.steps, 3 * 8);
-  assert.ok(outcome.metrics!.top1 > 0.6, `top-1 is ${outcome.metrics!.top1}`);
+  assert.ok(outcome.metrics!.top1! > 0.6, `top-1 is ${outcome.metrics!.top1}`);
   const names = await fs.readdir(outcome.folder);
   assert.deepEqual(names.sort(), [
     'checkpoints',

@@ -53,7 +53,7 @@ test('fit yields what happens and trains the model in place', async () => {
     ['start', ...Array.from({ length: 4 }, () => ['epoch', 'evaluation']).flat(), 'done'],
   );
   assert.equal(trainer.history.length, 4);
-  assert.ok(trainer.metrics!.top1 > 0.6, `top-1 is ${trainer.metrics!.top1}`);
+  assert.ok(trainer.metrics!.top1! > 0.6, `top-1 is ${trainer.metrics!.top1}`);
   assert.ok(trainer.history[3]!.loss < trainer.history[0]!.loss);
   assert.deepEqual(model.info.labels, ['blue', 'green', 'red']);
   // The model carries its preprocessing, and its forward uses the new weights.

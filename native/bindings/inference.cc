@@ -155,8 +155,11 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
       auto loader = std::make_shared<std::shared_ptr<BatchSource>>(unwrapLoader(info[0], "loader"));
       Options source(info[1], "options");
       EvaluationOptions options;
-      options.classes = source.integer("classes");
+      options.classes = source.integer("classes", 0);
+      if (source.has("classes") && options.classes < 1)
+        throw Error(ErrorKind::Argument, "classes must be at least 1", "evaluate.classes");
       options.auroc = source.boolean("auroc", false);
+      options.metrics = readMetrics(source);
       std::shared_ptr<const Graph> loss;
       if (source.has("loss"))
         loss = std::make_shared<const Graph>(readGraphSpec(source.get("loss")), /*trusted=*/true);
@@ -181,6 +184,19 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
           },
           env, {info[0].As<Napi::Object>()});
     });
+  }
+
+  static std::vector<MetricGraph> readMetrics(const Options& source) {
+    std::vector<MetricGraph> metrics;
+    if (!source.has("metrics")) return metrics;
+    const Napi::Object graphs = readObject(source.get("metrics"), source.name("metrics"));
+    const Napi::Array names = graphs.GetPropertyNames();
+    for (uint32_t i = 0; i < names.Length(); ++i) {
+      std::string name = names.Get(i).As<Napi::String>();
+      metrics.push_back(
+          {name, std::make_shared<const Graph>(readGraphSpec(graphs.Get(name)), /*trusted=*/true)});
+    }
+    return metrics;
   }
 
   static std::shared_ptr<Napi::FunctionReference> readProgress(const Options& source) {
@@ -273,8 +289,13 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
   }
 
   static Napi::Value toObject(Napi::Env env, const EvaluationResult& result) {
-    Napi::Object object = metricsObject(env, result.metrics);
+    Napi::Object object =
+        result.classification ? metricsObject(env, *result.classification) : Napi::Object::New(env);
+    Napi::Object metrics = Napi::Object::New(env);
+    for (const auto& [name, value] : result.metrics) metrics.Set(name, value);
+    object.Set("samples", static_cast<double>(result.samples));
     object.Set("loss", optionalNumber(env, result.loss));
+    object.Set("metrics", metrics);
     object.Set("seconds", result.seconds);
     return object;
   }

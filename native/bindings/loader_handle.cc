@@ -12,7 +12,7 @@
 #include "bindings/registry.h"
 #include "bindings/tensor_handle.h"
 #include "core/error.h"
-#include "data/loader.h"
+#include "data/epoch_source.h"
 
 namespace fornax::bindings {
 
@@ -29,10 +29,10 @@ Napi::Value toObject(Napi::Env env, const Batch& batch) {
 // The loader, who uses it, and the thread that waits for next(). Shared by the handle and by runs.
 class SharedLoader : public Stoppable {
  public:
-  explicit SharedLoader(LoaderOptions options) : loader_(std::move(options)) {}
+  explicit SharedLoader(std::unique_ptr<EpochSource> loader) : loader_(std::move(loader)) {}
   ~SharedLoader() override { stopAndJoin(); }
 
-  Loader& loader() { return loader_; }
+  EpochSource& loader() { return *loader_; }
 
   // A run takes the loader, or a script's next() is under way: JavaScript thread.
   void checkFree(const std::string& what) {
@@ -71,7 +71,7 @@ class SharedLoader : public Stoppable {
   }
 
   void stopAndJoin() noexcept override {
-    loader_.close();
+    loader_->close();
     {
       std::lock_guard lock(mutex_);
       stopping_ = true;
@@ -94,7 +94,7 @@ class SharedLoader : public Stoppable {
       std::exception_ptr failure;
       bool more = false;
       try {
-        more = loader_.next(*batch, never);  // ends by close()
+        more = loader_->next(*batch, never);  // ends by close()
       } catch (...) {
         failure = std::current_exception();
       }
@@ -110,7 +110,7 @@ class SharedLoader : public Stoppable {
     }
   }
 
-  Loader loader_;
+  const std::unique_ptr<EpochSource> loader_;
   std::mutex mutex_;
   std::condition_variable requested_;
   std::deque<std::shared_ptr<Promise>> requests_;
@@ -139,7 +139,7 @@ class LoaderHandle : public Napi::ObjectWrap<LoaderHandle> {
   explicit LoaderHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<LoaderHandle>(info) {
     napi_type_tag_object(info.Env(), info.This(), &kLoaderTag);
     guarded(info.Env(), [&] {
-      shared_ = std::make_shared<SharedLoader>(readLoaderOptions(info[0]));
+      shared_ = std::make_shared<SharedLoader>(makeLoader(info[0]));
       Environment::of(info.Env()).addStoppable(shared_);
       reported_ = shared_->loader().memory();
       reportMemory(info.Env(), reported_);

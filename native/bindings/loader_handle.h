@@ -1,4 +1,4 @@
-// The `Loader` class of the contract: a native Loader and, for scripts that call next(), one thread that
+// The `Loader` class of the contract: a native source of epochs and, for scripts that call next(), one thread that
 // waits for batches on their behalf.
 #pragma once
 

@@ -1,7 +1,12 @@
 #include "bindings/loader_options.h"
 
+#include <utility>
+
 #include "bindings/options.h"
+#include "bindings/tensor_handle.h"
 #include "core/error.h"
+#include "data/loader.h"
+#include "data/tensor_loader.h"
 
 namespace fornax::bindings {
 
@@ -83,16 +88,9 @@ int readCount(const Options& options, const char* key, int64_t most) {
   return static_cast<int>(value);
 }
 
-}  // namespace
-
-LoaderOptions readLoaderOptions(Napi::Value value) {
-  const Options options(value, "options");
-  LoaderOptions result;
-  result.shards = readShards(options);
-  const int64_t channels = options.integer("channels");
-  if (channels != 1 && channels != 3)
-    invalid("options.channels must be 1 or 3, got " + std::to_string(channels));
-  result.channels = static_cast<int>(channels);
+// What loaders of both kinds are told.
+template <typename LoaderOptions>
+void readCommon(const Options& options, LoaderOptions& result) {
   if (options.has("indices")) result.indices = readIndices(options.get("indices"), options.name("indices"));
   result.batch_size = options.integer("batch_size");
   result.shuffle = options.boolean("shuffle", false);
@@ -100,6 +98,20 @@ LoaderOptions readLoaderOptions(Napi::Value value) {
   const int64_t seed = options.integer("seed");
   if (seed < 0) invalid("options.seed must not be negative");
   result.seed = static_cast<uint64_t>(seed);
+  if (!options.has("shard")) return;
+  const Options shard = options.object("shard");
+  result.rank = shard.integer("rank");
+  result.world = shard.integer("world");
+}
+
+LoaderOptions readPackOptions(const Options& options) {
+  LoaderOptions result;
+  result.shards = readShards(options);
+  const int64_t channels = options.integer("channels");
+  if (channels != 1 && channels != 3)
+    invalid("options.channels must be 1 or 3, got " + std::to_string(channels));
+  result.channels = static_cast<int>(channels);
+  readCommon(options, result);
   result.augment = readAugment(options.object("augment"));
   result.threads = readCount(options, "threads", 256);
   result.prefetch = readCount(options, "prefetch", 1024);
@@ -108,12 +120,28 @@ LoaderOptions readLoaderOptions(Napi::Value value) {
     result.normalize = {normalize.numbers("mean"), normalize.numbers("std")};
   }
   result.pin = options.boolean("pin", false);
-  if (options.has("shard")) {
-    const Options shard = options.object("shard");
-    result.rank = shard.integer("rank");
-    result.world = shard.integer("world");
-  }
   return result;
+}
+
+TensorLoaderOptions readTensorOptions(const Options& options) {
+  TensorLoaderOptions result;
+  const std::string what = options.name("fields");
+  const Napi::Object fields = readObject(options.require("fields"), what);
+  const Napi::Array names = fields.GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); ++i) {
+    std::string name = names.Get(i).As<Napi::String>();
+    result.fields.emplace_back(name, unwrapTensor(fields.Get(name), what + "." + name));
+  }
+  readCommon(options, result);
+  return result;
+}
+
+}  // namespace
+
+std::unique_ptr<EpochSource> makeLoader(Napi::Value value) {
+  const Options options(value, "options");
+  if (options.has("fields")) return std::make_unique<TensorLoader>(readTensorOptions(options));
+  return std::make_unique<Loader>(readPackOptions(options));
 }
 
 }  // namespace fornax::bindings

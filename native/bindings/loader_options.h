@@ -3,11 +3,14 @@
 
 #include <napi.h>
 
-#include "data/loader.h"
+#include <memory>
+
+#include "data/epoch_source.h"
 
 namespace fornax::bindings {
 
-// ArgumentError naming the option.
-LoaderOptions readLoaderOptions(Napi::Value value);
+// A Loader over the shards of a pack, or a TensorLoader where there are `fields`. ArgumentError naming the
+// option, and what their constructors throw.
+std::unique_ptr<EpochSource> makeLoader(Napi::Value value);
 
 }  // namespace fornax::bindings

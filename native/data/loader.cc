@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "data/epoch_order.h"
 
 namespace fornax {
 
@@ -154,12 +155,7 @@ void Loader::startEpoch(int64_t epoch, int64_t skip) {
   if (closing_) throw Error(ErrorKind::Disposed, "the loader was disposed", "startEpoch");
   pack_.checkUnchanged();
   order_ = samples_;
-  if (options_.shuffle) {  // Fisher & Yates, from the end
-    RandomStream random(options_.seed, static_cast<uint64_t>(epoch), 0, RandomOperation::Shuffle);
-    for (size_t i = order_.size() - 1; i > 0; --i) {
-      std::swap(order_[i], order_[random.below(static_cast<uint32_t>(i + 1))]);
-    }
-  }
+  if (options_.shuffle) shuffleEpoch(order_, options_.seed, epoch);
   epoch_ = epoch;
   head_ = opened_ = skip;
   end_ = batches_;

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "data/augment.h"
-#include "data/batch.h"
+#include "data/epoch_source.h"
 #include "data/batch_buffers.h"
 #include "data/pack.h"
 
@@ -40,16 +40,15 @@ struct LoaderOptions {
   int64_t rank = 0, world = 1;
 };
 
-class Loader : public BatchSource {
+class Loader : public EpochSource {
  public:
   // Opens and checks the pack, checks that every sample fits the augmentation, starts the threads.
   // ArgumentError, DataError, DeviceError (pin without CUDA).
   explicit Loader(LoaderOptions options);
   ~Loader() override;
 
-  // Starts or restarts an epoch at batch `skip` (what was passed over is not assembled). Drops what was
-  // prepared before. Not while another thread is in next(). ArgumentError, DataError.
-  void startEpoch(int64_t epoch, int64_t skip = 0);
+  // Drops what was prepared before.
+  void startEpoch(int64_t epoch, int64_t skip = 0) override;
 
   // See BatchSource. `image` uint8 [B, H, W, C], or normalised float32 [B, C, H, W] in channels-last memory;
   // `label`, `index` int64 [B]. An error of an epoch is thrown again by every later call, until startEpoch().
@@ -60,10 +59,10 @@ class Loader : public BatchSource {
   int64_t samplesPerEpoch() const override;
 
   // What the batches of the ring take, bytes.
-  int64_t memory() const;
+  int64_t memory() const override;
 
-  // Stops and joins the threads; a waiting next() throws. Idempotent, from any thread but the loader's own.
-  void close() noexcept;
+  // Stops and joins the threads.
+  void close() noexcept override;
 
  private:
   // One place of the ring: the batch that is being assembled in it or waits in it.

@@ -22,10 +22,19 @@ void refuse(const char* name, const std::optional<bool>& current, const std::opt
 
 }  // namespace
 
-void applyProcessSettings(const ProcessSettings& wanted) {
+void applyProcessSettings(const ProcessSettings& given) {
   static std::mutex mutex;
   static ProcessSettings current;
   std::lock_guard lock(mutex);
+  ProcessSettings wanted = given;
+  if (wanted.deterministic.value_or(false)) {
+    if (wanted.cudnn_benchmark.value_or(false)) {
+      throw Error(ErrorKind::Argument, "deterministic and cudnn_benchmark contradict each other",
+                  "cudnn_benchmark", "leave it out, or set it to false");
+    }
+    wanted.cudnn_benchmark = false;
+  }
+  refuse("deterministic", current.deterministic, wanted.deterministic);
   refuse("cudnn_benchmark", current.cudnn_benchmark, wanted.cudnn_benchmark);
   refuse("tf32", current.tf32, wanted.tf32);
   if (wanted.cudnn_benchmark && !current.cudnn_benchmark) {
@@ -36,6 +45,13 @@ void applyProcessSettings(const ProcessSettings& wanted) {
     at::globalContext().setAllowTF32CuBLAS(*wanted.tf32);
     at::globalContext().setAllowTF32CuDNN(*wanted.tf32);
     current.tf32 = wanted.tf32;
+  }
+  if (wanted.deterministic && !current.deterministic) {
+    at::globalContext().setDeterministicAlgorithms(*wanted.deterministic, /*warn_only=*/false);
+    at::globalContext().setDeterministicCuDNN(*wanted.deterministic);
+    // Filling fresh memory with NaN finds faults of operators; no operator of ours reads what it has not written.
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
+    current.deterministic = wanted.deterministic;
   }
 }
 

@@ -90,12 +90,16 @@ std::vector<size_t> outputsNamed(const Graph& graph, const std::vector<std::stri
 }
 
 std::vector<size_t> outputsForLoss(const Graph& graph, const Graph* loss) {
+  return outputsForAll(graph, loss ? std::vector{loss} : std::vector<const Graph*>{});
+}
+
+std::vector<size_t> outputsForAll(const Graph& graph, const std::vector<const Graph*>& readers) {
   std::vector<size_t> outputs;
   for (size_t i = 0; i < graph.outputs().size(); ++i) {
     const PortSpec& port = graph.outputs()[i];
     bool read = !port.auxiliary;
-    if (loss != nullptr) {
-      for (const PortSpec& input : loss->inputs()) read = read || input.name == port.name;
+    for (const Graph* reader : readers) {
+      for (const PortSpec& input : reader->inputs()) read = read || input.name == port.name;
     }
     if (read) outputs.push_back(i);
   }

@@ -31,6 +31,8 @@ std::vector<size_t> outputsNamed(const Graph& graph, const std::vector<std::stri
 
 // The main ones and what a loss graph reads; `loss` may be null.
 std::vector<size_t> outputsForLoss(const Graph& graph, const Graph* loss);
+// The same for several graphs over the outputs; none of them is null.
+std::vector<size_t> outputsForAll(const Graph& graph, const std::vector<const Graph*>& readers);
 
 // The graph whose outputs are the selected ones and then one for each tap, named by its path. Inputs,
 // parameters and slots keep their numbers. Guards stay, with all that they depend on: a branch anywhere in

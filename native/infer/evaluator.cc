@@ -60,17 +60,32 @@ at::Tensor runLoss(const Graph& loss, const Graph& model, const DeviceBatch& dev
   throw Error(ErrorKind::Argument, "the loss graph has no output named `loss`", "loss");
 }
 
-void checkLogits(const std::vector<at::Tensor>& outputs, int64_t classes, int64_t rows) {
-  if (outputs.empty() || outputs[0].dim() != 2 || outputs[0].size(0) != rows) {
-    throw Error(ErrorKind::Argument, "the model's first output is not a matrix of logits, one row per sample",
-                "evaluate", "evaluate() measures classification only");
+// Of several outputs the one named `output`.
+size_t findLogits(const Graph& graph) {
+  for (size_t i = 0; i < graph.outputs().size(); ++i) {
+    if (graph.outputs()[i].name == "output") return i;
   }
-  if (outputs[0].size(1) != classes) {
+  return 0;
+}
+
+void checkLogits(const at::Tensor& logits, int64_t classes, int64_t rows) {
+  if (logits.dim() != 2 || logits.size(0) != rows) {
+    throw Error(ErrorKind::Argument, "the model's first output is not a matrix of logits, one row per sample",
+                "evaluate", "evaluate() measures classification only, unless it is told no classes");
+  }
+  if (logits.size(1) != classes) {
     throw Error(ErrorKind::Argument,
-                "the model has " + std::to_string(outputs[0].size(1)) + " classes, evaluate() was told " +
+                "the model has " + std::to_string(logits.size(1)) + " classes, evaluate() was told " +
                     std::to_string(classes),
                 "evaluate.classes");
   }
+}
+
+std::vector<const Graph*> readers(const Graph* loss, const EvaluationOptions& options) {
+  std::vector<const Graph*> graphs;
+  if (loss) graphs.push_back(loss);
+  for (const MetricGraph& metric : options.metrics) graphs.push_back(metric.graph.get());
+  return graphs;
 }
 
 }  // namespace
@@ -78,34 +93,44 @@ void checkLogits(const std::vector<at::Tensor>& outputs, int64_t classes, int64_
 EvaluationResult evaluate(const InferenceSession& session, const std::shared_ptr<const Graph>& source_graph,
                           const Graph* loss, BatchSource& source, const EvaluationOptions& options,
                           const std::atomic<bool>& stop, const ProgressFn& progress) {
-  if (options.classes < 1) throw Error(ErrorKind::Argument, "classes must be at least 1", "evaluate.classes");
+  if (options.classes < 0) throw Error(ErrorKind::Argument, "classes must be at least 1", "evaluate.classes");
   const c10::InferenceMode inference_mode;
   const auto start = Clock::now();
   const int64_t total = source.samplesPerEpoch();
   const DeviceBatch& device_batch = session.deviceBatch();
-  const auto pruned = prune(source_graph, {outputsForLoss(*source_graph, loss), {}});
+  const auto pruned = prune(source_graph, {outputsForAll(*source_graph, readers(loss, options)), {}});
   const Graph& graph = *pruned;
-  ClassificationOptions counted;
-  counted.classes = options.classes;
-  counted.cross_entropy = false;  // the loss is a graph
-  counted.auroc = options.auroc;
-  ClassificationMetrics metrics(counted, device_batch.device());
+  const size_t logits = findLogits(graph);
+  std::optional<ClassificationMetrics> classification;
+  if (options.classes > 0) {
+    ClassificationOptions counted;
+    counted.classes = options.classes;
+    counted.cross_entropy = false;  // the loss is a graph
+    counted.auroc = options.auroc;
+    classification.emplace(counted, device_batch.device());
+  }
+  GraphMetrics metrics(options.metrics, device_batch.device());
   at::Tensor loss_sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_batch.device()));
+  EvaluationResult result;
   for (Batch batch; source.next(batch, stop) && !stop;) {
-    const at::Tensor& label = checkedLabels(batch, options.classes);
+    const at::Tensor* label = classification ? &checkedLabels(batch, options.classes) : nullptr;
     const std::vector<at::Tensor> outputs = session.evaluate(graph, batch, stop);
-    checkLogits(outputs, options.classes, label.size(0));
-    metrics.add(outputs[0], device_batch.toDevice(label));
-    if (loss) {
-      loss_sum += runLoss(*loss, graph, device_batch, outputs, batch).to(at::kDouble) * label.size(0);
+    const int64_t rows = batchSize(batch);
+    if (label) {
+      checkLogits(outputs[logits], options.classes, rows);
+      classification->add(outputs[logits], device_batch.toDevice(*label));
     }
-    if (progress) progress(metrics.samples(), total);
+    if (loss) loss_sum += runLoss(*loss, graph, device_batch, outputs, batch).to(at::kDouble) * rows;
+    metrics.add(graph, device_batch, outputs, batch);
+    result.samples += rows;
+    if (progress) progress(result.samples, total);
   }
   if (stop) throw Error(ErrorKind::Aborted, "the evaluation was stopped", "evaluate");
-  EvaluationResult result;
+  if (classification) result.classification = classification->read();
+  if (loss && result.samples > 0) {
+    result.loss = loss_sum.item<double>() / static_cast<double>(result.samples);
+  }
   result.metrics = metrics.read();
-  const int64_t samples = metrics.samples();
-  if (loss && samples > 0) result.loss = loss_sum.item<double>() / static_cast<double>(samples);
   result.seconds = secondsSince(start);
   return result;
 }

@@ -100,7 +100,7 @@ Batch DeviceBatch::lossFields(const Graph& loss, const Graph& model, const Batch
 
 std::vector<at::Tensor> DeviceBatch::lossInputs(const Graph& loss, const Graph& model,
                                                 const std::vector<at::Tensor>& outputs,
-                                                const Batch& batch) const {
+                                                const Batch& batch, const std::string& what) const {
   std::vector<at::Tensor> inputs;
   inputs.reserve(loss.inputs().size());
   for (const PortSpec& port : loss.inputs()) {
@@ -110,9 +110,9 @@ std::vector<at::Tensor> DeviceBatch::lossInputs(const Graph& loss, const Graph& 
       inputs.push_back(toDevice(*field));
     } else {
       throw Error(ErrorKind::Data,
-                  "the loss's input `" + port.name + "` is neither an output of the model (" +
-                      outputNames(model) + ") nor a field of the batch (" + fieldNames(batch) + ")",
-                  "loss", "trace the loss with inputs named like the outputs and the fields");
+                  "the input `" + port.name + "` is neither an output of the model (" + outputNames(model) +
+                      ") nor a field of the batch (" + fieldNames(batch) + ")",
+                  what, "trace it with inputs named like the outputs and the fields");
     }
   }
   return inputs;

@@ -2,7 +2,7 @@
  * The one reporter of long jobs: a progress bar on a terminal, plain lines elsewhere, one JSON object a line for
  * machines. Jobs send events (src/train/events.ts) and know nothing of where they end up.
  */
-import type { EpochEvent, EvaluationEvent, JobEvent, Report, StepsEvent } from '../train/events.js';
+import type { EpochEvent, EvaluationEvent, EvaluationMetrics, JobEvent, Report, StepsEvent } from '../train/events.js';
 import { eventRecord } from '../train/events.js';
 import { bar, StatusLine, type TerminalStream } from './progress_bar.js';
 import { bytes, clock, count, paint, percent, rate } from './terminal.js';
@@ -51,12 +51,14 @@ function stepFigures(event: StepsEvent): string[] {
 }
 
 /** @param width of the figures, for lines that stand in columns */
-function metricFigures(event: Pick<EvaluationEvent, 'top1' | 'top5' | 'loss'>, width = 0): string[] {
-  const figures = [
-    `top-1 ${percent(event.top1).padStart(width)}`,
-    `top-5 ${percent(event.top5).padStart(width)}`,
-  ];
+function metricFigures(event: EvaluationMetrics, width = 0): string[] {
+  const figures: string[] = [];
+  if (event.top1 !== null) figures.push(`top-1 ${percent(event.top1).padStart(width)}`);
+  if (event.top5 !== null) figures.push(`top-5 ${percent(event.top5).padStart(width)}`);
   if (event.loss !== null) figures.push(`val loss ${event.loss.toFixed(3).padStart(Math.max(0, width - 1))}`);
+  for (const [name, value] of Object.entries(event.metrics ?? {})) {
+    figures.push(`${name} ${value === null ? 'none' : value.toPrecision(4)}`);
+  }
   return figures;
 }
 
@@ -125,6 +127,7 @@ function describe(event: JobEvent): string[] {
     case 'info':
       return [event.heading ? paint(event.message, ['bold', 'cyan']) : event.message];
     case 'device':
+    case 'precision':
     case 'resumed':
       return [event.message];
     case 'skipped':

@@ -80,7 +80,7 @@ export async function runQuickstart(flags: QuickstartFlags): Promise<number> {
   const options = { json, whatNow: 'finishing the step and writing a checkpoint' };
   const outcome = await runLongJob(options, (context) => everything(context, flags));
   if (outcome === null) return Number(process.exitCode ?? 1);
-  const { top1, samples } = outcome.metrics;
+  const { top1, samples } = { ...outcome.metrics, top1: outcome.metrics.top1 ?? 0 };
   if (top1 < EXPECTED_TOP1) {
     throw new TrainError({
       what: `the model reached a top-1 of only ${percent(top1)} on ${samples} images; ${percent(EXPECTED_TOP1)} is the least it should`,
@@ -110,7 +110,7 @@ function textSummary({ model, folder, metrics, image }: Outcome): string {
     [near(join(folder, 'checkpoints')), 'what a run can be resumed from'],
   ]);
   return `
-${paint(`Everything works: top-1 ${percent(metrics.top1)}.`, ['bold', 'green'])} What was made:
+${paint(`Everything works: top-1 ${percent(metrics.top1 ?? 0)}.`, ['bold', 'green'])} What was made:
 ${made.replace(/^/gm, '  ')}
 Next:
   fornax predict --model ${near(model)} ${image}

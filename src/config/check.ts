@@ -1,13 +1,17 @@
 /** Rules between keys, which no single key can state. */
 import type { z } from 'zod';
+import { checkAverages } from './check_averages.js';
+import { checkMetrics } from './check_metrics.js';
 import { checkModel } from './check_model.js';
+import { checkPrecision } from './check_precision.js';
 import { locate, showPath, type Located, type Path } from './located.js';
 import type { Problem } from './problems.js';
 import type { configSchema } from './schema.js';
 
 type Parsed = z.output<typeof configSchema>;
 
-export function checkRules(config: Parsed, root: Located): Problem[] {
+/** @param metrics names of figures that a script adds to the evaluation. */
+export function checkRules(config: Parsed, root: Located, metrics: readonly string[] = []): Problem[] {
   const problems: Problem[] = [];
   const refuse: Refuse = (path, message, hint, part = 'value') => {
     const where = locate(root, path, part);
@@ -16,6 +20,9 @@ export function checkRules(config: Parsed, root: Located): Problem[] {
   checkModel(config.model, refuse);
   checkData(config, refuse);
   checkTrain(config, refuse);
+  checkAverages(config, refuse);
+  checkMetrics(config, metrics, refuse);
+  checkPrecision(config, refuse);
   return problems;
 }
 
@@ -78,6 +85,13 @@ function checkTrain({ train, device }: Parsed, refuse: Refuse): void {
       ['train', 'label_smoothing'],
       `${train.loss.map(({ name }) => name).join(' and ')} cannot smooth labels`,
       'leave it out, or use the loss cross_entropy or bce',
+    );
+  }
+  if (train.deterministic && train.cudnn_benchmark === true) {
+    refuse(
+      ['train', 'cudnn_benchmark'],
+      'cuDNN chooses its algorithms by timing, which train.deterministic rules out',
+      'leave it out: auto is off then',
     );
   }
   if (train.amp === 'fp16' && device.train === 'cpu') {

@@ -88,11 +88,11 @@ export function loadConfig(sources: ConfigSources): Config {
   );
 }
 
-function checkConfig(root: Located, processes = 1): Config {
+function checkConfig(root: Located, processes = 1, metrics: readonly string[] = []): Config {
   const value = plain(root);
   const parsed = configSchema.safeParse(value);
   if (!parsed.success) throw new ConfigProblemsError(toProblems(parsed.error, root, value));
-  const problems = checkRules(parsed.data, root);
+  const problems = checkRules(parsed.data, root, metrics);
   if (problems.length > 0) throw new ConfigProblemsError(problems);
   return complete(parsed.data, processes);
 }
@@ -109,8 +109,9 @@ function located(value: unknown): Located {
 
 /**
  * Checks a config written in a script (camelCase keys) and fills in the defaults.
+ * @param options.metrics names of figures that the script adds to the evaluation, for `checkpoint.monitor`
  * @throws ConfigError listing every problem
  */
-export function defineConfig(input: ConfigInput): Config {
-  return checkConfig(merge(undefined, located(toSnake(input))));
+export function defineConfig(input: ConfigInput, options: { metrics?: readonly string[] } = {}): Config {
+  return checkConfig(merge(undefined, located(toSnake(input))), 1, options.metrics);
 }

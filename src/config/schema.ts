@@ -7,7 +7,7 @@ import { z } from 'zod';
 import type { Camel } from './case.js';
 import { dataSchema } from './schema_data.js';
 import { trainSchema } from './schema_train.js';
-import { auto, path, positiveInt } from './schema_values.js';
+import { auto, metricName, path, positiveInt } from './schema_values.js';
 
 /** Which options there are, and what they take, the architecture says: src/config/check_model.ts. */
 const optionValue = z.union([z.boolean(), z.number(), z.string(), z.null(), z.array(z.number())]);
@@ -97,10 +97,11 @@ const checkpoint = z
       .nullable()
       .default(null)
       .describe('Keep the checkpoint of every so many epochs for good. `null`: none.'),
-    monitor: z
-      .enum(['top1', 'top5', 'loss'])
+    monitor: metricName
       .default('top1')
-      .describe('Validation metric that decides which epoch is the best.'),
+      .describe(
+        'Validation metric that decides which epoch is the best: `top1`, `top5`, `loss`, or a metric of a script.',
+      ),
     mode: z
       .enum(['auto', 'min', 'max'])
       .default('auto')

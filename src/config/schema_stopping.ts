@@ -1,7 +1,7 @@
 /** When a training ends before its last epoch: keys of the section `train`. */
 import { z } from 'zod';
 import { DURATION_PATTERN } from './duration.js';
-import { positiveInt } from './schema_values.js';
+import { metricName, positiveInt } from './schema_values.js';
 
 const earlyStopping = z.strictObject({
   patience: positiveInt.describe('Evaluations in a row without an improvement after which training ends.'),
@@ -10,10 +10,15 @@ const earlyStopping = z.strictObject({
     .min(0)
     .default(0)
     .describe('An improvement is a change for the better by more than this.'),
-  monitor: z
-    .enum(['auto', 'top1', 'top5', 'loss'])
+  monitor: metricName
     .default('auto')
     .describe('Validation metric to watch. `auto`: that of `checkpoint.monitor`.'),
+  mode: z
+    .enum(['auto', 'min', 'max'])
+    .default('auto')
+    .describe(
+      'Whether less or more of it is better. `auto`: as for `checkpoint.monitor`; of another metric `min` for `loss`, else `max`.',
+    ),
 });
 
 export const stoppingKeys = {

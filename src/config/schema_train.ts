@@ -1,10 +1,13 @@
 /** The section `train` of a config. */
 import { z } from 'zod';
 import { groupKeys } from './schema_groups.js';
+import { deterministicKeys } from './schema_deterministic.js';
 import { lossSchema } from './schema_loss.js';
 import { optimizerSchema } from './schema_optimizer.js';
+import { precisionKeys } from './schema_precision.js';
 import { scheduleSchema } from './schema_schedule.js';
 import { stoppingKeys } from './schema_stopping.js';
+import { swaKeys } from './schema_swa.js';
 import { auto } from './schema_values.js';
 
 export const trainSchema = z
@@ -53,13 +56,14 @@ export const trainSchema = z
       .enum(['auto', 'off', 'bf16', 'fp16'])
       .default('auto')
       .describe(
-        'Mixed precision. `auto`: bf16 on GPUs from compute capability 8.0 on, fp16 on older ones, off on a CPU. `fp16` needs CUDA.',
+        'Mixed precision. `auto`: bf16 on GPUs from compute capability 8.0 on, fp16 on older ones; on a CPU with bf16 arithmetic each convolution and matrix product in what is faster there, as measured before the first step. `fp16` needs CUDA.',
       ),
+    ...precisionKeys,
     channels_last: z
       .union([auto, z.boolean()])
       .default('auto')
       .describe('Memory layout of images and convolutions. `auto`: on.'),
-    cudnn_benchmark: z.boolean().default(true).describe('Let cuDNN measure its algorithms (CUDA only).'),
+    ...deterministicKeys,
     tf32: z.boolean().default(true).describe('TensorFloat-32 for float32 matrix products (CUDA only).'),
     flush_denormal: z
       .boolean()
@@ -111,6 +115,7 @@ export const trainSchema = z
         'With several processes: batch norm takes its statistics over the batches of all of them together.',
       ),
     ...groupKeys,
+    ...swaKeys,
     ...stoppingKeys,
     frozen: z
       .array(z.string().min(1))

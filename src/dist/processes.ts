@@ -1,6 +1,6 @@
 /** The processes of one training, and how they come to the same decisions. One process is the simple case. */
 import { TrainError } from '../errors.js';
-import type { LoaderOptions, NativeProcessGroup } from '../native/contract.js';
+import type { AnyLoaderOptions, NativeProcessGroup } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { coresEach, type Place } from './place.js';
 
@@ -88,7 +88,7 @@ export class Processes {
   }
 
   /** This process's part of every batch; `batch_size` is that of one process. */
-  shard(options: LoaderOptions, samples: number): LoaderOptions {
+  shard(options: AnyLoaderOptions, samples: number): AnyLoaderOptions {
     if (!this.place) return options;
     const { rank, world } = this.place;
     const whole = options.batch_size * world;

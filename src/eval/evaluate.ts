@@ -44,6 +44,9 @@ export interface ClassResult {
 }
 
 export interface EvaluationReport extends EvaluationMetrics {
+  /** Shares of the images, 0…1. */
+  top1: number;
+  top5: number;
   /** Means over the classes that occur as label or prediction. */
   macro: MetricAverages;
   /** Means weighted by the images of each class. */
@@ -141,7 +144,7 @@ export async function evaluateModel(
       normalize: normalizeOf(preprocessing),
     });
     try {
-      const result = await runEvaluation(
+      const result = (await runEvaluation(
         session,
         {
           ...loaderOptions(split, {
@@ -160,7 +163,7 @@ export async function evaluateModel(
           signal: options.signal,
           onProgress: (done, total) => report({ type: 'evaluation_progress', epoch: null, done, total }),
         },
-      );
+      )) as EvaluationResult; // labels are not empty
       const confusion = rows(result.confusion, labels.length);
       report({
         type: 'evaluation',

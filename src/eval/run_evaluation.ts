@@ -1,12 +1,23 @@
 /** One evaluation of a model on a loader: what training does after an epoch and `fornax eval` does once. */
 import { AbortedError } from '../errors.js';
-import type { EvaluationResult, LoaderOptions, NativeGraph, NativeInference } from '../native/contract.js';
+import type { Graph } from '../graph/format.js';
+import type {
+  AnyLoaderOptions,
+  EvaluationResult,
+  Measures,
+  NativeGraph,
+  NativeInference,
+} from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { crossEntropy } from '../losses/index.js';
 
 export interface EvaluationOptions {
-  /** Number of classes: outputs of the model. */
+  /** Number of classes: outputs of the model. 0: it is no classifier. */
   classes: number;
+  /** Default: the plain cross entropy, whatever smoothing training uses; null: none. */
+  loss?: Graph | null | undefined;
+  /** Graphs over the model's outputs and the batch's fields, by the names of their figures. */
+  metrics?: Readonly<Record<string, Graph>> | undefined;
   /** Also the area under the ROC curve, which keeps every score. Default false. */
   auroc?: boolean | undefined;
   signal?: AbortSignal | undefined;
@@ -14,29 +25,29 @@ export interface EvaluationOptions {
 }
 
 /**
- * Runs the model over one epoch of a loader. The loss is the plain cross entropy, whatever smoothing training
- * uses, so that figures of different runs can be compared.
+ * Runs the model over one epoch of a loader.
  *
  * @throws AbortedError if `signal` fires.
  */
 export async function runEvaluation(
   session: NativeInference,
-  loaderOptions: LoaderOptions,
+  loaderOptions: AnyLoaderOptions,
   options: EvaluationOptions,
-): Promise<EvaluationResult> {
-  const { signal } = options;
+): Promise<EvaluationResult | Measures> {
+  const { signal, classes, loss = crossEntropy(), metrics } = options;
   if (signal?.aborted) throw new AbortedError('the evaluation was stopped before it began');
   const loader = new (loadAddon().Loader)(loaderOptions);
   const stop = (): void => session.stop();
   signal?.addEventListener('abort', stop, { once: true });
   try {
     loader.startEpoch(0);
-    return await session.evaluate(loader, {
-      classes: options.classes,
-      loss: crossEntropy(),
-      auroc: options.auroc ?? false,
+    const common = {
+      ...(loss ? { loss } : {}),
+      ...(metrics ? { metrics } : {}),
       ...(options.onProgress ? { onProgress: options.onProgress } : {}),
-    });
+    };
+    if (classes === 0) return await session.evaluate(loader, common);
+    return await session.evaluate(loader, { ...common, classes, auroc: options.auroc ?? false });
   } finally {
     signal?.removeEventListener('abort', stop);
     loader.dispose();

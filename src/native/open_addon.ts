@@ -25,6 +25,12 @@ export interface OpenRequest {
  */
 const OPENMP_DEFAULTS: Record<string, string> = { GOMP_SPINCOUNT: '20000' };
 
+/**
+ * Without it cuBLAS may give other bits from run to run when several streams are in use, and libtorch refuses its
+ * deterministic mode. Read when the first handle is made; 32 MiB of workspace for each, what newer GPUs have anyway.
+ */
+const CUDA_DEFAULTS: Record<string, string> = { CUBLAS_WORKSPACE_CONFIG: ':4096:8' };
+
 /** @throws Error with the dynamic linker's message, preceded by the file that it is about */
 export function openAddon(request: OpenRequest): NativeAddon {
   const require = createRequire(import.meta.url);
@@ -32,6 +38,7 @@ export function openAddon(request: OpenRequest): NativeAddon {
   if (!process.env.OMP_WAIT_POLICY) {
     for (const [name, value] of Object.entries(OPENMP_DEFAULTS)) loader.setDefault(name, value);
   }
+  for (const [name, value] of Object.entries(CUDA_DEFAULTS)) loader.setDefault(name, value);
   // Some dependencies use symbols of the library that needs them (libtorch_nvshmem those of libc10_cuda), so they
   // load only together with it: a failure counts when a root fails in the end, and then it is the cause.
   const failures = new Map<string, string>();

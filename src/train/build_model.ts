@@ -4,7 +4,7 @@ import { ConfigError } from '../errors.js';
 import { Model } from '../model.js';
 import { findArchitecture } from '../models/registry.js';
 import type { ResolvedWeights } from '../weights/resolve.js';
-import type { TrainData } from './data.js';
+import type { ImageTrainData } from './data.js';
 import type { Report } from './events.js';
 import { startFrom } from './pretrained.js';
 
@@ -21,7 +21,7 @@ export function defaultResolution(config: Config): [number, number] {
  */
 export async function buildModel(
   config: Config,
-  data: TrainData,
+  data: ImageTrainData,
   pretrained: ResolvedWeights | null,
   report: Report,
 ): Promise<Model> {

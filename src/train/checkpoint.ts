@@ -28,7 +28,13 @@ const epochRecordSchema = z.object({
   loss: z.number(),
   lr: z.number(),
   evaluation: z
-    .object({ loss: z.number().nullable(), top1: z.number(), top5: z.number(), samples: z.int() })
+    .object({
+      loss: z.number().nullable(),
+      top1: z.number().nullable(),
+      top5: z.number().nullable(),
+      samples: z.int(),
+      metrics: z.record(z.string(), z.number().nullable()).optional(),
+    })
     .nullable(),
 });
 

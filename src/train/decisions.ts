@@ -6,11 +6,11 @@ import { promises as fs } from 'node:fs';
 
 import { z } from 'zod';
 
-import type { Config } from '../config/schema.js';
 import { writeFileAtomic } from '../io/atomic.js';
 import { refusedWrite } from '../io/write_error.js';
 import type { Model } from '../model.js';
 import { comparedConfig, configDifferences } from './resume.js';
+import type { RunConfig } from './training_run_types.js';
 
 const decisionsSchema = z.object({
   config: z.record(z.string(), z.unknown()),
@@ -21,7 +21,7 @@ const decisionsSchema = z.object({
 export type Decisions = z.infer<typeof decisionsSchema>;
 
 /** Those of an earlier beginning with settings that compute the same; null without such. */
-export async function readDecisions(file: string, config: Config): Promise<Decisions | null> {
+export async function readDecisions(file: string, config: RunConfig): Promise<Decisions | null> {
   const text = await fs.readFile(file, 'utf8').catch(() => null);
   if (text === null) return null;
   try {
@@ -41,7 +41,7 @@ export function decisionsFor(decisions: Decisions | null, model: Model): Decisio
 export async function writeDecisions(
   file: string,
   parts: Decisions['parts'],
-  { config, model }: { config: Config; model: Model },
+  { config, model }: { config: RunConfig; model: Model },
 ): Promise<void> {
   if (Object.keys(parts).length === 0) {
     await fs.rm(file, { force: true }).catch((error: unknown) => {

@@ -1,6 +1,7 @@
 /** The one place that knows device names: which device a phase runs on, in which precision, and why. */
 import { ArgumentError, DeviceError } from '../errors.js';
 import type { SystemInfo } from '../native/contract.js';
+import { cudnnBenchmark } from './deterministic.js';
 
 export type Amp = 'off' | 'bf16' | 'fp16';
 
@@ -134,7 +135,8 @@ export function describeDevice(
 export function describeSettings(
   train: {
     channelsLast: 'auto' | boolean;
-    cudnnBenchmark: boolean;
+    cudnnBenchmark: 'auto' | boolean;
+    deterministic: boolean;
     tf32: boolean;
     flushDenormal: boolean;
     threads: 'auto' | number;
@@ -145,7 +147,7 @@ export function describeSettings(
   const settings = [train.channelsLast === false ? 'channels-first' : 'channels-last'];
   if (device.type === 'cuda') {
     const { capability } = info.cuda.devices[Number(device.device.slice('cuda:'.length))] ?? {};
-    if (train.cudnnBenchmark && info.cuda.cudnn !== null) settings.push('cuDNN benchmark');
+    if (cudnnBenchmark(train) && info.cuda.cudnn !== null) settings.push('cuDNN benchmark');
     // Older GPUs have no such units.
     if (train.tf32 && Number.parseFloat(capability ?? '0') >= 8) settings.push('TF32');
   } else if (train.flushDenormal) settings.push('flush denormals');
@@ -153,5 +155,6 @@ export function describeSettings(
     const threads = train.threads === 'auto' ? info.threads : train.threads;
     settings.push(`${threads} thread${threads === 1 ? '' : 's'}`);
   }
+  if (train.deterministic) settings.push('deterministic');
   return `Settings: ${settings.join(', ')}`;
 }

@@ -1,5 +1,7 @@
 /** The end of an epoch: it is evaluated, entered in the books and kept. */
-import type { EvaluationResult } from '../native/contract.js';
+import { figure, figuresOf } from './evaluation_figures.js';
+import type { Evaluation } from './evaluator.js';
+import type { EvaluationEvent } from './events.js';
 import type { OpenRun } from './open_run.js';
 import { outlookOf } from './outlook.js';
 
@@ -10,7 +12,7 @@ export async function finishEpoch(run: OpenRun): Promise<boolean> {
   const started = performance.now();
   const epoch = progress.epoch + 1;
   const last = epoch === run.lastEpoch;
-  let metrics: EvaluationResult | null = null;
+  let metrics: Evaluation | null = null;
   if (data.evalSamples !== null && (last || epoch % config.eval.everyEpochs === 0)) {
     run.average?.take(session);
     metrics = await run.processes.lead(() => run.evaluator.evaluate(epoch));
@@ -24,21 +26,17 @@ export async function finishEpoch(run: OpenRun): Promise<boolean> {
   report({ type: 'epoch', epoch, epochs, step, loss, lr, samples, seconds, samplesPerSecond });
   observe(run, metrics, loss);
   const best = progress.completeEpoch(step, lr, metrics);
-  if (metrics) {
-    report({
-      type: 'evaluation',
-      epoch,
-      step,
-      best,
-      weights: 'last',
-      loss: metrics.loss,
-      top1: metrics.top1,
-      top5: metrics.top5,
-      samples: metrics.samples,
-      seconds: metrics.seconds,
-    });
-  }
-  await run.hooks.epochEnd({ step, epoch, last, loss, lr, metrics });
+  const evaluation: EvaluationEvent | null = metrics && {
+    type: 'evaluation',
+    epoch,
+    step,
+    best,
+    weights: 'last',
+    ...figuresOf(metrics),
+    seconds: metrics.seconds,
+  };
+  if (evaluation) report(evaluation);
+  await run.hooks.epochEnd({ step, epoch, last, loss, lr, metrics, evaluation });
   // A checkpoint of the best epoch is needed even between the regular ones: its weights become the model.
   if (last || best || epoch % config.checkpoint.everyEpochs === 0) {
     await run.checkpoints?.write(last ? 'final' : 'epoch');
@@ -48,10 +46,10 @@ export async function finishEpoch(run: OpenRun): Promise<boolean> {
 }
 
 /** For the schedule that looks at a metric. Without validation images it sees the training loss. */
-function observe(run: OpenRun, metrics: EvaluationResult | null, trainLoss: number): void {
+function observe(run: OpenRun, metrics: Evaluation | null, trainLoss: number): void {
   const { schedule } = run.train;
   if (schedule.name !== 'reduce_on_plateau') return;
-  if (metrics) run.session.observe(schedule.metric === 'top1' ? metrics.top1 : (metrics.loss ?? trainLoss));
+  if (metrics) run.session.observe(figure(metrics, schedule.metric) ?? trainLoss);
   else if (run.options.data.evalSamples === null && schedule.metric === 'loss') {
     run.session.observe(trainLoss);
   }

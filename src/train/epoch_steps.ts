@@ -10,7 +10,8 @@ const EVENT_INTERVAL_MS = 200;
 /** What setTimeout takes; where more time is left, a checkpoint in between does no harm. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-export type EpochSteps = 'done' | 'aborted' | 'out of time';
+/** `to stop`: there is no time left, or a stop was asked for. */
+export type EpochSteps = 'done' | 'aborted' | 'to stop';
 
 /** Runs what is left of the epoch. */
 export async function trainEpoch(run: OpenRun): Promise<EpochSteps> {
@@ -22,7 +23,7 @@ export async function trainEpoch(run: OpenRun): Promise<EpochSteps> {
   while (meter.epochStep < stepsPerEpoch) {
     const before = await outlookOf(run);
     if (before.aborted) return 'aborted';
-    if (before.secondsLeft <= 0) return 'out of time';
+    if (before.secondsLeft <= 0 || run.stopRequest) return 'to stop';
     const untilCheckpoint = everySteps === null ? Infinity : everySteps - (session.stepCount % everySteps);
     const steps = Math.min(
       stepsPerEpoch - meter.epochStep,

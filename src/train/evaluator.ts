@@ -2,15 +2,22 @@
 import { AbortedError } from '../errors.js';
 import { evaluationSession, runEvaluation } from '../eval/run_evaluation.js';
 import type { Model } from '../model.js';
-import type { EvaluationResult, NativeGraph, NativeInference } from '../native/contract.js';
+import type { Graph } from '../graph/format.js';
+import type { NativeGraph, NativeInference } from '../native/contract.js';
 import type { TrainData } from './data.js';
-import type { Report } from './events.js';
+import { figuresOf } from './evaluation_figures.js';
+import { evaluationLoss } from './evaluation_loss.js';
+import type { EvaluationMetrics, Report } from './events.js';
 
 export interface EvaluatorOptions {
   model: Model;
   /** Other weights of the model, to be evaluated instead of its own. */
   weights?: NativeGraph | undefined;
   data: TrainData;
+  /** Of the training: what is evaluated where the data have no classes. */
+  loss?: Graph | undefined;
+  /** Besides, by their names. */
+  metrics?: Readonly<Record<string, Graph>> | undefined;
   device: string;
   batchSize: number;
   /** Threads of one operator. Default: all cores. */
@@ -18,6 +25,8 @@ export interface EvaluatorOptions {
   report: Report;
   signal?: AbortSignal | undefined;
 }
+
+export type Evaluation = EvaluationMetrics & { seconds: number };
 
 export class Evaluator {
   private session: NativeInference | null = null;
@@ -29,20 +38,23 @@ export class Evaluator {
    *
    * @param epoch for progress events; null outside training.
    */
-  async evaluate(epoch: number | null): Promise<EvaluationResult | null> {
-    const { model, weights, data, device, threads, batchSize, report, signal } = this.options;
+  async evaluate(epoch: number | null): Promise<Evaluation | null> {
+    const { model, weights, data, loss, metrics, device, threads, batchSize, report, signal } = this.options;
     this.session ??= evaluationSession(weights ?? model.native, {
       device,
       threads,
-      normalize: data.preprocessing.normalize,
+      normalize: data.preprocessing?.normalize ?? null,
     });
     this.session.refresh();
     try {
-      return await runEvaluation(this.session, data.loaderOptions('eval', { batchSize, seed: 0 }), {
+      const result = await runEvaluation(this.session, data.loaderOptions('eval', { batchSize, seed: 0 }), {
         classes: data.classes.length,
+        loss: evaluationLoss(model.graph, data, loss ?? null),
+        metrics,
         signal,
         onProgress: (done, total) => report({ type: 'evaluation_progress', epoch, done, total }),
       });
+      return { ...figuresOf(result), seconds: result.seconds };
     } catch (error) {
       if (error instanceof AbortedError && signal?.aborted) return null;
       throw error;

@@ -3,13 +3,18 @@
  * prints these, `events.jsonl` records them (`eventRecord`), and `trainer.fit()` yields them.
  */
 import { toSnake } from '../config/case.js';
+import type { StopReason } from './stopping.js';
 
-/** Figures of one evaluation. Shares are in 0…1; `loss` is null where no loss was computed. */
+/** Figures of one evaluation. */
 export interface EvaluationMetrics {
+  /** Null where no loss was computed. */
   loss: number | null;
-  top1: number;
-  top5: number;
+  /** Shares in 0…1; null where the data have no classes. */
+  top1: number | null;
+  top5: number | null;
   samples: number;
+  /** Those of a script, by their names, as means over the samples; left out without such. */
+  metrics?: Record<string, number | null>;
 }
 
 /** Where a phase runs and why. `message` is the whole line: `Training on cuda:0 (NVIDIA H200), mixed precision fp16`. */
@@ -20,6 +25,18 @@ export interface DeviceEvent {
   /** The device's name: `NVIDIA H200`, or the CPU's capability (`AVX512, 8 threads`). */
   deviceName: string;
   amp: 'off' | 'bf16' | 'fp16';
+  message: string;
+}
+
+/** Which convolutions and matrix products are computed in bf16, where not all are in one precision. */
+export interface PrecisionEvent {
+  type: 'precision';
+  /** Names of those in bf16: paths of their modules, with `#1`, `#2`… for further ones of the same module. */
+  bf16: string[];
+  /** How many there are in all. */
+  nodes: number;
+  /** `kept`: measured when the run began. */
+  source: 'configured' | 'measured' | 'kept';
   message: string;
 }
 
@@ -101,7 +118,7 @@ export interface CheckpointEvent {
   /** Completed epochs. */
   epoch: number;
   path: string;
-  reason: 'epoch' | 'interval' | 'interrupted' | 'final' | 'stopped';
+  reason: 'epoch' | 'interval' | 'interrupted' | 'final' | 'stopped' | 'failed';
   /** Until it was on the disk. */
   seconds: number;
   /** Of these, how long training stood still. */
@@ -111,11 +128,20 @@ export interface CheckpointEvent {
 /** The run ends before its last epoch, in good order. */
 export interface StoppedEvent {
   type: 'stopped';
-  reason: 'early_stopping' | 'max_time';
+  reason: StopReason;
   step: number;
   /** Completed epochs. */
   epoch: number;
   message: string;
+}
+
+/** What a callback has logged. */
+export interface ScalarsEvent {
+  type: 'scalars';
+  step: number;
+  /** The running epoch, 1-based. */
+  epoch: number;
+  values: Record<string, number>;
 }
 
 export interface DataProgressEvent {
@@ -157,6 +183,7 @@ export type JobEvent =
   | { type: 'warning'; message: string }
   | DeviceEvent
   | DataProgressEvent
+  | PrecisionEvent
   | StartEvent
   | ResumedEvent
   | StepsEvent
@@ -164,6 +191,7 @@ export type JobEvent =
   | { type: 'evaluation_progress'; epoch: number | null; done: number; total: number }
   | EvaluationEvent
   | CheckpointEvent
+  | ScalarsEvent
   | SkippedEvent
   | StoppedEvent
   | { type: 'interrupted'; step: number; checkpoint: string | null; signal: string | null }
@@ -179,5 +207,16 @@ export type Report = (event: JobEvent) => void;
  */
 export function eventRecord(event: JobEvent, now: Date = new Date()): Record<string, unknown> {
   const { type, ...fields } = event;
-  return { type, time: now.toISOString(), ...(toSnake(fields) as Record<string, unknown>) };
+  const record: Record<string, unknown> = {
+    type,
+    time: now.toISOString(),
+    ...(toSnake(fields) as Record<string, unknown>),
+  };
+  // Names that a script has given stay as they are.
+  if (event.type === 'scalars') record.values = event.values;
+  if (event.type === 'evaluation' && event.metrics) record.metrics = event.metrics;
+  if (event.type === 'done' && event.metrics?.metrics) {
+    record.metrics = { ...(record.metrics as object), metrics: event.metrics.metrics };
+  }
+  return record;
 }

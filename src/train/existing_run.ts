@@ -40,7 +40,7 @@ export async function existingRun(
     typeof top1 === 'number' && typeof top5 === 'number'
       ? { top1, top5, loss: loss ?? null, samples: samples ?? 0 }
       : null;
-  const score = metrics ? ` (top-1 ${(100 * metrics.top1).toFixed(1)} %)` : '';
+  const score = metrics ? ` (top-1 ${(100 * (metrics.top1 ?? 0)).toFixed(1)} %)` : '';
   const fix = 'train anew with --force, train longer with --resume --set train.epochs=…, or use another name';
   if (config.run.existing === 'fail' && !resuming) {
     throw new TrainError({ what: `this run has its model already${score}`, where: model, fix });

@@ -4,26 +4,28 @@ import path from 'node:path';
 import { toSnake } from '../config/case.js';
 import type { Config } from '../config/schema.js';
 import { AbortedError } from '../errors.js';
+import type { Graph } from '../graph/format.js';
 import type { Model } from '../model.js';
 import { portableProvenance } from '../model/provenance.js';
-import type { EvaluationResult } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { fornaxVersion } from '../version.js';
 import { loadAverages } from './averaged_model.js';
 import { MODEL_FILE, type CheckpointStore } from './checkpoint.js';
 import type { TrainData } from './data.js';
-import { Evaluator } from './evaluator.js';
+import { figuresOf, modelMetrics } from './evaluation_figures.js';
+import { Evaluator, type Evaluation } from './evaluator.js';
 import type { EvaluationMetrics, Report } from './events.js';
 import { frozenPaths } from './parameter_groups.js';
 import { hasBatchNorm, recomputeBatchNorm } from './recompute_batch_norm.js';
 import { chooseDevices } from './run_devices.js';
 import type { RunFolder } from './run_folder.js';
-import type { RunConfig, TrainingResult } from './training_run_types.js';
+import { isAveraged, recomputedBatches } from './swa.js';
+import type { RunConfig, TrainingResult, TrainingRunOptions } from './training_run_types.js';
 
 /**
  * Loads the weights of the best epoch into the model, if a later one was worse and its checkpoint is there.
  *
- * @param averaged the weights that were evaluated are the averages (`train.ema`).
+ * @param averaged the weights that were evaluated are the averages (`train.ema`, `train.swa`).
  * @returns which weights the model has now, and of which epoch.
  */
 export async function keepBest(
@@ -33,7 +35,7 @@ export async function keepBest(
   { averaged, report }: { averaged: boolean; report: Report },
 ): Promise<{ weights: 'best' | 'last'; epoch: number }> {
   const { best } = result;
-  if (!best || !store || (best.epoch === result.epochs && result.epochEnd))
+  if (!best || !store || result.swaBegun || (best.epoch === result.epochs && result.epochEnd))
     return { weights: 'last', epoch: result.epochs };
   const checkpoint = await store.best(best);
   if (!checkpoint) {
@@ -71,15 +73,10 @@ export interface FinishOptions {
 /** Writes summary.json and, last of all, model.safetensors: where that is, the run is complete. */
 export async function finishRun(options: FinishOptions): Promise<EvaluationMetrics | null> {
   const { config, folder, store, model, data, result, report } = options;
-  const kept = await keepBest(model, store, result, { averaged: config.train.ema !== null, report });
+  const kept = await keepBest(model, store, result, { averaged: isAveraged(config.train), report });
   const recomputed = await recomputeAfterTraining(options);
   const evaluated = recomputed ?? (data.evalSamples === null ? null : await evaluate(options));
-  const metrics: EvaluationMetrics | null = evaluated && {
-    loss: evaluated.loss,
-    top1: evaluated.top1,
-    top5: evaluated.top5,
-    samples: evaluated.samples,
-  };
+  const metrics: EvaluationMetrics | null = evaluated && figuresOf(evaluated);
   if (evaluated && metrics) {
     report({
       type: 'evaluation',
@@ -109,7 +106,7 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
     history: result.history,
   });
   await model.save(folder.paths.model, {
-    metrics: metrics ? { ...metrics } : {},
+    metrics: modelMetrics(metrics),
     provenance: portableProvenance({
       created: new Date().toISOString(),
       fornax_version: fornaxVersion(),
@@ -137,35 +134,37 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
 }
 
 /** What `recomputeAfterTraining` needs. */
-export type FinishedTraining = Pick<FinishOptions, 'model' | 'data' | 'report' | 'signal'> & {
+export type FinishedTraining = Pick<FinishOptions, 'model' | 'data' | 'result' | 'report' | 'signal'> & {
   config: RunConfig;
-};
+} & Pick<TrainingRunOptions, 'metrics'> & { loss?: Graph };
 
 /**
  * Batch-norm statistics from training images, where the config asks for them; tells what they did.
  *
  * @returns the figures of the model as it is then; null where nothing changed or there are no images for it.
  */
-export async function recomputeAfterTraining(options: FinishedTraining): Promise<EvaluationResult | null> {
+export async function recomputeAfterTraining(options: FinishedTraining): Promise<Evaluation | null> {
   const { config, data, model, report, signal } = options;
   const { bnRecompute, batchSize, seed } = config.train;
-  if (bnRecompute === null) return null;
+  const batches = recomputedBatches(config.train, options.result);
+  if (batches === null) return null;
   if (!hasBatchNorm(model.graph)) {
+    if (bnRecompute === null) return null;
     report({ type: 'warning', message: 'train.bn_recompute has no effect: the model has no batch norm' });
     return null;
   }
   const before = data.evalSamples === null ? null : await evaluate(options);
   await recomputeBatchNorm(model, {
-    batches: bnRecompute,
+    batches,
     device: chooseDevices(config).eval.device,
-    normalize: data.preprocessing.normalize,
+    normalize: data.preprocessing?.normalize ?? null,
     loader: data.loaderOptions('train', { batchSize, seed }),
     frozen: frozenPaths(model.graph, config.train),
     report,
     signal,
   });
   const after = before && (await evaluate(options));
-  if (before && after) {
+  if (before?.top1 != null && after?.top1 != null) {
     const percent = (share: number): string => `${(share * 100).toFixed(2)} %`;
     report({
       type: 'info',
@@ -181,7 +180,7 @@ async function evaluate({
   config,
   report,
   signal,
-}: FinishedTraining): Promise<EvaluationResult> {
+}: FinishedTraining): Promise<Evaluation> {
   const device = chooseDevices(config).eval.device;
   const evaluator = new Evaluator({ model, data, device, batchSize: config.eval.batchSize, report, signal });
   try {

@@ -1,6 +1,6 @@
 /** What the main job is asked, and what comes of it. */
 import type { Place } from '../dist/place.js';
-import type { TrainData } from './data.js';
+import type { ImageTrainData } from './data.js';
 import type { EvaluationMetrics, Report } from './events.js';
 import type { RunFolder } from './run_folder.js';
 
@@ -18,7 +18,7 @@ export interface TrainJobOptions {
   signal?: AbortSignal;
   report?: Report;
   /** Changes what the data delivers (trials). */
-  data?: (data: TrainData) => TrainData;
+  data?: (data: ImageTrainData) => ImageTrainData;
   /** Where this process stands among those that train together (`findPlace`); default: it is alone. */
   place?: Place | null;
   /** Ends as if the config had so many epochs; the schedule is that of the config. */

@@ -16,6 +16,8 @@ import { RunHooks } from './run_hooks.js';
 import { identityOf } from './run_identity.js';
 import type { RunProgress } from './run_progress.js';
 import { RunState } from './run_state.js';
+import type { Stop } from './stopping.js';
+import { isAveraged } from './swa.js';
 import { trainOptions } from './train_options.js';
 import type { TrainingRunOptions } from './training_run_types.js';
 
@@ -34,7 +36,7 @@ export class OpenRun {
   session!: NativeTrain;
   loader!: NativeLoader;
   evaluator!: Evaluator;
-  /** Null without `train.ema`. */
+  /** Null without `train.ema` or `train.swa`. */
   average: AveragedModel | null = null;
   /** Null without a folder for checkpoints. */
   checkpoints: CheckpointWriter | null = null;
@@ -42,6 +44,8 @@ export class OpenRun {
   stepsPerEpoch = 1;
   /** The first thing that went wrong where nobody waits; the run ends with it after the current step. */
   failure: Error | null = null;
+  /** Asked for between steps: the run ends there in good order. */
+  stopRequest: Stop | null = null;
   readonly options: TrainingRunOptions;
   readonly processes: Processes;
   readonly devices: RunDevices;
@@ -73,7 +77,7 @@ export class OpenRun {
         checkResumable(resumeFrom, run.identity(), (message) => options.report({ type: 'warning', message }));
       }
       const features = given.features ?? RUN_FEATURES;
-      await run.openSession(features);
+      await run.openSession(features, resumeFrom !== null);
       run.openEvaluator();
       run.openCheckpoints();
       if (resumeFrom) await restoreRun(run, resumeFrom);
@@ -124,7 +128,7 @@ export class OpenRun {
     this.stepsPerEpoch = Math.ceil(this.loader.batches / this.train.gradAccum);
   }
 
-  private async openSession(features: readonly RunFeature[]): Promise<void> {
+  private async openSession(features: readonly RunFeature[], resumed: boolean): Promise<void> {
     const { model, data, loss, teacher } = this.options;
     const { train, devices, processes, loader, stepsPerEpoch, state, hooks, options } = this;
     const { group } = processes;
@@ -134,12 +138,15 @@ export class OpenRun {
         amp: devices.amp,
         loss,
         stepsPerEpoch,
-        normalize: data.preprocessing.normalize,
+        normalize: data.preprocessing?.normalize ?? null,
         teacher,
       }),
       ...(group && { process_group: group, sync_batch_norm: train.syncBatchNorm }),
     };
-    const opening = { options, train, devices, processes, loader, stepsPerEpoch, state, hooks, session };
+    const opening = {
+      ...{ options, train, devices, processes, loader, stepsPerEpoch, state, hooks, session },
+      resumed,
+    };
     for (const feature of features) await feature.prepare?.(opening);
     this.session = new (loadAddon().TrainSession)(model.native, session);
     // Opening a session may give parameters another memory format and so other memory.
@@ -147,12 +154,14 @@ export class OpenRun {
   }
 
   private openEvaluator(): void {
-    const { model, data, config, report, signal } = this.options;
-    if (this.train.ema) this.average = new AveragedModel(model);
+    const { model, data, loss, metrics, config, report, signal } = this.options;
+    if (isAveraged(this.train)) this.average = new AveragedModel(model);
     this.evaluator = new Evaluator({
       model,
       weights: this.average?.native,
       data,
+      loss,
+      metrics,
       device: this.devices.eval.device,
       batchSize: config.eval.batchSize,
       threads: this.train.threads === 'auto' ? undefined : this.train.threads,
@@ -167,7 +176,10 @@ export class OpenRun {
     this.checkpoints = new CheckpointWriter({
       store,
       model,
-      report,
+      report: (event) => {
+        report(event);
+        if (event.type === 'checkpoint') this.hooks.checkpoint(event);
+      },
       ...(logPosition && { logPosition }),
       progress: this.progress,
       state: this.state,

@@ -8,7 +8,7 @@ import type { Model } from '../model.js';
 import { pretrainedPreprocessing } from '../weights/pretrained.js';
 import { buildModel, defaultResolution } from './build_model.js';
 import { MODEL_FILE, type Checkpoint } from './checkpoint.js';
-import type { TrainData } from './data.js';
+import type { ImageTrainData } from './data.js';
 import type { Report } from './events.js';
 import type { TrainJobOptions } from './job_types.js';
 import { findPretrained } from './pretrained.js';
@@ -18,7 +18,7 @@ import { labelled, trainLoss } from './train_loss.js';
 
 export class PreparedJob {
   private constructor(
-    readonly data: TrainData,
+    readonly data: ImageTrainData,
     readonly model: Model,
     readonly teacher: Model | null,
     readonly loss: Graph,

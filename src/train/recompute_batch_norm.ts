@@ -3,7 +3,7 @@ import { AbortedError } from '../errors.js';
 import { evaluationSession } from '../eval/run_evaluation.js';
 import type { Graph, Mode, ModeKind } from '../graph/format.js';
 import type { Model } from '../model.js';
-import type { LoaderOptions, Normalize, RecomputeResult } from '../native/contract.js';
+import type { AnyLoaderOptions, Normalize, RecomputeResult } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import type { Report } from './events.js';
 
@@ -14,7 +14,7 @@ export interface RecomputeOptions {
   /** Threads of one operator. Default: all cores. */
   threads?: number | undefined;
   normalize: Normalize | null;
-  loader: LoaderOptions;
+  loader: AnyLoaderOptions;
   /** Module paths whose batch norms keep their statistics. */
   frozen?: readonly string[];
   report: Report;

@@ -7,10 +7,13 @@ import type { Config } from '../config/schema.js';
 import type { Processes } from '../dist/processes.js';
 import type { NativeLoader, TrainOptions } from '../native/contract.js';
 import type { OpenRun } from './open_run.js';
+import { callbackFeature } from './callback_feature.js';
 import { groupsFeature } from './parameter_groups.js';
+import { precisionFeature } from './precision.js';
 import type { RunDevices } from './run_devices.js';
 import type { RunHooks } from './run_hooks.js';
 import type { RunState } from './run_state.js';
+import { metricsFeature } from './script_metrics.js';
 import type { TrainingRunOptions } from './training_run_types.js';
 
 /** A run whose loader is open and whose session is not. */
@@ -24,6 +27,8 @@ export interface Opening {
   readonly stepsPerEpoch: number;
   readonly state: RunState;
   readonly hooks: RunHooks;
+  /** It goes on from a checkpoint. */
+  readonly resumed: boolean;
   /** Of the session that will be opened; to be changed in place. */
   readonly session: TrainOptions;
 }
@@ -36,4 +41,9 @@ export interface RunFeature {
 }
 
 /** In the order in which they are called. */
-export const RUN_FEATURES: readonly RunFeature[] = [groupsFeature];
+export const RUN_FEATURES: readonly RunFeature[] = [
+  groupsFeature,
+  metricsFeature,
+  callbackFeature,
+  precisionFeature,
+];

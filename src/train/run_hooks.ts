@@ -1,6 +1,6 @@
 /** What others do at fixed places of a run: callbacks of scripts, averages, watches. One list, called in order. */
 import { ArgumentError } from '../errors.js';
-import type { EvaluationMetrics } from './events.js';
+import type { CheckpointEvent, EvaluationEvent, EvaluationMetrics } from './events.js';
 
 /** Where the run is: between two steps. */
 export interface RunMoment {
@@ -18,6 +18,8 @@ export interface EpochMoment extends RunMoment {
   lr: number;
   /** Null where this epoch was not evaluated. */
   metrics: EvaluationMetrics | null;
+  /** The same, as it was reported. */
+  evaluation: EvaluationEvent | null;
 }
 
 /**
@@ -32,6 +34,10 @@ export interface RunHook {
   onEpochTrained?(moment: RunMoment): void | Promise<void>;
   /** The epoch is evaluated and in the books; its checkpoint is not written yet. */
   onEpochEnd?(moment: EpochMoment): void | Promise<void>;
+  /** One is on the disk; the next steps may be under way. Must not throw. */
+  onCheckpoint?(event: CheckpointEvent): void;
+  /** The training has ended in good order, or was interrupted, and its last checkpoint is on the disk. */
+  onEnd?(): void | Promise<void>;
 }
 
 export class RunHooks {
@@ -60,6 +66,14 @@ export class RunHooks {
 
   async epochTrained(moment: RunMoment): Promise<void> {
     for (const hook of this.hooks) await hook.onEpochTrained?.(moment);
+  }
+
+  checkpoint(event: CheckpointEvent): void {
+    for (const hook of this.hooks) hook.onCheckpoint?.(event);
+  }
+
+  async end(): Promise<void> {
+    for (const hook of this.hooks) await hook.onEnd?.();
   }
 
   async epochEnd(moment: EpochMoment): Promise<void> {

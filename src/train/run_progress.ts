@@ -1,6 +1,7 @@
 /** How far a run is and what came of it so far: the part of its state that is not tensors. */
 import type { Config } from '../config/schema.js';
 import type { BestRecord, CheckpointState, EpochRecord } from './checkpoint.js';
+import { figure, figuresOf } from './evaluation_figures.js';
 import type { EvaluationMetrics } from './events.js';
 import { StepMeter } from './step_meter.js';
 
@@ -57,7 +58,7 @@ export class RunProgress {
     const { monitor, mode, keepBest, keepEveryEpochs } = this.checkpoint;
     const sign = mode === 'min' ? 1 : -1;
     const scored = this.history
-      .map(({ step, evaluation }) => ({ step, value: evaluation?.[monitor] ?? NaN }))
+      .map(({ step, evaluation }) => ({ step, value: figure(evaluation, monitor) ?? NaN }))
       .filter(({ value }) => !Number.isNaN(value))
       // Of equal ones the first counts, as for `best`.
       .sort((a, b) => sign * (a.value - b.value) || a.step - b.step);
@@ -75,15 +76,10 @@ export class RunProgress {
    */
   completeEpoch(step: number, lr: number, metrics: EvaluationMetrics | null): boolean {
     this.epoch++;
-    const evaluation = metrics && {
-      loss: metrics.loss,
-      top1: metrics.top1,
-      top5: metrics.top5,
-      samples: metrics.samples,
-    };
+    const evaluation = metrics && figuresOf(metrics);
     this.history.push({ epoch: this.epoch, step, loss: this.meter.epochLoss, lr, evaluation });
     this.meter.beginEpoch(0, 0);
-    const value = metrics ? metrics[this.checkpoint.monitor] : null;
+    const value = figure(metrics, this.checkpoint.monitor);
     if (value === null || !this.isBetter(value)) return false;
     this.best = { step, epoch: this.epoch, value };
     return true;

@@ -2,8 +2,9 @@
 import { parseDuration } from '../config/duration.js';
 import type { Config } from '../config/schema.js';
 import type { EpochRecord } from './checkpoint.js';
+import { figure } from './evaluation_figures.js';
 
-export type StopReason = 'early_stopping' | 'max_time';
+export type StopReason = 'early_stopping' | 'max_time' | 'callback';
 
 export interface Stop {
   reason: StopReason;
@@ -31,16 +32,27 @@ export function stopNow(config: Limits, history: readonly EpochRecord[], seconds
   return earlyStop(config, history);
 }
 
+/** Which figure is watched, and whether less or more of it is better. */
+function watched(
+  { monitor, mode }: NonNullable<Limits['train']['earlyStopping']>,
+  checkpoint: Limits['checkpoint'],
+): { monitor: string; mode: 'min' | 'max' } {
+  const name = monitor === 'auto' ? checkpoint.monitor : monitor;
+  if (mode !== 'auto') return { monitor: name, mode };
+  if (name === checkpoint.monitor) return { monitor: name, mode: checkpoint.mode };
+  return { monitor: name, mode: name === 'loss' ? 'min' : 'max' };
+}
+
 function earlyStop({ train, checkpoint }: Limits, history: readonly EpochRecord[]): Stop | null {
   if (train.earlyStopping === null) return null;
   const { patience, minDelta } = train.earlyStopping;
-  const monitor = train.earlyStopping.monitor === 'auto' ? checkpoint.monitor : train.earlyStopping.monitor;
-  const sign = monitor === 'loss' ? -1 : 1;
+  const { monitor, mode } = watched(train.earlyStopping, checkpoint);
+  const sign = mode === 'min' ? -1 : 1;
   let best = { score: -Infinity, epoch: 0 };
   let without = 0;
   for (const { epoch, evaluation } of history) {
-    const value = evaluation?.[monitor];
-    if (evaluation === null || value === undefined) continue;
+    if (evaluation === null) continue;
+    const value = figure(evaluation, monitor);
     const score = value === null || Number.isNaN(value) ? -Infinity : sign * value;
     if (score > best.score + minDelta || (best.epoch === 0 && score > -Infinity)) {
       best = { score, epoch };

@@ -5,7 +5,7 @@ import { loaderOptions, evaluationResize } from '../data/loader_options.js';
 import { prepareDataset, type Dataset } from '../data/dataset.js';
 import type { FixedPreprocessing, Preprocessing } from '../model/info.js';
 import type { AugmentOptions } from '../native/contract.js';
-import type { TrainData } from './data.js';
+import { PACK_FIELDS, type ImageTrainData } from './data.js';
 import type { Report } from './events.js';
 
 export interface PrepareTrainDataOptions {
@@ -32,7 +32,7 @@ export function evaluationAugment(preprocessing: FixedPreprocessing): AugmentOpt
 export async function prepareTrainData(
   data: Config['data'],
   options: PrepareTrainDataOptions,
-): Promise<TrainData & { dataset: Dataset }> {
+): Promise<ImageTrainData & { dataset: Dataset }> {
   const { report, signal } = options;
   const resolution = data.resolution === 'auto' ? options.defaultResolution : data.resolution;
   const dataset = await prepareDataset(
@@ -67,6 +67,7 @@ export async function prepareTrainData(
     trainSamples: train.samples,
     evalSamples: val?.samples ?? null,
     fingerprint: dataset.fingerprint,
+    fields: PACK_FIELDS,
     preprocessing,
     loaderOptions(phase, request) {
       const split = phase === 'train' ? train : val!;

@@ -6,8 +6,10 @@ import type { Graph } from '../graph/format.js';
 import { normalizeOf } from '../model/info.js';
 import type { Model } from '../model.js';
 import type { Normalize, OptimizerOptions, ScheduleOptions, TrainOptions } from '../native/contract.js';
+import { processOptions } from './deterministic.js';
 import type { Amp } from './devices.js';
 import { frozenPaths, parameterGroups, trainModes } from './parameter_groups.js';
+import { swaRate, swaSteps } from './swa.js';
 
 type TrainConfig = Config['train'];
 
@@ -19,7 +21,7 @@ export function optimizerOptions(optimizer: TrainConfig['optimizer']): Optimizer
 
 /** @param stepsPerEpoch optimizer steps */
 export function scheduleOptions(
-  train: Pick<TrainConfig, 'schedule' | 'lr' | 'epochs'>,
+  train: Pick<TrainConfig, 'schedule' | 'lr' | 'epochs'> & Partial<Pick<TrainConfig, 'swa'>>,
   stepsPerEpoch: number,
 ): ScheduleOptions {
   const { schedule, lr } = train;
@@ -34,7 +36,8 @@ export function scheduleOptions(
   }
   const { warmupEpochs: _epochs, warmupSteps: _steps, ...course } = schedule;
   const interval = 'per' in course && course.per === 'epoch' ? stepsPerEpoch : 1;
-  const common = { warmup_steps: warmup, interval };
+  const swa = swaRate({ swa: null, ...train }, stepsPerEpoch);
+  const common = { warmup_steps: warmup, interval, ...(swa && { swa }) };
   switch (course.name) {
     case 'one_cycle':
       return { ...(toSnake(course) as Settings<'one_cycle'>), max_lr: lr, total_steps: total, ...common };
@@ -80,6 +83,7 @@ export function trainOptions(
     teacher?: Model | null | undefined;
   },
 ): TrainOptions {
+  const swa = swaSteps(train, context.stepsPerEpoch);
   return {
     device: context.device,
     loss: context.loss,
@@ -88,7 +92,7 @@ export function trainOptions(
     schedule: scheduleOptions(train, context.stepsPerEpoch),
     amp: context.amp,
     channels_last: train.channelsLast === 'auto' ? true : train.channelsLast,
-    cudnn_benchmark: train.cudnnBenchmark,
+    ...processOptions(train, context.device),
     tf32: train.tf32,
     flush_denormal: train.flushDenormal,
     ...(train.threads === 'auto' ? {} : { threads: train.threads }),
@@ -98,6 +102,7 @@ export function trainOptions(
     grad_accum: train.gradAccum,
     ...(train.clipNorm === null ? {} : { clip_norm: train.clipNorm }),
     ...(train.ema ? { ema: train.ema } : {}),
+    ...(swa ? { swa } : {}),
     ...(context.teacher ? { teacher: teacherOptions(context.teacher) } : {}),
   };
 }

@@ -13,6 +13,7 @@ import { chooseAndReportDevices } from './run_devices.js';
 import { fingerprintsOf } from './run_identity.js';
 import { RunProgress } from './run_progress.js';
 import { stopNow, type Stop } from './stopping.js';
+import { swaBegun } from './swa.js';
 import type { TrainingResult, TrainingRunOptions } from './training_run_types.js';
 
 export class TrainingRun {
@@ -44,7 +45,9 @@ export class TrainingRun {
       this.open = run;
       await this.options.onReady?.(run.state.saveDecided());
       reportStart(run);
-      return await this.trainAll(run);
+      const result = await this.trainAll(run);
+      await run.hooks.end();
+      return result;
     } finally {
       await this.open?.checkpoints?.done().catch(() => undefined);
       this.open?.dispose();
@@ -57,10 +60,12 @@ export class TrainingRun {
     const { progress } = run;
     while (progress.epoch < run.lastEpoch) {
       const { history, seconds } = progress;
-      const stop = await this.processes.lead(() => stopNow(this.options.config, history, seconds));
+      const stop = await this.processes.lead(
+        () => run.stopRequest ?? stopNow(this.options.config, history, seconds),
+      );
       if (stop) return await stopEarly(run, stop);
       const ended = await trainEpoch(run);
-      if (ended === 'out of time') continue;
+      if (ended === 'to stop') continue;
       if (ended === 'aborted' || !(await finishEpoch(run))) return await interrupt(run);
     }
     await run.checkpoints?.done();
@@ -112,7 +117,7 @@ async function stopEarly(run: OpenRun, { reason, message }: Stop): Promise<Train
 }
 
 function resultOf(
-  { options, progress, session, average }: OpenRun,
+  { options, progress, session, average, train, stepsPerEpoch }: OpenRun,
   how: Partial<Pick<TrainingResult, 'interrupted' | 'stopped' | 'checkpoint'>>,
 ): TrainingResult {
   const { history, best, epoch, meter } = progress;
@@ -126,6 +131,7 @@ function resultOf(
     epochEnd: meter.epochStep === 0,
     history,
     best,
+    swaBegun: swaBegun(train, stepsPerEpoch, session.stepCount),
     step: session.stepCount,
     epochs: epoch,
   };

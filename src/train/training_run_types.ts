@@ -3,6 +3,7 @@ import type { Config } from '../config/schema.js';
 import type { Processes } from '../dist/processes.js';
 import type { Graph } from '../graph/format.js';
 import type { Model } from '../model.js';
+import type { Callbacks } from './callbacks.js';
 import type { BestRecord, CheckpointStore, EpochRecord } from './checkpoint.js';
 import type { TrainData } from './data.js';
 import type { CheckpointEvent, Report } from './events.js';
@@ -18,6 +19,10 @@ export interface TrainingRunOptions {
   loss: Graph;
   /** Its outputs are inputs of the loss. */
   teacher?: Model | null | undefined;
+  /** Figures of the evaluation besides loss and accuracy, by their names. */
+  metrics?: Readonly<Record<string, Graph>> | undefined;
+  /** Functions of a script that are called between steps. */
+  callbacks?: readonly Callbacks[] | undefined;
   /** Null: no checkpoints. */
   store: CheckpointStore | null;
   report: Report;
@@ -50,6 +55,8 @@ export interface TrainingResult {
   checkpoint: string | null;
   history: EpochRecord[];
   best: BestRecord | null;
+  /** `train.swa` has averaged weights: they are the model, however single epochs scored. */
+  swaBegun: boolean;
   step: number;
   epochs: number;
 }

@@ -10,7 +10,7 @@ import type { Config } from '../config/schema.js';
 import { AbortedError, TrainError } from '../errors.js';
 import { Model } from '../model.js';
 import type { LoaderOptions } from '../native/contract.js';
-import type { TrainData } from './data.js';
+import type { ImageTrainData } from './data.js';
 import type { EvaluationMetrics, Report } from './events.js';
 import { trainJob } from './job.js';
 import { evaluationAugment } from './train_data.js';
@@ -44,7 +44,7 @@ async function inTemporaryFolder<T>(work: (folder: string) => Promise<T>): Promi
  */
 export async function dryRun(config: Config, options: TrialOptions = {}): Promise<void> {
   const { gradAccum, batchSize } = config.train;
-  const cut = (data: TrainData): TrainData => ({
+  const cut = (data: ImageTrainData): ImageTrainData => ({
     ...data,
     trainSamples: Math.min(data.trainSamples, batchSize * gradAccum),
     evalSamples: data.evalSamples === null ? null : Math.min(data.evalSamples, config.eval.batchSize),
@@ -55,7 +55,10 @@ export async function dryRun(config: Config, options: TrialOptions = {}): Promis
       ),
   });
   await inTemporaryFolder(async (folder) => {
-    const trial: Config = { ...config, name: 'dry-run', run: { ...config.run, dir: folder } };
+    // Its epochs have a single step.
+    const swa = config.train.swa && { ...config.train.swa, intervalSteps: null };
+    const train = { ...config.train, swa };
+    const trial: Config = { ...config, name: 'dry-run', run: { ...config.run, dir: folder }, train };
     const outcome = await trainJob(trial, { ...options, data: cut, epochLimit: 1 });
     if (outcome.modelPath === null) throw new AbortedError('the dry run was stopped');
     (await Model.load(outcome.modelPath)).dispose();
@@ -93,8 +96,8 @@ export async function overfitCheck(
     metrics = event;
     if (event.top1 === 1 && event.loss !== null && event.loss < LEARNT_LOSS) learnt.abort();
   };
-  const memorise = (data: TrainData): TrainData => {
-    const same = (request: Parameters<TrainData['loaderOptions']>[1]): LoaderOptions => ({
+  const memorise = (data: ImageTrainData): ImageTrainData => {
+    const same = (request: Parameters<ImageTrainData['loaderOptions']>[1]): LoaderOptions => ({
       ...firstOf(data.loaderOptions('train', request), images),
       augment: evaluationAugment(data.preprocessing),
       drop_last: false,
@@ -111,7 +114,13 @@ export async function overfitCheck(
       ...config,
       name: 'overfit',
       run: { ...config.run, dir: folder },
-      train: { ...config.train, epochs: MOST_EPOCHS, earlyStopping: null, schedule: { ...steady } },
+      train: {
+        ...config.train,
+        epochs: MOST_EPOCHS,
+        earlyStopping: null,
+        swa: null,
+        schedule: { ...steady },
+      },
       checkpoint: { ...config.checkpoint, everyEpochs: MOST_EPOCHS },
       eval: { ...config.eval, everyEpochs: 5 },
     };
@@ -120,7 +129,7 @@ export async function overfitCheck(
     if (options.signal?.aborted) throw new AbortedError('the overfit check was stopped');
   });
   const { top1, loss } = metrics ?? { top1: 0, loss: null };
-  const figures = `top-1 ${(100 * top1).toFixed(1)} %, loss ${loss === null ? 'none' : loss.toFixed(4)}`;
+  const figures = `top-1 ${(100 * (top1 ?? 0)).toFixed(1)} %, loss ${loss === null ? 'none' : loss.toFixed(4)}`;
   if (metrics === null || !learnt.signal.aborted) {
     throw new TrainError({
       what: `the model did not learn ${images} images by heart in ${MOST_EPOCHS} epochs: ${figures}`,

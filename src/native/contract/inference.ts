@@ -26,9 +26,29 @@ export interface InferenceOptions {
   normalize?: Normalize;
 }
 
-export interface EvaluationResult extends ClassificationResult {
+/** What every evaluation finds out. */
+export interface Measures {
+  samples: number;
+  /** Mean over samples; null without a loss. */
   loss: number | null;
+  /** Means over samples of the metrics that were asked for. */
+  metrics: Record<string, number>;
   seconds: number;
+}
+
+export interface EvaluationResult extends ClassificationResult, Measures {}
+
+export interface EvaluateOptions {
+  /** A graph over the model's outputs and the batch's fields. */
+  loss?: Graph;
+  /**
+   * Graphs over the same, each with one output: a number for the batch, the mean over its samples, or one for each
+   * sample. ArgumentError for another shape, DataError for an input that is neither output nor field.
+   */
+  metrics?: Record<string, Graph>;
+  /** Keeps every score for it: 4 bytes × samples × classes, up to 1 GiB. Default false. */
+  auroc?: boolean;
+  onProgress?: (done: number, total: number) => void;
 }
 
 export interface RecomputeResult {
@@ -53,17 +73,12 @@ export interface NativeInference extends NativeHandle {
     inputs: Record<string, NativeTensor>,
     options?: { modes?: Modes; taps?: string[]; outputs?: string[]; seed?: number },
   ): Promise<Record<string, NativeTensor>>;
-  /** Classification metrics over one epoch of a loader. `loss` is a graph over `output` and `label`. */
-  evaluate(
-    loader: NativeLoader,
-    options: {
-      classes: number;
-      loss?: Graph;
-      /** Keeps every score for it: 4 bytes × samples × classes, up to 1 GiB. Default false. */
-      auroc?: boolean;
-      onProgress?: (done: number, total: number) => void;
-    },
-  ): Promise<EvaluationResult>;
+  /**
+   * Loss and metrics over one epoch of a loader. With `classes` also the figures of a classifier, whose logits are
+   * the output `output`, or else the first one.
+   */
+  evaluate(loader: NativeLoader, options: EvaluateOptions & { classes: number }): Promise<EvaluationResult>;
+  evaluate(loader: NativeLoader, options: EvaluateOptions & { classes?: undefined }): Promise<Measures>;
   /**
    * Gives every batch norm the population statistics of its activations over the data (mean, biased variance,
    * accumulated in float64). Each layer normalises by its own batch meanwhile; dropout and stochastic depth are off.

@@ -42,16 +42,25 @@ export type AugmentOptions = {
   hflip?: number;
 };
 
-export interface LoaderOptions {
-  shards: PackShard[];
-  channels: 1 | 3;
-  /** Which samples (global indices over the shards). Default all. */
+interface CommonLoaderOptions {
+  /** Which samples (global indices over the shards, or positions in the fields). Default all. */
   indices?: Int32Array;
   batch_size: number;
   shuffle: boolean;
   /** Default: false. */
   drop_last?: boolean;
   seed: number;
+  /**
+   * One of several processes: delivers items `rank`, `rank + world`, … of every batch, which has `batch_size` items
+   * for each process. A last batch with fewer items than processes is an ArgumentError.
+   */
+  shard?: { rank: number; world: number };
+}
+
+/** A pack. */
+export interface LoaderOptions extends CommonLoaderOptions {
+  shards: PackShard[];
+  channels: 1 | 3;
   augment: AugmentOptions;
   /** Threads that assemble batches. Default: cores − 1, at least 1. Does not change what is delivered. */
   threads?: number;
@@ -61,14 +70,20 @@ export interface LoaderOptions {
   normalize?: Normalize;
   /** Page-locked batches, whose copies to a GPU need not wait. DeviceError without CUDA. Default: false. */
   pin?: boolean;
-  /**
-   * One of several processes: delivers items `rank`, `rank + world`, … of every batch, which has `batch_size` items
-   * for each process. A last batch with fewer items than processes is an ArgumentError.
-   */
-  shard?: { rank: number; world: number };
 }
 
-/** Fields of a batch: `image` uint8 [B, H, W, C], `label` int64 [B], `index` int64 [B] (global sample index). */
+/** Tensors in memory. */
+export interface TensorLoaderOptions extends CommonLoaderOptions {
+  /** By name, each [N, …]: sample i is entry i of every field. They must not change meanwhile. */
+  fields: Record<string, NativeTensor>;
+}
+
+export type AnyLoaderOptions = LoaderOptions | TensorLoaderOptions;
+
+/**
+ * Fields of a batch from a pack: `image` uint8 [B, H, W, C], `label` int64 [B], `index` int64 [B] (global sample
+ * index). From tensors: the fields as they are, and `index` unless there is one.
+ */
 export interface NativeLoader extends NativeHandle {
   readonly batches: number;
   readonly samples: number;
@@ -79,5 +94,5 @@ export interface NativeLoader extends NativeHandle {
 }
 
 export interface LoaderClass {
-  new (options: LoaderOptions): NativeLoader;
+  new (options: AnyLoaderOptions): NativeLoader;
 }

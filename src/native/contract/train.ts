@@ -3,6 +3,7 @@ import type { Graph } from '../../graph/format.js';
 import type { Modes, NativeGraph } from './graph.js';
 import type { Normalize } from './inference.js';
 import type { NativeLoader } from './loader.js';
+import type { PrecisionPlan } from './precision.js';
 import type { DeviceName, NativeHandle, NativeTensor } from './tensors.js';
 
 export type OptimizerOptions =
@@ -51,6 +52,11 @@ export interface ScheduleCommon {
   warmup_start?: number;
   /** Optimizer steps of one step of the course: those of an epoch for schedules per epoch. Default 1. */
   interval?: number;
+  /**
+   * From step `start` on the rate goes within `anneal_steps` (default 0) from what the schedule says there to `lr`
+   * (torch.optim.swa_utils.SWALR). Not with `reduce_on_plateau`.
+   */
+  swa?: { start: number; lr: number; anneal_steps?: number; anneal?: 'cos' | 'linear' };
 }
 
 /** The learning rate of step i (0-based, counted in optimizer steps) is a pure function of these numbers. */
@@ -117,6 +123,8 @@ export interface TrainOptions {
   groups: ParameterGroup[];
   schedule: ScheduleOptions;
   amp?: 'off' | 'bf16' | 'fp16';
+  /** With `amp` off: single nodes in bfloat16. ArgumentError for a name that the graph does not have. */
+  precision?: PrecisionPlan;
   scaler?: { init_scale?: number; growth_factor?: number; backoff_factor?: number; growth_interval?: number };
   channels_last?: boolean;
   /**
@@ -126,6 +134,8 @@ export interface TrainOptions {
   fuse?: boolean;
   cudnn_benchmark?: boolean;
   tf32?: boolean;
+  /** Only algorithms that give the same bits every time; an operator without one throws. Excludes cudnn_benchmark. */
+  deterministic?: boolean;
   flush_denormal?: boolean;
   threads?: number;
   seed?: number;
@@ -143,6 +153,23 @@ export interface TrainOptions {
    */
   teacher?: { graph: NativeGraph; normalize?: Normalize };
   /**
+   * Mixup and CutMix: each batch is mixed with itself in reverse order, as timm's Mixup in batch mode does. The
+   * model has one input, an image; the loss (and a loss of your own) sees the field `label` (default `label`, int64
+   * [N]) as shares of the classes, float32 [N, classes]. `mixup` and `cutmix` are the α of Beta(α, α), 0 for never
+   * (the default); `prob` (1) that of mixing a batch at all, `switch_prob` (0.5) that of CutMix where both are above
+   * 0. After `steps` steps nothing is mixed any more. What a batch is mixed by depends on seed, step, position in
+   * the step and rank alone; each process mixes its own rows.
+   */
+  mix?: {
+    classes: number;
+    label?: string;
+    mixup?: number;
+    cutmix?: number;
+    prob?: number;
+    switch_prob?: number;
+    steps?: number;
+  };
+  /**
    * The processes that train this model together, all with the same options: each step's gradients and losses are
    * those of the whole batch, of which each process has a part. It starts from the weights of rank 0.
    */
@@ -154,6 +181,39 @@ export interface TrainOptions {
    * are copied. Default decay 0.9999; with `warmup` that of update n is at most 1 − (1 + n)^(−2/3), as in timm.
    */
   ema?: { decay?: number; warmup?: boolean };
+  /**
+   * Stochastic weight averaging: the plain mean of the weights after steps start + interval, start + 2·interval, …
+   * (steps counted as `stepCount` does), over every floating entry of the state dict. Until the first of these the
+   * average is the weights themselves. Not with `ema`. Default interval 1.
+   */
+  swa?: { start: number; interval?: number };
+  /**
+   * What becomes of a step whose forward or backward runs out of memory. `halve` (default): it is put back to where it
+   * began, the micro-batch is halved, and the same batch is tried again, its gradients added up over the parts; down to
+   * one row, then DeviceError. Several processes stop. `stop`: DeviceError.
+   */
+  on_oom?: 'halve' | 'stop';
+  /** Rows of a micro-batch at most: larger batches are computed in parts. Default: batches stay whole. */
+  micro_batch?: number;
+}
+
+/** A step ran out of memory and was tried again with smaller micro-batches, which are kept. */
+export interface OutOfMemoryEvent {
+  /** The step that it happened in, 1-based. */
+  step: number;
+  /** The allocator's words. */
+  what: string;
+  /** A node, or a phase such as `backward`. */
+  where: string;
+  /** Path of the module that was running. */
+  module: string | null;
+  /** Rows of a micro-batch before and after. */
+  from: number;
+  to: number;
+  /** Micro-batches of a step from now on. */
+  parts: number;
+  /** Batch norms whose statistics are those of the smaller micro-batches from now on. */
+  batch_norms: number;
 }
 
 export interface StepsEvent {
@@ -191,7 +251,12 @@ export interface NativeTrain extends NativeHandle {
    */
   run(
     source: NativeLoader | Record<string, NativeTensor>[],
-    options: { steps: number; event_interval_ms?: number; onEvent?: (event: StepsEvent) => void },
+    options: {
+      steps: number;
+      event_interval_ms?: number;
+      onEvent?: (event: StepsEvent) => void;
+      onOutOfMemory?: (event: OutOfMemoryEvent) => void;
+    },
   ): Promise<RunResult>;
   /**
    * One step on the given batch, split into `grad_accum` micro-batches (beside `face_offsets` [B + 1], fields whose
@@ -209,7 +274,9 @@ export interface NativeTrain extends NativeHandle {
   stop(): void;
   /** Steps done. */
   readonly stepCount: number;
-  /** The averaged state dict (copies on the CPU). ArgumentError without `ema`. */
+  /** Rows of a micro-batch at most, after all halvings; null: batches stay whole. Part of snapshot() once halved. */
+  readonly microBatch: number | null;
+  /** The averaged state dict of `ema` or `swa` (copies on the CPU). ArgumentError without either. */
   ema(): Record<string, NativeTensor>;
   /** Everything beside the weights that a resume needs (copies on the CPU): optimizer, scaler, average, generators. */
   snapshot(): Record<string, NativeTensor>;

@@ -1,0 +1,63 @@
+// Delivers the batches of an epoch from tensors in memory, one per field, whose first size counts the samples:
+// what a script trains on without files. Shuffles as the Loader does (loader.h); batches are gathered on the
+// thread that asks for them. What is delivered is a pure function of (fields, options, epoch).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "data/epoch_source.h"
+
+namespace fornax {
+
+struct TensorLoaderOptions {
+  std::vector<std::pair<std::string, at::Tensor>> fields;
+  std::optional<std::vector<int32_t>> indices;  // which samples; default all
+  int64_t batch_size = 1;
+  bool shuffle = false;
+  bool drop_last = false;
+  uint64_t seed = 0;
+  // This process delivers items rank, rank + world, … of each batch; `batch_size` is its share of a full one.
+  int64_t rank = 0, world = 1;
+};
+
+class TensorLoader : public EpochSource {
+ public:
+  // Fields are read where they lie: they must not change. ArgumentError, DataError for fields that differ in
+  // their number of samples.
+  explicit TensorLoader(TensorLoaderOptions options);
+
+  void startEpoch(int64_t epoch, int64_t skip = 0) override;
+  // The fields, [B, …] each and contiguous, and `index` int64 [B] (position in the fields) unless there is one.
+  bool next(Batch& batch, const std::atomic<bool>& stop) override;
+
+  int64_t batchesPerEpoch() const override { return batches_; }
+  int64_t samplesPerEpoch() const override;
+  // The fields belong to whoever gave them.
+  int64_t memory() const override { return 0; }
+  void close() noexcept override;
+
+ private:
+  void checkOptions();
+  int64_t share(int64_t whole) const { return (whole - options_.rank + options_.world - 1) / options_.world; }
+  int64_t wholeBatch() const { return options_.batch_size * options_.world; }
+
+  TensorLoaderOptions options_;
+  std::vector<int32_t> samples_;  // in source order
+  int64_t batches_ = 0;
+
+  std::mutex mutex_;
+  std::vector<int32_t> order_;  // of the epoch
+  int64_t epoch_ = -1;          // -1: none started
+  int64_t head_ = 0;            // next batch
+  bool closed_ = false;
+};
+
+}  // namespace fornax

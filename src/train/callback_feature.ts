@@ -1,0 +1,102 @@
+/** Calls the callbacks of a script at their places in a run. */
+import { ConfigError } from '../errors.js';
+import type { CallbackContext, Callbacks } from './callbacks.js';
+import type { CheckpointEvent } from './events.js';
+import type { OpenRun } from './open_run.js';
+import type { RunFeature } from './run_features.js';
+import type { EpochMoment, RunMoment } from './run_hooks.js';
+
+export const callbackFeature: RunFeature = {
+  attach(run) {
+    const { callbacks = [] } = run.options;
+    if (callbacks.length === 0) return;
+    if (run.processes.world > 1) {
+      throw new ConfigError({
+        what: 'callbacks run in one process, and several train together',
+        where: 'callbacks',
+        fix: 'train in one process, or leave the callbacks out',
+      });
+    }
+    const caller = new CallbackCaller(run, callbacks);
+    for (const callback of callbacks) {
+      const { onSteps } = callback;
+      if (!onSteps) continue;
+      run.hooks.add({
+        everySteps: onSteps.every,
+        onSteps: (moment) => caller.call(() => onSteps.call(caller.context(moment))),
+      });
+    }
+    run.hooks.add({
+      onEpochEnd: (moment) => caller.epochEnd(moment),
+      onCheckpoint: (event) => void caller.checkpoints.push(event),
+      onEnd: () => caller.tellCheckpoints(),
+    });
+  },
+};
+
+class CallbackCaller {
+  /** That nobody was told of yet. */
+  readonly checkpoints: CheckpointEvent[] = [];
+
+  constructor(
+    private readonly run: OpenRun,
+    private readonly callbacks: readonly Callbacks[],
+  ) {}
+
+  context({ step, epoch, loss }: RunMoment & { loss?: number }): CallbackContext {
+    const { run } = this;
+    const { model, report } = run.options;
+    return {
+      step,
+      epoch,
+      totalSteps: run.totalSteps,
+      epochs: run.train.epochs,
+      loss: loss ?? run.progress.meter.epochLoss,
+      learningRate: run.session.learningRate(Math.max(0, step - 1)),
+      model,
+      log: (values) => {
+        for (const [name, value] of Object.entries(values)) {
+          if (typeof value === 'number') continue;
+          throw new ConfigError({ what: `'${name}' is no number: ${typeof value}`, where: 'log' });
+        }
+        report({ type: 'scalars', step, epoch, values: { ...values } });
+      },
+      stop: (message = 'Stopped by a callback') => {
+        run.stopRequest ??= { reason: 'callback', message };
+      },
+    };
+  }
+
+  async tellCheckpoints(): Promise<void> {
+    for (const event of this.checkpoints.splice(0)) {
+      for (const callback of this.callbacks) await callback.onCheckpoint?.(event);
+    }
+  }
+
+  /** What the callbacks throw ends the run, but what was trained so far is not lost. */
+  async call(work: () => void | Promise<void>): Promise<void> {
+    const { run } = this;
+    // Their model runs with the weights as they are now.
+    run.options.model.changed();
+    try {
+      await this.tellCheckpoints();
+      await work();
+    } catch (error) {
+      await run.checkpoints?.write('failed');
+      await run.checkpoints?.done();
+      throw error;
+    }
+  }
+
+  async epochEnd({ step, epoch, last, loss, evaluation }: EpochMoment): Promise<void> {
+    const context = this.context({ step, epoch, loss });
+    await this.call(async () => {
+      for (const callback of this.callbacks) {
+        if (evaluation) await callback.onEvaluation?.(evaluation, context);
+      }
+      for (const callback of this.callbacks) {
+        await callback.onEpochEnd?.({ ...context, last, evaluation });
+      }
+    });
+  }
+}

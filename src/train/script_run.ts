@@ -1,0 +1,190 @@
+/** A training that a script has asked for: with a folder for checkpoints and the event log, or without. */
+import { ArgumentError, ConfigError, TrainError } from '../errors.js';
+import type { Model } from '../model.js';
+import { findPlace } from '../dist/place.js';
+import { CheckpointStore, type Checkpoint } from './checkpoint.js';
+import { decisionsFor, readDecisions, writeDecisions } from './decisions.js';
+import { figuresOf, modelMetrics } from './evaluation_figures.js';
+import type { EvaluationMetrics, Report } from './events.js';
+import { keepBest, recomputeAfterTraining } from './finish_run.js';
+import { RunFolder } from './run_folder.js';
+import { RunLog, type RunLogState } from './run_log.js';
+import { isAveraged } from './swa.js';
+import { checkTeacher, openTeacher } from './teacher.js';
+import type { TrainerPlan } from './trainer_options.js';
+import { TrainingRun } from './training_run.js';
+import type { TrainingResult, TrainingRunOptions } from './training_run_types.js';
+
+export interface ScriptRunOptions {
+  resume: boolean | 'auto';
+  /** A checkpoint to go on from, instead of the newest. */
+  resumeFrom: string | undefined;
+  report: Report;
+  signal: AbortSignal;
+}
+
+export interface ScriptResult {
+  result: TrainingResult;
+  /** Of the weights that the model has now; null without an evaluation, and after an interruption. */
+  metrics: EvaluationMetrics | null;
+}
+
+/** @throws ConfigError where several processes were started to train together: each would train for itself. */
+function requireAlone(): void {
+  const place = findPlace();
+  if (!place) return;
+  throw new ConfigError({
+    what: `this is process ${place.rank} of ${place.world}, and a Trainer trains in one`,
+    where: 'environment (RANK, WORLD_SIZE)',
+    fix: 'train with `fornax train`, or trainJob(config, { place }), or unset RANK and WORLD_SIZE',
+  });
+}
+
+export async function runScript(plan: TrainerPlan, options: ScriptRunOptions): Promise<ScriptResult> {
+  requireAlone();
+  const { folder } = plan.options;
+  // Without a loss of their own, scripts too may name the teacher's file.
+  using opened = plan.namesTeacher ? await openTeacher(plan.config.train) : null;
+  const teacher = plan.options.teacher ?? opened;
+  if (teacher) checkTeacher(teacher, plan.options.data.classes);
+  if (folder === undefined) {
+    if (options.resume === true || options.resumeFrom !== undefined) {
+      throw new ArgumentError({ what: 'there is nothing to resume from', fix: 'give a `folder`' });
+    }
+    return train(plan, teacher, options, { store: null }, null);
+  }
+  const opening = await RunFolder.open(folder);
+  try {
+    return await trainInFolder(plan, teacher, options, opening);
+  } finally {
+    await opening.close();
+  }
+}
+
+async function trainInFolder(
+  plan: TrainerPlan,
+  teacher: Model | null,
+  options: ScriptRunOptions,
+  folder: RunFolder,
+): Promise<ScriptResult> {
+  const { config } = plan;
+  const { model } = plan.options;
+  const store = new CheckpointStore(folder.paths.checkpoints, { keep: config.checkpoint.keep });
+  await store.sweep();
+  const checkpoint = await findStart(store, options);
+  const log = new RunLog(
+    (record) => folder.append(record),
+    (step) => run.learningRate(step),
+  );
+  // The log of another run stays there.
+  const own = checkpoint !== null && store.owns(checkpoint) ? checkpoint : null;
+  if (own) log.state = own.state.log_state as RunLogState;
+  const report: Report = (event) => {
+    log.write(event);
+    options.report(event);
+  };
+  const decisions =
+    options.resume !== false && !checkpoint ? await readDecisions(folder.paths.decisions, config) : null;
+  let run!: TrainingRun;
+  const rest = {
+    store,
+    decisions: decisionsFor(decisions, model),
+    logPosition: ({ step, epoch, reason }) => {
+      log.checkpoint(step, epoch, reason);
+      return { bytes: folder.commitLog(), state: log.state };
+    },
+    onReady: async (decided) => {
+      const newer = own ? await store.setAsideNewerThan(own) : [];
+      folder.openLog(own?.state.log_bytes ?? 0);
+      if (newer.length > 0) {
+        report({ type: 'info', message: `Newer checkpoints were set aside: ${newer.join(', ')}` });
+      }
+      await folder.writeConfig(config);
+      await writeDecisions(folder.paths.decisions, decided, { config, model });
+    },
+  } satisfies Partial<TrainingRunOptions>;
+  return train(plan, teacher, { ...options, report }, rest, checkpoint, (made) => (run = made));
+}
+
+/** @throws TrainError if there is no checkpoint where there must be one, or one where there must be none. */
+async function findStart(
+  store: CheckpointStore,
+  { resume, resumeFrom, report }: ScriptRunOptions,
+): Promise<Checkpoint | null> {
+  if (resumeFrom !== undefined) {
+    if (resume !== false) {
+      throw new ArgumentError({
+        what: 'resume and resumeFrom contradict each other',
+        fix: 'use one of them',
+      });
+    }
+    const chosen = await store.open(resumeFrom);
+    if (!store.owns(chosen) && (await store.list()).length > 0) {
+      throw new TrainError({
+        what: 'the checkpoint is of another training, and this one was begun already',
+        where: store.folder,
+        fix: 'use another folder',
+      });
+    }
+    return chosen;
+  }
+  if (resume !== false) {
+    const newest = await store.newest((message) => report({ type: 'warning', message }));
+    if (newest || resume === 'auto') return newest;
+    throw new TrainError({
+      what: 'there is nothing to resume: the folder has no checkpoint',
+      where: store.folder,
+    });
+  }
+  if ((await store.list()).length === 0) return null;
+  throw new TrainError({
+    what: 'the folder holds checkpoints of an earlier training',
+    where: store.folder,
+    fix: 'use resume, or another folder',
+  });
+}
+
+async function train(
+  plan: TrainerPlan,
+  teacher: Model | null,
+  { report, signal }: ScriptRunOptions,
+  rest: Pick<TrainingRunOptions, 'store' | 'decisions' | 'logPosition' | 'onReady'>,
+  checkpoint: Checkpoint | null,
+  onRun: (run: TrainingRun) => void = () => undefined,
+): Promise<ScriptResult> {
+  const { config, callbacks } = plan;
+  const { model, data, folder = null } = plan.options;
+  const started = performance.now();
+  const loss = plan.lossGraph(teacher);
+  const metrics = plan.metricGraphs();
+  const options = { model, data, config, loss, metrics, callbacks, teacher, report, signal, ...rest };
+  const run = new TrainingRun(options);
+  onRun(run);
+  const result = await run.run(checkpoint);
+  if (result.interrupted) {
+    report({ type: 'interrupted', step: result.step, checkpoint: result.checkpoint, signal: null });
+    return { result, metrics: null };
+  }
+  const kept = await keepBest(model, rest.store, result, { averaged: isAveraged(config.train), report });
+  const finished = { model, data, config, loss, metrics, result, report, signal };
+  const recomputed = await recomputeAfterTraining(finished);
+  const figures = recomputed
+    ? figuresOf(recomputed)
+    : (result.history.find(({ epoch }) => epoch === kept.epoch)?.evaluation ?? null);
+  model.info = {
+    ...model.info,
+    ...(data.classes.length > 0 && { labels: [...data.classes] }),
+    ...(data.preprocessing && { preprocessing: data.preprocessing }),
+    metrics: modelMetrics(figures),
+  };
+  report({
+    type: 'done',
+    modelPath: null,
+    folder,
+    epochs: result.epochs,
+    steps: result.step,
+    seconds: (performance.now() - started) / 1000,
+    metrics: figures,
+  });
+  return { result, metrics: figures };
+}

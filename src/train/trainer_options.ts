@@ -1,0 +1,166 @@
+/** What a Trainer is told, and what a training takes of it. */
+import { defineConfig } from '../config/load.js';
+import type { ConfigInput } from '../config/schema.js';
+import { ConfigError } from '../errors.js';
+import type { Graph } from '../graph/format.js';
+import type { Model } from '../model.js';
+import { nearest } from '../nearest.js';
+import { checkCallbacks, type Callbacks } from './callbacks.js';
+import { PACK_FIELDS, type TrainData } from './data.js';
+import { traceMetrics, type Metric } from './script_metrics.js';
+import { checkReads, traceFunction, type Readable, type TracedFunction } from './traced.js';
+import { trainLoss, type TargetField } from './train_loss.js';
+import type { RunConfig } from './training_run_types.js';
+
+/** The sections `train`, `device`, `eval` and `checkpoint` of a configuration, in camelCase, and what they act on. */
+export interface TrainerOptions extends Pick<ConfigInput, 'train' | 'device' | 'eval' | 'checkpoint'> {
+  /** Trained in place. */
+  model: Model;
+  /** From `prepareData` (images) or `memoryData` (arrays). */
+  data: TrainData;
+  /**
+   * Over the model's outputs and the batch's fields: a function that is traced, or a graph (`traceLoss`). Or what
+   * `train.loss` takes: a name, settings, or a list of them. Default: `train.loss`.
+   */
+  loss?: Graph | TracedFunction | NonNullable<ConfigInput['train']>['loss'];
+  /**
+   * Figures of the evaluation besides loss and accuracy: functions that are traced, or graphs, over the model's
+   * outputs and the batch's fields. Each gives a number for a batch or one for each sample, and is averaged over the
+   * samples. `checkpoint.monitor` and `train.earlyStopping.monitor` may name them.
+   */
+  metrics?: Readonly<Record<string, Metric>>;
+  /** Called between steps, in this order. */
+  callbacks?: Callbacks | readonly Callbacks[];
+  /**
+   * A model whose logits the loss compares with, as the batch's field `teacher`: for `{ name: 'distillation' }` in
+   * `train.loss`, or a loss of your own. It stays as it is.
+   */
+  teacher?: Model;
+  /**
+   * Folder for checkpoints and the event log (`events.jsonl`). Without it there are none, and the last weights are
+   * kept instead of the best.
+   */
+  folder?: string;
+}
+
+/** Every option, so that a mistyped one is found. */
+const KEYS = {
+  model: true,
+  data: true,
+  loss: true,
+  metrics: true,
+  callbacks: true,
+  teacher: true,
+  folder: true,
+  train: true,
+  device: true,
+  eval: true,
+  checkpoint: true,
+} satisfies Record<keyof TrainerOptions, true>;
+
+function isGraph(value: object): value is Graph {
+  return 'nodes' in value && 'inputs' in value && 'outputs' in value;
+}
+
+/** @throws ConfigError for an option that there is not. */
+function checkKeys(options: object): void {
+  for (const key of Object.keys(options)) {
+    if (Object.hasOwn(KEYS, key)) continue;
+    if (/^(nproc|processes|world_?size)$/i.test(key)) {
+      throw new ConfigError({
+        what: 'a Trainer trains in the process of its script',
+        where: key,
+        fix: 'several processes are started by `fornax train --nproc N` or torchrun, and trained with trainJob()',
+      });
+    }
+    const near = nearest(key, Object.keys(KEYS));
+    throw new ConfigError({
+      what: `a Trainer has no option '${key}'`,
+      where: key,
+      ...(near ? { fix: `did you mean '${near}'?` } : {}),
+    });
+  }
+}
+
+/** The options of a Trainer, checked. */
+export class TrainerPlan {
+  readonly config: RunConfig;
+  readonly callbacks: readonly Callbacks[];
+  /** Null: `train.loss` says it. */
+  private readonly ownLoss: Graph | TracedFunction | null;
+
+  /** @throws ConfigError listing every setting that is not valid. */
+  constructor(readonly options: TrainerOptions) {
+    checkKeys(options);
+    const { device, eval: evaluation, checkpoint, loss, metrics = {}, callbacks = [] } = options;
+    let { train } = options;
+    const own = typeof loss === 'function' || (typeof loss === 'object' && isGraph(loss)) ? loss : null;
+    if (loss !== undefined && own === null) {
+      if (train?.loss !== undefined) {
+        throw new ConfigError({
+          what: 'the loss is given twice',
+          where: 'loss',
+          fix: 'leave train.loss out',
+        });
+      }
+      train = { ...train, loss: loss as NonNullable<ConfigInput['train']>['loss'] };
+    }
+    // The data is given as an object; its section is only there because a configuration has one.
+    const config = defineConfig(
+      { train, device, eval: evaluation, checkpoint, data: { source: 'shapes' } },
+      { metrics: Object.keys(metrics) },
+    );
+    this.config = {
+      train: config.train,
+      device: config.device,
+      eval: config.eval,
+      checkpoint: config.checkpoint,
+    };
+    this.ownLoss = own;
+    this.callbacks = Array.isArray(callbacks)
+      ? (callbacks as readonly Callbacks[])
+      : [callbacks as Callbacks];
+    checkCallbacks(this.callbacks);
+  }
+
+  /** Whether the teacher that `train.loss` names has to be opened. */
+  get namesTeacher(): boolean {
+    return this.ownLoss === null && this.options.teacher === undefined;
+  }
+
+  private readable(teacher: Model | null): Readable {
+    const { model, data } = this.options;
+    const asked = teacher?.graph.outputs.map(({ name }) => `teacher.${name}`) ?? [];
+    return {
+      outputs: model.graph.outputs.map(({ name }) => name),
+      fields: [...(data.fields ?? PACK_FIELDS), ...(teacher ? ['teacher', ...asked] : [])],
+    };
+  }
+
+  /** @throws ConfigError if it reads what is not there. */
+  lossGraph(teacher: Model | null): Graph {
+    const { model, data } = this.options;
+    const readable = this.readable(teacher);
+    const own = this.ownLoss;
+    if (typeof own === 'function') return traceFunction(own, readable, { output: 'loss', where: 'loss' });
+    if (own !== null) {
+      checkReads(own, readable, 'loss');
+      return own;
+    }
+    const targets: TargetField[] = ['label', 'mask', 'target', 'teacher'];
+    const fields = targets.filter((name) => readable.fields.includes(name));
+    if (fields.length === 0) {
+      throw new ConfigError({
+        what: `train.loss compares with a field label, mask or target, and the data have ${readable.fields.join(', ')}`,
+        where: 'loss',
+        fix: 'give the Trainer a `loss` of your own: ({ output, … }) => …',
+      });
+    }
+    return trainLoss(model.graph, this.config.train, { fields, classes: data.classes.length });
+  }
+
+  /** @throws ConfigError if one reads what is not there. */
+  metricGraphs(): Record<string, Graph> {
+    return traceMetrics(this.options.metrics ?? {}, this.readable(null));
+  }
+}
