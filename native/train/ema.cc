@@ -25,12 +25,29 @@ Ema::Ema(const EmaOptions& options, std::vector<std::pair<std::string, at::Tenso
   }
 }
 
-void Ema::update() {
-  const c10::NoGradGuard no_grad;
+void Ema::keepShareOnDevice() {
+  if (!options_.warmup || floats_.empty()) return;  // it never changes
+  share_on_device_ = at::zeros({}, floats_.front().options().dtype(at::kFloat));
+}
+
+void Ema::advance() {
   const int64_t n = ++*updates_.mutable_data_ptr<int64_t>();
   double decay = options_.decay;
   if (options_.warmup) decay = std::min(decay, 1 - std::pow(1 + static_cast<double>(n), -2.0 / 3));
-  if (!floats_.empty()) at::_foreach_lerp_(floats_, float_sources_, 1 - decay);
+  share_ = 1 - decay;
+  if (share_on_device_.defined()) share_on_device_.fill_(share_);
+}
+
+void Ema::update() {
+  const c10::NoGradGuard no_grad;
+  if (share_on_device_.defined()) {
+    // There is no lerp of many tensors by one scalar on the device.
+    const std::vector<at::Tensor> differences = at::_foreach_sub(float_sources_, floats_);
+    at::_foreach_mul_(differences, share_on_device_);
+    at::_foreach_add_(floats_, differences);
+  } else if (!floats_.empty()) {
+    at::_foreach_lerp_(floats_, float_sources_, share_);
+  }
   for (size_t i = 0; i < integers_.size(); ++i) integers_[i].copy_(integer_sources_[i]);
 }
 

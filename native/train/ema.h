@@ -22,8 +22,12 @@ class Ema {
   // range.
   Ema(const EmaOptions& options, std::vector<std::pair<std::string, at::Tensor>> state);
 
-  // After an update of the weights.
+  // Counts an update of the weights and settles how much of them enters. Then update() computes with it; the two
+  // are apart because a recorded step repeats only what the device does.
+  void advance();
   void update();
+  // From now on the share of a warm-up lies on the device, where a recorded update() finds it.
+  void keepShareOnDevice();
 
   // The averages by the names of the state; the tensors themselves.
   const std::vector<std::pair<std::string, at::Tensor>>& averages() const { return averages_; }
@@ -35,6 +39,8 @@ class Ema {
   std::vector<std::pair<std::string, at::Tensor>> averages_;
   std::vector<at::Tensor> floats_, float_sources_, integers_, integer_sources_;
   at::Tensor updates_;
+  double share_ = 0;            // of the weights, in the average to come
+  at::Tensor share_on_device_;  // float32 scalar, or undefined
 };
 
 }  // namespace fornax

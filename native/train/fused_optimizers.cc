@@ -14,6 +14,12 @@ std::optional<at::Tensor> optional(const at::Tensor* tensor) {
   return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt;
 }
 
+// The overload for a rate on the device, or that for a number.
+template <typename Function>
+void withRate(const at::Tensor& on_device, double number, const Function& function) {
+  on_device.defined() ? function(on_device) : function(number);
+}
+
 // The operators expect step counts that already include this step, and leave everything alone where found_inf
 // is 1: then the count is taken back, or bias correction would drift.
 void takeBackSteps(const std::vector<at::Tensor>& steps, const at::Tensor* found_inf) {
@@ -67,12 +73,19 @@ void Sgd::updateDampened(const Bucket& bucket, const at::Tensor* found_inf) {
   takeBackSteps(bucket.slots[1], found_inf);
 }
 
+std::string Sgd::recordingObstacle() const {
+  if (options_.momentum == 0 || options_.dampening == 0) return {};
+  return "sgd with dampening reads its counts of updates";
+}
+
 void Sgd::run(const Bucket& bucket, double dampening, const at::Tensor* found_inf) {
   const std::vector<at::Tensor> none;
-  at::_fused_sgd_(bucket.parameters, bucket.gradients, options_.momentum == 0 ? none : bucket.slots[0],
-                  bucket.weight_decay, options_.momentum, bucket.lr, dampening, options_.nesterov,
-                  /*maximize=*/false, /*is_first_step=*/false, /*grad_scale=*/std::nullopt,
-                  optional(found_inf));
+  withRate(bucket.rate, bucket.lr, [&](const auto& lr) {
+    at::_fused_sgd_(bucket.parameters, bucket.gradients, options_.momentum == 0 ? none : bucket.slots[0],
+                    bucket.weight_decay, options_.momentum, lr, dampening, options_.nesterov,
+                    /*maximize=*/false, /*is_first_step=*/false, /*grad_scale=*/std::nullopt,
+                    optional(found_inf));
+  });
 }
 
 Adam::Adam(const AdamOptions& options, std::vector<OptimizerGroup> groups)
@@ -95,10 +108,12 @@ void Adam::update(const Bucket& bucket, const at::Tensor* found_inf) {
   const auto& steps = bucket.slots[0];
   at::_foreach_add_(steps, 1);
   const auto fused = [&](auto&& op) {
-    op(bucket.parameters, bucket.gradients, bucket.slots[1], bucket.slots[2],
-       options_.amsgrad ? bucket.slots[3] : none, steps, bucket.lr, options_.beta1, options_.beta2,
-       bucket.weight_decay, options_.eps, options_.amsgrad, /*maximize=*/false, /*grad_scale=*/std::nullopt,
-       optional(found_inf));
+    withRate(bucket.rate, bucket.lr, [&](const auto& lr) {
+      op(bucket.parameters, bucket.gradients, bucket.slots[1], bucket.slots[2],
+         options_.amsgrad ? bucket.slots[3] : none, steps, lr, options_.beta1, options_.beta2,
+         bucket.weight_decay, options_.eps, options_.amsgrad, /*maximize=*/false,
+         /*grad_scale=*/std::nullopt, optional(found_inf));
+    });
   };
   if (options_.decoupled) {
     fused([](auto&&... arguments) { at::_fused_adamw_(arguments...); });

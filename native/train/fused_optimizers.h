@@ -8,6 +8,7 @@ namespace fornax {
 
 class Sgd : public Optimizer {
  public:
+  std::string recordingObstacle() const override;
   Sgd(const SgdOptions& options, std::vector<OptimizerGroup> groups);
   bool setMomentum(double momentum) override;
 
@@ -22,6 +23,7 @@ class Sgd : public Optimizer {
 
 class Adam : public Optimizer {
  public:
+  std::string recordingObstacle() const override { return {}; }
   Adam(const AdamOptions& options, std::vector<OptimizerGroup> groups);
   bool setMomentum(double momentum) override;
 

@@ -35,6 +35,11 @@ at::Tensor inLayoutOf(const at::Tensor& parameter, const at::Tensor& gradient) {
   return at::empty_like(parameter).copy_(gradient);
 }
 
+// A rate as the device sees it where it reads it from memory, so that recorded and other steps compute the same.
+double onDevice(double rate, c10::Device device) {
+  return device.is_cuda() ? static_cast<float>(rate) : rate;
+}
+
 at::Tensor makeSlot(const at::Tensor& parameter, bool scalar, double initial) {
   if (scalar) return at::full({}, initial, parameter.options().dtype(at::kFloat).requires_grad(false));
   return at::full_like(parameter, initial, parameter.options().requires_grad(false),
@@ -65,11 +70,36 @@ Optimizer::Optimizer(std::vector<OptimizerGroup> groups, std::vector<Slot> slots
   }
 }
 
+std::string Optimizer::recordingObstacle() const {
+  return "this optimizer takes the learning rate from the host";
+}
+
+void Optimizer::keepRateOnDevice(c10::Device device) {
+  rate_ = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device));
+}
+
+// As an argument of a kernel: nothing is copied from the host.
+void Optimizer::setRateOnDevice(double lr) {
+  rate_.fill_(lr);
+}
+
+// CUDA's kernels read it as float32.
+at::Tensor Optimizer::rateOnDevice(double scale) const {
+  const at::Tensor rate = scale == 1 ? rate_ : rate_ * scale;
+  return rate.is_cpu() ? rate : rate.to(at::kFloat);
+}
+
 void Optimizer::step(double lr, const at::Tensor* found_inf) {
   std::vector<Bucket> buckets;
   std::vector<at::Tensor> gradients;
+  std::map<double, at::Tensor> rates;  // by scale: layer-wise decay has few of them
   for (const Members& members : members_) {
-    Bucket bucket{lr * members.lr_scale, members.weight_decay, {}, {}, {}};
+    Bucket bucket{onDevice(lr * members.lr_scale, members.entries.front().parameter.device()), members.weight_decay, {}, {}, {}, {}};
+    if (rate_.defined()) {
+      at::Tensor& rate = rates[members.lr_scale];
+      if (!rate.defined()) rate = rateOnDevice(members.lr_scale);
+      bucket.rate = rate;
+    }
     bucket.slots.resize(slots_.size());
     for (const Entry& entry : members.entries) {
       const at::Tensor& gradient = entry.parameter.grad();

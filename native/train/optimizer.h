@@ -111,6 +111,14 @@ class Optimizer {
 
   // `found_inf` (float32 scalar on the device, may be null): where it is 1, nothing changes.
   void step(double lr, const at::Tensor* found_inf);
+
+  // Why a step with this optimizer cannot be recorded and repeated; empty where it can.
+  virtual std::string recordingObstacle() const;
+  // From now on step() reads the rate from the device, where setRateOnDevice() puts it before: a recorded step
+  // then follows the schedule. Only without an obstacle.
+  void keepRateOnDevice(c10::Device device);
+  bool hasRateOnDevice() const { return rate_.defined(); }
+  void setRateOnDevice(double lr);
   // Momentum, or the first beta, from the next step on. False if the optimizer has none.
   virtual bool setMomentum(double momentum) { return false; }
   // The slots of every parameter, by `slot/parameter` (`exp_avg/conv1.weight`); the tensors themselves.
@@ -123,6 +131,7 @@ class Optimizer {
     double weight_decay;
     std::vector<at::Tensor> parameters, gradients;
     std::vector<std::vector<at::Tensor>> slots;  // [slot][parameter]
+    at::Tensor rate;                             // `lr` as a scalar on the device, if it is kept there
   };
 
   struct Slot {
@@ -148,8 +157,11 @@ class Optimizer {
     std::vector<Entry> entries;
   };
 
+  at::Tensor rateOnDevice(double scale) const;
+
   std::vector<Slot> slots_;
   std::vector<Members> members_;
+  at::Tensor rate_;  // float64 scalar on the device, or undefined
 };
 
 // Throws fornax::Error (Argument) naming the option that is out of range.

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <iterator>
 #include <unordered_set>
 #include <utility>
 
@@ -55,6 +56,7 @@ TrainStep::TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> 
     reducer_ = std::make_unique<GradientReducer>(options_.group, std::move(trained));
   }
   if (options_.teacher) teacher_.emplace(*options_.teacher, *loss_, options_);
+  if (options_.mix) mixing_.emplace(*options_.mix, options_.seed, options_.group ? options_.group->rank() : 0);
   if (options_.precision == Precision::Float16) scaler_.emplace(options_.scaler, options_.device);
   if (options_.ema) {
     NamedTensors entries;
@@ -129,7 +131,18 @@ std::vector<OptimizerGroup> TrainStep::selectGroups() {
   return groups;
 }
 
+Batch TrainStep::mixed(const Batch& batch) {
+  if (!mixing_) return batch;
+  const c10::NoGradGuard no_grad;
+  return mixing_->apply(batch, *graph_, device_batch_, teacher_ ? &*teacher_ : nullptr);
+}
+
 StepInputs TrainStep::prepare(const Batch& batch) {
+  if (!given_.empty()) {
+    StepInputs inputs = std::move(given_.front());
+    given_.pop_front();
+    return inputs;
+  }
   const c10::NoGradGuard no_grad;
   Batch seen = batch;
   if (teacher_) {
@@ -254,13 +267,43 @@ void TrainStep::setMomentum(double momentum) {
               "schedule.cycle_momentum", "give the optimizer a momentum, or leave cycle_momentum off");
 }
 
-void TrainStep::update(double lr) {
+void TrainStep::beginUpdate(double lr) {
+  lr_ = lr;
+  if (optimizer_->hasRateOnDevice()) optimizer_->setRateOnDevice(lr);
+  if (ema_) ema_->advance();
+}
+
+void TrainStep::applyUpdate() {
   const c10::NoGradGuard no_grad;
   inPhase("the optimizer's update", [&] {
-    optimizer_->step(lr, scaler_ ? &scaler_->foundInf() : nullptr);
+    optimizer_->step(lr_, scaler_ ? &scaler_->foundInf() : nullptr);
     if (scaler_) scaler_->update();
     if (ema_) ema_->update();
   });
+}
+
+std::string TrainStep::recordingObstacle() const {
+  if (options_.group) return "several processes train together";
+  return optimizer_->recordingObstacle();
+}
+
+void TrainStep::keepNumbersOnDevice() {
+  optimizer_->keepRateOnDevice(options_.device);
+  if (ema_) ema_->keepShareOnDevice();
+}
+
+void TrainStep::give(std::vector<StepInputs> prepared) {
+  given_.assign(std::make_move_iterator(prepared.begin()), std::make_move_iterator(prepared.end()));
+}
+
+std::vector<at::Tensor> TrainStep::gradientTensors() const {
+  std::vector<at::Tensor> gradients;
+  for (const auto& [name, parameter] : trained_) gradients.push_back(parameter.grad());
+  return gradients;
+}
+
+void TrainStep::setGradientTensors(const std::vector<at::Tensor>& gradients) {
+  for (size_t i = 0; i < trained_.size(); ++i) trained_[i].second.mutable_grad() = gradients[i];
 }
 
 void TrainStep::clearGradients() {

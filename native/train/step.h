@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -47,6 +48,13 @@ class TrainStep {
   void useGraph(std::shared_ptr<const Graph> graph);
   const Graph& graph() const { return *graph_; }
 
+  // Before the first batch of step `step` (0-based), and before an attempt to compute it anew.
+  void beginStep(int64_t step) {
+    if (mixing_) mixing_->beginStep(step);
+  }
+  // The next batch of the step, mixed with itself where the options say so: once, before it is split or prepared.
+  Batch mixed(const Batch& batch);
+
   // Brings a micro-batch into the form the step computes with: everything that differs from batch to batch in
   // how it gets to the device happens here, and nothing after it.
   StepInputs prepare(const Batch& batch);
@@ -79,13 +87,28 @@ class TrainStep {
   at::Tensor gradientNorm() const;
   // Momentum, or the first beta, of the next updates. ArgumentError if the optimizer has none.
   void setMomentum(double momentum);
-  // Optimizer, scaler and average.
-  void update(double lr);
+  // Optimizer, scaler and average: what the host has to say about it, then what the device does.
+  void update(double lr) {
+    beginUpdate(lr);
+    applyUpdate();
+  }
+  void beginUpdate(double lr);
+  void applyUpdate();
   // Frees the gradients.
   void clearGradients();
 
   // Gradients of the trained parameters that have one, by name.
   NamedTensors gradients() const;
+
+  // Steps that can be recorded and repeated (step_capture.h): why they cannot, or empty; to be called before the
+  // first one: what the host changes from step to step is kept on the device from then on.
+  std::string recordingObstacle() const;
+  void keepNumbersOnDevice();
+  // What the next calls of prepare() return, in their order, whatever they are given.
+  void give(std::vector<StepInputs> prepared);
+  // Of the trained parameters in their order; undefined ones mean none.
+  std::vector<at::Tensor> gradientTensors() const;
+  void setGradientTensors(const std::vector<at::Tensor>& gradients);
   // Null without one.
   const Ema* ema() const { return ema_ ? &*ema_ : nullptr; }
   // Optimizer, scaler, average and generator; the tensors themselves.
@@ -117,7 +140,10 @@ class TrainStep {
   std::optional<GradScaler> scaler_;
   std::optional<Ema> ema_;
   std::optional<Teacher> teacher_;
+  std::optional<Mixing> mixing_;
   std::unique_ptr<GradientReducer> reducer_;  // null with one process
+  std::deque<StepInputs> given_;              // for prepare()
+  double lr_ = 0;                             // of the update to come
 };
 
 }  // namespace fornax
