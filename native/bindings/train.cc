@@ -54,6 +54,19 @@ Napi::Object toObject(Napi::Env env, const StepsEvent& event) {
   return object;
 }
 
+Napi::Object toObject(Napi::Env env, const Halving& halving) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("step", static_cast<double>(halving.step + 1));
+  object.Set("what", halving.what);
+  object.Set("where", halving.where);
+  object.Set("module", halving.module.empty() ? env.Null() : Napi::String::New(env, halving.module));
+  object.Set("from", static_cast<double>(halving.from));
+  object.Set("to", static_cast<double>(halving.to));
+  object.Set("parts", static_cast<double>(halving.parts));
+  object.Set("batch_norms", static_cast<double>(halving.batch_norms));
+  return object;
+}
+
 Napi::Object toObject(Napi::Env env, const RunResult& result) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("steps", static_cast<double>(result.steps));
@@ -102,6 +115,7 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
                                              {
                                                  InstanceAccessor<&TrainHandle::isDisposed>("disposed"),
                                                  InstanceAccessor<&TrainHandle::stepCount>("stepCount"),
+                                                 InstanceAccessor<&TrainHandle::microBatch>("microBatch"),
                                                  InstanceMethod<&TrainHandle::dispose>("dispose"),
                                                  InstanceMethod<&TrainHandle::run>("run"),
                                                  InstanceMethod<&TrainHandle::step>("step"),
@@ -175,17 +189,17 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
   }
 
   // Null if there is none. It stays with this object, on whose thread it must be destroyed.
-  static std::shared_ptr<Napi::FunctionReference> readOnEvent(const Options& source) {
-    if (!source.has("onEvent")) return nullptr;
-    const Napi::Value function = source.get("onEvent");
-    if (!function.IsFunction())
-      throw Error(ErrorKind::Argument, source.name("onEvent") + " must be a function");
+  static std::shared_ptr<Napi::FunctionReference> readCallback(const Options& source, const char* key) {
+    if (!source.has(key)) return nullptr;
+    const Napi::Value function = source.get(key);
+    if (!function.IsFunction()) throw Error(ErrorKind::Argument, source.name(key) + " must be a function");
     return std::make_shared<Napi::FunctionReference>(Napi::Persistent(function.As<Napi::Function>()));
   }
 
-  static std::function<void(StepsEvent)> eventPoster(Napi::Env env,
-                                                     std::weak_ptr<Napi::FunctionReference> callback) {
-    return [queue = Environment::of(env).queue(), callback = std::move(callback)](StepsEvent event) {
+  template <typename Event>
+  static std::function<void(Event)> eventPoster(Napi::Env env,
+                                                std::weak_ptr<Napi::FunctionReference> callback) {
+    return [queue = Environment::of(env).queue(), callback = std::move(callback)](Event event) {
       queue->post([callback, event = std::move(event)](Napi::Env env) {
         if (auto function = callback.lock()) function->Call({toObject(env, event)});
       });
@@ -211,11 +225,14 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
       options.steps = source.integer("steps");
       if (options.steps < 0) throw Error(ErrorKind::Argument, source.name("steps") + " must not be negative");
       options.event_interval = source.number("event_interval_ms", options.event_interval * 1000) / 1000;
-      const auto on_event = readOnEvent(source);
+      const auto on_event = readCallback(source, "onEvent");
+      const auto on_out_of_memory = readCallback(source, "onOutOfMemory");
+      options.on_halved = eventPoster<Halving>(info.Env(), on_out_of_memory);
       std::shared_ptr<BatchSource> batches = readSource(info[0]);
-      session.run(core().model->graph, std::move(batches), options, eventPoster(info.Env(), on_event), done,
-                  failed);
-      on_event_ = on_event;  // only now: a run that was refused leaves the one in progress its function
+      session.run(core().model->graph, std::move(batches), options,
+                  eventPoster<StepsEvent>(info.Env(), on_event), done, failed);
+      on_event_ = on_event;  // only now: a run that was refused leaves the one in progress its functions
+      on_out_of_memory_ = on_out_of_memory;
     });
   }
 
@@ -265,6 +282,13 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
     });
   }
 
+  Napi::Value microBatch(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const int64_t rows = core().session.microBatch();
+      return rows == 0 ? info.Env().Null() : Napi::Number::New(info.Env(), static_cast<double>(rows));
+    });
+  }
+
   void stop(const Napi::CallbackInfo& info) {
     guarded(info.Env(), [&] { core().session.stop(); });
   }
@@ -273,7 +297,7 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
   Napi::Value isDisposed(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), !core_); }
 
   std::shared_ptr<TrainCore> core_;
-  std::shared_ptr<Napi::FunctionReference> on_event_;
+  std::shared_ptr<Napi::FunctionReference> on_event_, on_out_of_memory_;
   uint64_t last_job_ = 0;
   std::unordered_map<uint64_t, Napi::ObjectReference> in_use_;
 };

@@ -63,6 +63,20 @@ std::optional<TeacherOptions> readTeacher(const Options& source) {
                         readNormalize(teacher.get("normalize"), teacher.name("normalize"))};
 }
 
+std::optional<MixingOptions> readMixing(const Options& source) {
+  if (!source.has("mix")) return std::nullopt;
+  const Options given = source.object("mix");
+  MixingOptions mix;
+  mix.classes = given.integer("classes");
+  mix.label = given.string("label", mix.label);
+  mix.mixup = given.number("mixup", mix.mixup);
+  mix.cutmix = given.number("cutmix", mix.cutmix);
+  mix.prob = given.number("prob", mix.prob);
+  mix.switch_prob = given.number("switch_prob", mix.switch_prob);
+  mix.steps = given.integer("steps", mix.steps);
+  return mix;
+}
+
 }  // namespace
 
 TrainOptions readTrainOptions(Napi::Value value) {
@@ -75,11 +89,17 @@ TrainOptions readTrainOptions(Napi::Value value) {
   options.groups = readGroups(source);
   options.schedule = readSchedule(source.object("schedule"));
   options.precision = static_cast<Precision>(source.choice("amp", {"off", "bf16", "fp16"}, "off"));
+  options.bf16_nodes = source.object("precision").strings("bf16");
+  if (!options.bf16_nodes.empty() && options.precision != Precision::Float32) {
+    throw Error(ErrorKind::Argument, source.name("precision") + " needs amp `off`", "",
+                "amp decides by operator, precision by node: use one of them");
+  }
   options.scaler = readScaler(source.object("scaler"));
   options.channels_last = source.boolean("channels_last", false);
   options.fuse = source.boolean("fuse", true);
   options.cudnn_benchmark = optionalBoolean(source, "cudnn_benchmark");
   options.tf32 = optionalBoolean(source, "tf32");
+  options.deterministic = optionalBoolean(source, "deterministic");
   options.flush_denormal = source.boolean("flush_denormal", true);
   options.threads = static_cast<int>(source.integer("threads", 0));
   const int64_t seed = source.integer("seed", 0);
@@ -94,11 +114,18 @@ TrainOptions readTrainOptions(Napi::Value value) {
     const Options ema = source.object("ema");
     options.ema = EmaOptions{ema.number("decay", 0.9999), ema.boolean("warmup", false)};
   }
+  options.mix = readMixing(source);
+  if (source.has("swa")) {
+    const Options swa = source.object("swa");
+    options.swa = SwaOptions{swa.integer("start"), swa.integer("interval", 1)};
+  }
   options.teacher = readTeacher(source);
   if (source.has("process_group")) {
     options.group = unwrapProcessGroup(source.get("process_group"), source.name("process_group"));
   }
   options.sync_batch_norm = source.boolean("sync_batch_norm", true);
+  options.on_oom = static_cast<OnOutOfMemory>(source.choice("on_oom", {"halve", "stop"}, "halve"));
+  options.micro_batch = source.integer("micro_batch", 0);
   return options;
 }
 

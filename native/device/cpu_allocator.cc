@@ -15,6 +15,8 @@
 #include <mutex>
 #include <string>
 
+#include "device/allocation_faults.h"
+
 namespace fornax {
 
 namespace {
@@ -79,7 +81,7 @@ size_t cacheLimit() {
 
 class CachingCpuAllocator final : public c10::Allocator {
  public:
-  CachingCpuAllocator() : limit_(cacheLimit()) {}
+  CachingCpuAllocator() : cache_limit_(cacheLimit()) {}
 
   c10::DataPtr allocate(size_t bytes) override {
     void* data = bytes == 0 ? nullptr : take(bytes)->data();
@@ -100,7 +102,13 @@ class CachingCpuAllocator final : public c10::Allocator {
   CpuMemory memory() {
     std::lock_guard lock(mutex_);
     return {static_cast<int64_t>(allocated_), static_cast<int64_t>(peak_), static_cast<int64_t>(cached_),
-            static_cast<int64_t>(limit_)};
+            static_cast<int64_t>(cache_limit_)};
+  }
+
+  void setBudget(size_t bytes) {
+    std::lock_guard lock(mutex_);
+    budget_ = bytes;
+    while (oldest_ && allocated_ + cached_ > budget_) evictOldest();
   }
 
   void resetPeak() {
@@ -115,18 +123,29 @@ class CachingCpuAllocator final : public c10::Allocator {
     TORCH_CHECK(bytes < (size_t{1} << 48), "CPU allocator: a tensor of ", bytes,
                 " bytes cannot be allocated");
     const SizeClass wanted = classOf(bytes + sizeof(Block));
+    TORCH_CHECK_WITH(OutOfMemoryError, !allocationFails(bytes), "CPU allocator: not enough memory for ", bytes,
+                     " bytes (a failure that a test has asked for)");
     std::unique_lock lock(mutex_);
     Block* block = classes_[wanted.index];
     if (block) {
       unlink(block);
+      allocated_ += wanted.bytes;
     } else {
+      makeRoom(wanted.bytes);
+      allocated_ += wanted.bytes;  // before the lock is let go: two threads cannot both take the last of a budget
       lock.unlock();
       block = fromSystem(wanted);
       lock.lock();
     }
-    allocated_ += block->bytes;
     peak_ = std::max(peak_, allocated_);
     return block;
+  }
+
+  // What is cached counts against the budget, too, and goes first. Under the lock.
+  void makeRoom(size_t bytes) {
+    TORCH_CHECK_WITH(OutOfMemoryError, allocated_ + bytes <= budget_, "CPU allocator: not enough memory for ",
+                     bytes, " bytes: the budget is ", budget_, " bytes, of which ", allocated_, " are in use");
+    while (oldest_ && allocated_ + cached_ + bytes > budget_) evictOldest();
   }
 
   Block* fromSystem(const SizeClass& wanted) {
@@ -135,8 +154,12 @@ class CachingCpuAllocator final : public c10::Allocator {
       release();
       memory = std::aligned_alloc(kAlignment, wanted.bytes);
     }
-    TORCH_CHECK_WITH(OutOfMemoryError, memory, "CPU allocator: not enough memory for ", wanted.bytes,
-                     " bytes (", allocated_, " bytes in use)");
+    if (!memory) {
+      std::lock_guard lock(mutex_);
+      allocated_ -= wanted.bytes;
+      TORCH_CHECK_WITH(OutOfMemoryError, false, "CPU allocator: not enough memory for ", wanted.bytes,
+                       " bytes (", allocated_, " bytes in use)");
+    }
     return new (memory) Block{wanted.bytes, wanted.index, nullptr, nullptr, nullptr, nullptr};
   }
 
@@ -144,7 +167,7 @@ class CachingCpuAllocator final : public c10::Allocator {
     std::lock_guard lock(mutex_);
     allocated_ -= block->bytes;
     link(block);
-    while (cached_ > limit_) evictOldest();
+    while (cached_ > cache_limit_) evictOldest();
   }
 
   void link(Block* block) {
@@ -179,7 +202,8 @@ class CachingCpuAllocator final : public c10::Allocator {
   std::array<Block*, kClasses> classes_{};
   Block *newest_ = nullptr, *oldest_ = nullptr;
   size_t allocated_ = 0, peak_ = 0, cached_ = 0;
-  const size_t limit_;
+  size_t budget_ = std::numeric_limits<size_t>::max() / 2;
+  const size_t cache_limit_;
 };
 
 // Never destroyed: tensors in static storage of any library may outlive everything of ours.
@@ -219,6 +243,12 @@ CpuMemory cpuMemory() {
 
 void resetCpuMemoryPeak() {
   if (wanted()) allocator().resetPeak();
+}
+
+void setCpuMemoryBudget(std::optional<int64_t> bytes) {
+  if (wanted()) {
+    allocator().setBudget(bytes ? static_cast<size_t>(*bytes) : std::numeric_limits<size_t>::max() / 2);
+  }
 }
 
 void releaseCpuCache() {

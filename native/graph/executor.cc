@@ -3,10 +3,12 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <new>
 #include <sstream>
 #include <utility>
 
 #include "core/error.h"
+#include "device/out_of_memory.h"
 
 namespace fornax {
 
@@ -282,11 +284,11 @@ class Run {
   void call(size_t index, const Node& node) {
     try {
       node.op.callBoxed(stack_);
-    } catch (const c10::OutOfMemoryError& error) {
-      throw Error(ErrorKind::Device, std::string("out of memory: ") + error.what_without_backtrace(),
-                  graph_.describe(index), "use a smaller batch size or resolution");
     } catch (const c10::Error& error) {
+      if (isOutOfMemory(error)) outOfMemory(index, node, error.what_without_backtrace());
       failed(index, error.what_without_backtrace());
+    } catch (const std::bad_alloc& error) {
+      outOfMemory(index, node, error.what());
     } catch (const Error&) {
       throw;
     } catch (const std::exception& error) {
@@ -318,6 +320,10 @@ class Run {
     std::vector<at::Tensor> results;
     for (int slot : node.outs) results.push_back(slot < 0 ? at::Tensor() : slots_[slot]);
     context_.observer(index, arguments, results);
+  }
+
+  [[noreturn]] void outOfMemory(size_t index, const Node& node, const std::string& message) const {
+    throw OutOfMemoryError(message, graph_.describe(index), "use a smaller batch size or resolution", node.path);
   }
 
   [[noreturn]] void failed(size_t index, std::string message) const {

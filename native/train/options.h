@@ -4,6 +4,7 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,9 +14,11 @@
 #include "graph/graph.h"
 #include "graph/state.h"
 #include "train/ema.h"
+#include "train/mixing.h"
 #include "train/optimizer.h"
 #include "train/scaler.h"
 #include "train/schedule.h"
+#include "train/weight_average.h"
 
 namespace fornax {
 
@@ -43,16 +46,34 @@ struct TeacherOptions {
   std::optional<Normalize> normalize;
 };
 
+// What becomes of a step that runs out of memory.
+enum class OnOutOfMemory : uint8_t { Halve, Stop };
+
+// A micro-batch was halved because memory ran out (micro_batches.h).
+struct Halving {
+  int64_t step;        // 0-based
+  std::string what;    // the allocator's words
+  std::string where;   // a node, or a phase such as `backward`
+  std::string module;  // path of the module that was running, or empty
+  int64_t from, to;    // rows of a micro-batch
+  int64_t parts;       // micro-batches of a step from now on
+  int64_t batch_norms;  // layers whose statistics are those of smaller batches from now on
+};
+using OnHalved = std::function<void(const Halving&)>;
+
 struct TrainOptions {
   c10::Device device = c10::kCPU;
   OptimizerOptions optimizer;
   std::vector<GroupOptions> groups;  // parameters in no group are frozen
   ScheduleOptions schedule;
   Precision precision = Precision::Float32;
+  // With Float32: nodes computed in bfloat16, by their names (passes/precision.h).
+  std::vector<std::string> bf16_nodes;
   ScalerOptions scaler;  // used with Float16
   bool channels_last = false;
   bool fuse = true;  // exchange and fuse operators for speed (prepare_graph.h)
   std::optional<bool> cudnn_benchmark, tf32;  // process-wide; unset: as they are
+  std::optional<bool> deterministic;          // process-wide, too
   bool flush_denormal = true;
   int threads = 0;  // 0: libtorch's default
   uint64_t seed = 0;
@@ -61,9 +82,13 @@ struct TrainOptions {
   int64_t grad_accum = 1;
   std::optional<double> clip_norm, clip_value;
   std::optional<EmaOptions> ema;
+  std::optional<SwaOptions> swa;  // not with ema
   std::optional<TeacherOptions> teacher;
+  std::optional<MixingOptions> mix;
   std::shared_ptr<ProcessGroup> group;  // null: this process trains alone
   bool sync_batch_norm = true;          // over the batches of all processes
+  OnOutOfMemory on_oom = OnOutOfMemory::Halve;
+  int64_t micro_batch = 0;  // rows at most; 0: whole batches
 };
 
 }  // namespace fornax

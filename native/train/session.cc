@@ -22,6 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr const char* kScheduleState = "schedule/state";
+constexpr const char* kMicroBatch = "memory/micro_batch";
 
 double secondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -35,6 +36,7 @@ void checkOptions(const TrainOptions& options) {
   };
   require(options.grad_accum >= 1, "grad_accum", "at least 1");
   require(!options.clip_norm || *options.clip_norm > 0, "clip_norm", "greater than 0");
+  require(!options.ema || !options.swa, "swa", "left out where there is `ema`");
   require(!options.clip_value || *options.clip_value > 0, "clip_value", "greater than 0");
   require(options.threads >= 0 && options.threads <= 1024, "threads", "between 1 and 1024");
 }
@@ -44,48 +46,13 @@ void throwIfAborted(const std::atomic<bool>& abort) {
     throw Error(ErrorKind::Aborted, "the training session was closed while it was working", "TrainSession");
 }
 
-// The offsets of a ragged field, or null: `face_offsets` [rows + 1] says where in `face_boxes` and whatever
-// else begins with `face_` the values of each row begin.
-const at::Tensor* offsetsOf(const Batch& batch, const std::string& name) {
-  const size_t end = name.find('_');
-  return end == std::string::npos ? nullptr : batch.find(name.substr(0, end) + "_offsets");
-}
-
-// Part `index` of `count` nearly equal parts of a batch.
-Batch part(const Batch& batch, int64_t count, int64_t index) {
-  if (count == 1) return batch;
-  const int64_t rows = batchSize(batch);
-  const int64_t begin = rows * index / count;
-  const int64_t end = rows * (index + 1) / count;
-  Batch piece;
-  for (const auto& [name, field] : batch.fields) {
-    const at::Tensor* offsets = offsetsOf(batch, name);
-    if (!offsets) {
-      piece.fields.emplace_back(name, field.slice(0, begin, end));
-      continue;
-    }
-    if (offsets->dim() != 1 || offsets->size(0) != rows + 1) {
-      throw Error(ErrorKind::Data,
-                  "offsets need one number for each of the " + std::to_string(rows) +
-                      " rows of the batch and one more",
-                  name);
-    }
-    const at::Tensor range = offsets->slice(0, begin, end + 1).to(at::kCPU, at::kLong).contiguous();
-    const int64_t* bounds = range.const_data_ptr<int64_t>();
-    const bool is_offsets = &field == offsets;
-    piece.fields.emplace_back(
-        name, is_offsets ? range - bounds[0] : field.slice(0, bounds[0], bounds[end - begin]));
-  }
-  return piece;
-}
-
 }  // namespace
 
 TrainSession::TrainSession(std::shared_ptr<const Graph> graph, std::shared_ptr<State> state,
                            std::shared_ptr<const Graph> loss, const TrainOptions& options)
     : options_(options), schedule_(makeSchedule(options.schedule)), thread_("fornax-train") {
   checkOptions(options_);
-  applyProcessSettings({options_.cudnn_benchmark, options_.tf32});
+  applyProcessSettings({options_.cudnn_benchmark, options_.tf32, options_.deterministic});
   thread_.call([&] {
     setUpComputeThread({options_.threads, options_.flush_denormal && options_.device.is_cpu()});
     const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt
@@ -93,6 +60,7 @@ TrainSession::TrainSession(std::shared_ptr<const Graph> graph, std::shared_ptr<S
     inPhase("setting up the training session", [&] {
       step_ =
           std::make_unique<TrainStep>(std::move(graph), std::move(state), std::move(loss), options_, &abort_);
+      micro_batches_ = std::make_unique<MicroBatches>(*step_, options_);
       if (const auto momentum = schedule_->momentum(0)) step_->setMomentum(*momentum);
     });
   });
@@ -109,6 +77,7 @@ void TrainSession::shutDown() {
   if (busy_ && options_.group) options_.group->interrupt();
   thread_.close();
   if (!step_) return;
+  micro_batches_.reset();
   step_.reset();
   releaseCpuCache();
 }
@@ -190,24 +159,31 @@ bool TrainSession::stopAgreed() {
   return stop_;
 }
 
-// Gradients are cleared before a step, not after it, so that those of the last one can be read.
-TrainSession::Group TrainSession::accumulateGroup(BatchSource& source) {
+// Gradients are cleared before a step, not after it, so that those of the last one can be read. `taken`: what an
+// earlier attempt at this step took from the source; it is taken first, and what comes after it is added.
+TrainSession::Group TrainSession::accumulateGroup(BatchSource& source, std::vector<Batch>& taken) {
   step_->clearGradients();
   Group group;
   const int64_t wanted = options_.grad_accum;
   while (group.micro_batches < wanted) {
-    const auto before = Clock::now();
-    Batch batch;
-    // Once begun, a group is finished: only closing the session interrupts it.
-    // Several processes begin it together or not at all: see stopAgreed().
-    const bool may_stop = group.micro_batches == 0 && !options_.group;
-    const bool more = source.next(batch, may_stop ? stop_ : abort_);
-    group.wait_seconds += secondsSince(before);
-    throwIfAborted(abort_);
-    if (!more) break;
-    group.samples += step_->globalRows(batch);
+    const auto place = static_cast<size_t>(group.micro_batches);
+    if (place == taken.size()) {
+      const auto before = Clock::now();
+      Batch batch;
+      // Once begun, a group is finished: only closing the session interrupts it.
+      // Several processes begin it together or not at all: see stopAgreed().
+      const bool may_stop = group.micro_batches == 0 && !options_.group;
+      const bool more = source.next(batch, may_stop ? stop_ : abort_);
+      wait_seconds_ += secondsSince(before);
+      throwIfAborted(abort_);
+      if (!more) break;
+      taken.push_back(std::move(batch));
+    }
+    group.samples += step_->globalRows(taken[place]);
     const bool last = group.micro_batches + 1 == wanted;
-    const at::Tensor loss = step_->accumulate(batch, 1.0 / static_cast<double>(wanted), last).loss;
+    const at::Tensor loss =
+        micro_batches_->accumulate(taken[place], 1.0 / static_cast<double>(wanted), last).loss;
+    if (!micro_batches_->retries()) taken[place] = {};
     group.loss = group.loss.defined() ? group.loss + loss : loss;
     ++group.micro_batches;
   }
@@ -219,12 +195,30 @@ TrainSession::Group TrainSession::accumulateGroup(BatchSource& source) {
   return group;
 }
 
+// The gradients of a step, ready for the optimizer.
+TrainSession::Group TrainSession::computeGradients(BatchSource& source, const OnHalved& on_halved) {
+  Group group;
+  std::vector<Batch> taken;
+  wait_seconds_ = 0;
+  micro_batches_->run(
+      step_count_,
+      [&] {
+        group = accumulateGroup(source, taken);
+        if (group.micro_batches == 0) return;
+        step_->unscaleGradients();
+        step_->clipGradients();
+      },
+      on_halved);
+  group.wait_seconds = wait_seconds_;
+  return group;
+}
+
 // Returns the rate it used.
 double TrainSession::finishStep() {
   const double lr = schedule_->learningRate(step_count_);
   if (const auto momentum = schedule_->momentum(step_count_)) step_->setMomentum(*momentum);
   step_->update(lr);
-  ++step_count_;
+  step_->average(++step_count_);
   return lr;
 }
 
@@ -244,15 +238,19 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
     interval_start = Clock::now();
   };
 
+  const OnHalved on_halved = [&](const Halving& halving) {
+    if (!recorder.empty()) closeInterval();
+    emit(true);  // in their order
+    if (options.on_halved) options.on_halved(halving);
+  };
+
   while (result.steps < options.steps && !stopAgreed()) {
     throwIfAborted(abort_);
-    const Group group = accumulateGroup(source);
+    const Group group = computeGradients(source, on_halved);
     if (group.micro_batches == 0) {
       if (!stop_) result.reason = RunResult::Reason::EpochEnd;
       break;
     }
-    step_->unscaleGradients();
-    step_->clipGradients();
     const double lr = finishStep();
     ++result.steps;
     result.samples += group.samples;
@@ -284,23 +282,29 @@ StepResult TrainSession::stepOnce(const Batch& batch, bool update) {
   throwIfAborted(abort_);
   const int64_t rows = batchSize(batch);
   const int64_t parts = std::min(options_.grad_accum, std::max<int64_t>(rows, 1));
-  step_->clearGradients();
-  std::vector<std::vector<at::Tensor>> outputs(step_->graph().outputs().size());
-  at::Tensor loss;
-  for (int64_t i = 0; i < parts; ++i) {
-    const Batch micro = part(batch, parts, i);
-    // By their share of the rows, so that uneven parts add up to the mean over the batch.
-    const double weight = parts == 1 ? 1 : static_cast<double>(batchSize(micro)) / static_cast<double>(rows);
-    TrainStep::MicroResult result = step_->accumulate(micro, weight, i + 1 == parts);
-    const at::Tensor share = result.loss * weight;
-    loss = loss.defined() ? loss + share : share;
-    for (size_t k = 0; k < outputs.size(); ++k) outputs[k].push_back(std::move(result.outputs[k]));
-  }
-  step_->reduce(loss);
-  step_->unscaleGradients();
+  std::vector<std::vector<at::Tensor>> outputs;
+  at::Tensor loss, norm;
+  const auto attempt = [&] {
+    step_->clearGradients();
+    outputs.assign(step_->graph().outputs().size(), {});
+    loss = at::Tensor();
+    for (int64_t i = 0; i < parts; ++i) {
+      const Batch micro = partOf(batch, parts, i);
+      // By their share of the rows, so that uneven parts add up to the mean over the batch.
+      const double weight =
+          parts == 1 ? 1 : static_cast<double>(batchSize(micro)) / static_cast<double>(rows);
+      TrainStep::MicroResult result = micro_batches_->accumulate(micro, weight, i + 1 == parts, true);
+      const at::Tensor share = result.loss * weight;
+      loss = loss.defined() ? loss + share : share;
+      for (size_t k = 0; k < outputs.size(); ++k) outputs[k].push_back(std::move(result.outputs[k]));
+    }
+    step_->reduce(loss);
+    step_->unscaleGradients();
+    // Without an update the gradients are what the caller is after: they stay as they are, and have a norm.
+    norm = update ? step_->clipGradients() : step_->gradientNorm();
+  };
+  micro_batches_->run(step_count_, attempt, nullptr);
   StepResult result;
-  // Without an update the gradients are what the caller is after: they stay as they are, and have a norm.
-  const at::Tensor norm = update ? step_->clipGradients() : step_->gradientNorm();
   result.lr = update ? finishStep() : schedule_->learningRate(step_count_);
   for (size_t k = 0; k < outputs.size(); ++k) {
     result.outputs.emplace_back(step_->graph().outputs()[k].name,
@@ -317,9 +321,11 @@ NamedTensors TrainSession::gradients() {
 
 NamedTensors TrainSession::ema() {
   return exclusively([&] {
-    const Ema* ema = step_->ema();
-    if (!ema) throw Error(ErrorKind::Argument, "the session keeps no average of the weights", "ema");
-    return copyToCpu(ema->averages());
+    const NamedTensors averages = step_->averages();
+    if (averages.empty()) {
+      throw Error(ErrorKind::Argument, "the session keeps no average of the weights", "ema");
+    }
+    return copyToCpu(averages);
   });
 }
 
@@ -328,6 +334,10 @@ NamedTensors TrainSession::snapshot() {
     NamedTensors entries = takeSnapshot(*step_);
     const std::vector<double> state = schedule_->state();
     if (!state.empty()) entries.emplace_back(kScheduleState, at::tensor(state, at::kDouble));
+    // Only where a step ran out of memory: what is computed depends on it.
+    if (micro_batches_->rows() != options_.micro_batch) {
+      entries.emplace_back(kMicroBatch, at::scalar_tensor(micro_batches_->rows(), at::kLong));
+    }
     return entries;
   });
 }
@@ -341,9 +351,12 @@ void TrainSession::restore(const NamedTensors& entries, int64_t step) {
   exclusively([&] {
     NamedTensors of_step;
     at::Tensor of_schedule;
+    int64_t micro_batch = options_.micro_batch;
     for (const auto& entry : entries) {
       if (entry.first == kScheduleState)
         of_schedule = entry.second.to(at::kCPU).contiguous();
+      else if (entry.first == kMicroBatch)
+        micro_batch = entry.second.item<int64_t>();
       else
         of_step.push_back(entry);
     }
@@ -354,6 +367,7 @@ void TrainSession::restore(const NamedTensors& entries, int64_t step) {
                   "snapshot", "restore a snapshot of a session with the same schedule");
     }
     restoreSnapshot(*step_, of_step);
+    micro_batches_->setRows(micro_batch);
     if (given == 0) return;
     const double* values = of_schedule.const_data_ptr<double>();
     schedule_->restore({values, values + given});

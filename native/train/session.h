@@ -19,6 +19,7 @@
 #include "graph/graph.h"
 #include "graph/state.h"
 #include "train/job_thread.h"
+#include "train/micro_batches.h"
 #include "train/options.h"
 #include "train/step.h"
 #include "train/step_recorder.h"
@@ -28,6 +29,7 @@ namespace fornax {
 struct RunOptions {
   int64_t steps = 0;
   double event_interval = 0.25;  // seconds
+  OnHalved on_halved;            // after the events of all steps before it
 };
 
 struct RunResult {
@@ -66,6 +68,8 @@ class TrainSession {
   void stop() { stop_ = true; }
   // Steps done; any thread.
   int64_t stepCount() const { return step_count_; }
+  // Rows of a micro-batch at most; 0: batches stay whole. Any thread.
+  int64_t microBatch() const { return micro_batches_->rows(); }
   double learningRate(int64_t step) const { return schedule_->learningRate(step); }
   // A metric of the model as it is now, for a schedule that looks at one. TrainError while a job is running.
   void observe(double metric);
@@ -73,7 +77,7 @@ class TrainSession {
   // These wait for the session's thread, and for the device. Copies on the CPU.
   NamedTensors gradients();
   NamedTensors snapshot();
-  // The averaged weights by their names in the state dict. ArgumentError without `ema`.
+  // The averaged weights by their names in the state dict. ArgumentError without `ema` or `swa`.
   NamedTensors ema();
   // Throws WeightsError if the entries are not those of snapshot(); then nothing has changed.
   void restore(const NamedTensors& entries, int64_t step);
@@ -97,7 +101,8 @@ class TrainSession {
   RunResult runLoop(BatchSource& source, const RunOptions& options,
                     const std::function<void(StepsEvent)>& on_event);
   bool stopAgreed();
-  Group accumulateGroup(BatchSource& source);
+  Group accumulateGroup(BatchSource& source, std::vector<Batch>& taken);
+  Group computeGradients(BatchSource& source, const OnHalved& on_halved);
   StepResult stepOnce(const Batch& batch, bool update);
   double finishStep();
 
@@ -108,6 +113,8 @@ class TrainSession {
   std::atomic<bool> busy_{false};
   std::atomic<int64_t> step_count_{0};
   std::unique_ptr<TrainStep> step_;  // touched on the session's thread only, until that has ended
+  std::unique_ptr<MicroBatches> micro_batches_;  // likewise
+  double wait_seconds_ = 0;                      // for the source, in the step under way
   JobThread thread_;
 };
 

@@ -12,7 +12,9 @@
 #include "dist/process_group.h"
 #include "graph/prune.h"
 #include "train/autocast.h"
+#include "train/forward_state.h"
 #include "train/gradient_clip.h"
+#include "train/passes/precision.h"
 #include "train/prepare_graph.h"
 #include "train/torch_errors.h"
 
@@ -58,13 +60,12 @@ TrainStep::TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> 
   if (options_.teacher) teacher_.emplace(*options_.teacher, *loss_, options_);
   if (options_.mix) mixing_.emplace(*options_.mix, options_.seed, options_.group ? options_.group->rank() : 0);
   if (options_.precision == Precision::Float16) scaler_.emplace(options_.scaler, options_.device);
-  if (options_.ema) {
-    NamedTensors entries;
-    for (size_t i = 0; i < parameters_.size(); ++i) {
-      entries.emplace_back(state_->specs()[i].name, parameters_[i]);
-    }
-    ema_.emplace(*options_.ema, std::move(entries));
+  NamedTensors entries;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    entries.emplace_back(state_->specs()[i].name, parameters_[i]);
   }
+  if (options_.ema) ema_.emplace(*options_.ema, entries);
+  if (options_.swa) swa_.emplace(*options_.swa, std::move(entries));
 }
 
 TrainStep::~TrainStep() {
@@ -75,7 +76,8 @@ TrainStep::~TrainStep() {
 void TrainStep::useGraph(std::shared_ptr<const Graph> graph) {
   if (source_graph_ == graph) return;
   source_graph_ = std::move(graph);
-  const auto needed = prune(source_graph_, {outputsForLoss(*source_graph_, loss_.get()), {}});
+  const auto planned = applyPrecision(source_graph_, options_.bf16_nodes);
+  const auto needed = prune(planned, {outputsForLoss(*planned, loss_.get()), {}});
   Preparation preparation{options_.device, options_.precision, options_.fuse};
   if (options_.group && options_.sync_batch_norm) preparation.batch_norm_group = options_.group->id();
   graph_ = prepareForTraining(needed, preparation);
@@ -319,7 +321,22 @@ NamedTensors TrainStep::gradients() const {
   return gradients;
 }
 
-NamedTensors TrainStep::resumeState() const {
+std::vector<at::Tensor> TrainStep::writtenBuffers() const {
+  std::vector<at::Tensor> buffers;
+  for (const size_t i : fornax::writtenBuffers(*graph_, modes_)) buffers.push_back(parameters_[i]);
+  return buffers;
+}
+
+int64_t TrainStep::trainingBatchNorms() const {
+  return fornax::trainingBatchNorms(*graph_, modes_);
+}
+
+NamedTensors TrainStep::averages() {
+  if (ema_) return ema_->averages();
+  return swa_ ? swa_->averages() : NamedTensors();
+}
+
+NamedTensors TrainStep::resumeState() {
   NamedTensors state;
   for (auto& [name, tensor] : optimizer_->state()) state.emplace_back("optimizer/" + name, tensor);
   if (scaler_) {
@@ -330,6 +347,10 @@ NamedTensors TrainStep::resumeState() const {
   if (ema_) {
     for (const auto& [name, tensor] : ema_->averages()) state.emplace_back("ema/" + name, tensor);
     state.emplace_back("ema_updates", ema_->updates());
+  }
+  if (swa_) {
+    for (const auto& [name, tensor] : swa_->averages()) state.emplace_back("swa/" + name, tensor);
+    state.emplace_back("swa_count", swa_->count());
   }
   return state;
 }

@@ -47,6 +47,7 @@ class TrainStep {
   // Another trace of the same model (a retrace for other sizes).
   void useGraph(std::shared_ptr<const Graph> graph);
   const Graph& graph() const { return *graph_; }
+  const std::shared_ptr<const Graph>& sharedGraph() const { return graph_; }
 
   // Before the first batch of step `step` (0-based), and before an attempt to compute it anew.
   void beginStep(int64_t step) {
@@ -109,11 +110,18 @@ class TrainStep {
   // Of the trained parameters in their order; undefined ones mean none.
   std::vector<at::Tensor> gradientTensors() const;
   void setGradientTensors(const std::vector<at::Tensor>& gradients);
-  // Null without one.
-  const Ema* ema() const { return ema_ ? &*ema_ : nullptr; }
+  // After update(): what is averaged at some steps only.
+  void average(int64_t steps_done) {
+    if (swa_) swa_->update(steps_done);
+  }
+  // The averaged state by its names, the tensors themselves; empty without an average.
+  NamedTensors averages();
   // Optimizer, scaler, average and generator; the tensors themselves.
-  NamedTensors resumeState() const;
+  NamedTensors resumeState();
   at::Generator& generator() { return generator_; }
+  // What a forward writes to beside its results, and how many batch norms normalise by the batch: forward_state.h.
+  std::vector<at::Tensor> writtenBuffers() const;
+  int64_t trainingBatchNorms() const;
   const GradScaler* scaler() const { return scaler_ ? &*scaler_ : nullptr; }
 
  private:
@@ -139,6 +147,7 @@ class TrainStep {
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<GradScaler> scaler_;
   std::optional<Ema> ema_;
+  std::optional<WeightAverage> swa_;
   std::optional<Teacher> teacher_;
   std::optional<Mixing> mixing_;
   std::unique_ptr<GradientReducer> reducer_;  // null with one process

@@ -5,7 +5,7 @@
  * Errors are the classes of src/errors.ts.
  */
 import type { DType, Init } from '../graph/format.js';
-import type { FileTensor, GraphClass } from './contract/graph.js';
+import type { FileTensor, GraphClass, NativeGraph } from './contract/graph.js';
 import type { InferenceClass } from './contract/inference.js';
 import type { LoaderClass } from './contract/loader.js';
 import type {
@@ -14,14 +14,16 @@ import type {
   WiderOptions,
   WiderResult,
 } from './contract/metrics.js';
-import type { NativeTensor, TensorClass } from './contract/tensors.js';
-import type { NativeProcessGroup, ProcessGroupOptions, TrainClass } from './contract/train.js';
+import type { MeasureRequest, PrecisionNode, PrecisionVerdict } from './contract/precision.js';
+import type { DeviceName, NativeTensor, TensorClass } from './contract/tensors.js';
+import type { NativeProcessGroup, ProcessGroupOptions, TrainClass, TrainOptions } from './contract/train.js';
 
 export type * from './contract/tensors.js';
 export type * from './contract/graph.js';
 export type * from './contract/metrics.js';
 export type * from './contract/inference.js';
 export type * from './contract/train.js';
+export type * from './contract/precision.js';
 export type * from './contract/loader.js';
 
 export interface SystemInfo {
@@ -47,6 +49,14 @@ export interface SystemInfo {
   };
 }
 
+export interface DeviceMemory {
+  /** Bytes that tensors take, and the most they took since the last reset. */
+  allocated: number;
+  peak: number;
+  /** Bytes taken from the device or the system: in use, or kept for reuse. */
+  reserved: number;
+}
+
 export interface OperatorSchema {
   name: string;
   arguments: { name: string; type: string; optional: boolean; default: string | null }[];
@@ -67,6 +77,20 @@ export interface NativeAddon {
   setErrorClasses(classes: Record<string, unknown>): void;
   /** Waits for the other processes. TrainError if they do not come. */
   connectProcesses(options: ProcessGroupOptions): Promise<NativeProcessGroup>;
+  /**
+   * Finds out which convolutions and matrix products a CPU trains faster in bfloat16, on a thread with the settings of
+   * a session that had these options. Takes some seconds. Works on copies: the weights, the statistics and every
+   * generator stay as they are.
+   */
+  measurePrecision(
+    graph: NativeGraph,
+    options: TrainOptions,
+    request: MeasureRequest,
+  ): Promise<PrecisionVerdict>;
+  /** The nodes whose precision can be chosen, in the order of execution. */
+  precisionNodes(graph: NativeGraph): PrecisionNode[];
+  /** The nodes of the graph that a plan makes, as lines `OPERATOR PATH` and `cast DTYPE PATH`. */
+  precisionPlan(graph: NativeGraph, bf16: string[]): string[];
   systemInfo(): SystemInfo;
   /** Schema of an operator (`aten::conv2d`), or null if libtorch does not know it. */
   operatorSchema(op: string): OperatorSchema | null;
@@ -103,6 +127,20 @@ export interface NativeAddon {
     outputs: Record<string, NativeTensor>;
     state: { name: string; kind: 'parameter' | 'buffer'; tensor: NativeTensor }[];
   }>;
+  /** Figures of this process on a device. */
+  deviceMemory(device: DeviceName): DeviceMemory;
+  /** `peak` begins anew. */
+  resetMemoryPeak(device: DeviceName): void;
+  /**
+   * The most this process may take on a device: an allocation beyond it fails (DeviceError). Null: no budget.
+   * ArgumentError where it is more than the device has, or with libtorch's own CPU allocator.
+   */
+  setMemoryBudget(device: DeviceName, bytes: number | null): void;
+  /**
+   * For tests: allocations of the CPU allocator that fail, `count` (default 1) of those of at least `min_bytes` from
+   * number `first` (from 0) on; null: none. Counting begins anew. Returns how many were counted since the last call.
+   */
+  failCpuAllocations(plan: { first: number; count?: number; min_bytes?: number } | null): number;
   /** Draws one tensor; what Graph.initialize does for one parameter (for tests). */
   drawInit(init: Init, shape: number[], dtype: DType, seed: number): NativeTensor;
 }

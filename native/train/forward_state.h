@@ -1,0 +1,40 @@
+// What a forward changes beside its results: the statistics of batch norms in training, and the session's generator.
+// Saved before each step, so that an attempt that ran out of memory half-way leaves no trace. Used on the session's
+// thread only.
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "graph/executor.h"
+#include "graph/graph.h"
+
+namespace fornax {
+
+// The parameters of the graph, by index, that running it in these modes may write to. None that autograd trains.
+std::vector<size_t> writtenBuffers(const Graph& graph, const ModeTable& modes);
+
+// Batch norms that normalise by the batch.
+int64_t trainingBatchNorms(const Graph& graph, const ModeTable& modes);
+
+class ForwardState {
+ public:
+  ForwardState(std::vector<at::Tensor> buffers, at::Generator generator)
+      : buffers_(std::move(buffers)), generator_(std::move(generator)) {}
+
+  // Copies; memory is allocated the first time only. Does not wait for the device.
+  void save();
+  // The reverse of the last save().
+  void putBack();
+
+ private:
+  std::vector<at::Tensor> buffers_, saved_;
+  at::Generator generator_;
+  at::Tensor generator_state_;
+};
+
+}  // namespace fornax

@@ -1,0 +1,67 @@
+// Splits batches into micro-batches that fit into memory. A step whose forward or backward runs out of memory is
+// put back to where it began, the micro-batch is halved, and the same batch is tried again, its gradients added up
+// over the parts: the step that the optimizer sees stays that of the whole batch. The halved micro-batch is kept
+// for the steps to come. Used on the session's thread only.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/batch.h"
+#include "train/forward_state.h"
+#include "train/options.h"
+#include "train/step.h"
+
+namespace fornax {
+
+// Part `index` of `count` nearly equal parts of a batch's rows. Beside `face_offsets` [rows + 1], fields whose
+// names begin with `face_` are ragged and split by it. DataError where such offsets do not fit the rows.
+Batch partOf(const Batch& batch, int64_t count, int64_t index);
+
+class MicroBatches {
+ public:
+  // `step` must outlive it.
+  MicroBatches(TrainStep& step, const TrainOptions& options);
+
+  // Rows of a micro-batch at most; 0: batches stay whole. Any thread.
+  int64_t rows() const { return rows_; }
+  void setRows(int64_t rows) { rows_ = rows; }
+  // Whether a step that ran out of memory is tried again. Then its batches must be kept until it is done.
+  bool retries() const { return retries_; }
+
+  // As TrainStep::accumulate, part by part. Outputs are those of the whole batch, and left out unless asked for.
+  TrainStep::MicroResult accumulate(const Batch& batch, double weight, bool last, bool outputs = false);
+
+  // Runs `attempt`, which computes the gradients of step `step` (0-based) anew, however often it is called, from
+  // the same batches. Tells `on_halved` of each halving. OutOfMemoryError where there is nothing left to halve,
+  // or halving was not wanted; then all is as before the step, but for the gradients, which are gone.
+  void run(int64_t step, const std::function<void()>& attempt, const OnHalved& on_halved);
+
+ private:
+  struct Failure {
+    std::string what, where, module;
+  };
+
+  std::optional<Failure> tried(const std::function<void()>& attempt);
+  void halve(int64_t step, const Failure& failure, const OnHalved& on_halved);
+  int64_t partsOf(int64_t rows) const;
+  void prepare();
+
+  TrainStep& step_;
+  const c10::Device device_;
+  const bool retries_;
+  const bool alone_;  // one process
+  const int64_t batches_per_step_;
+  std::atomic<int64_t> rows_;
+  int64_t largest_batch_ = 0;  // rows, of the attempt under way; 0: none has begun
+  bool saved_ = false;         // the state before the step that is under way
+  std::unique_ptr<ForwardState> state_;
+  std::shared_ptr<const Graph> state_of_;  // the graph that `state_` was made for
+};
+
+}  // namespace fornax
