@@ -43,6 +43,15 @@ PlateauOptions readPlateau(const Options& source) {
   return plateau;
 }
 
+SwaRateOptions readSwaRate(const Options& source) {
+  SwaRateOptions swa;
+  swa.start = source.integer("start");
+  swa.lr = source.number("lr");
+  swa.anneal_steps = source.integer("anneal_steps", swa.anneal_steps);
+  swa.linear = source.choice("anneal", {"cos", "linear"}, "cos") == 1;
+  return swa;
+}
+
 }  // namespace
 
 ScheduleOptions readSchedule(const Options& source) {
@@ -54,6 +63,7 @@ ScheduleOptions readSchedule(const Options& source) {
   options.warmup.steps = source.integer("warmup_steps", options.warmup.steps);
   options.warmup.start = source.number("warmup_start", options.warmup.start);
   options.interval = source.integer("interval", options.interval);
+  if (source.has("swa")) options.swa = readSwaRate(source.object("swa"));
   if (name == "one_cycle") {
     options.course = readOneCycle(source);
     return options;

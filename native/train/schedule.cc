@@ -8,6 +8,7 @@
 #include "train/one_cycle.h"
 #include "train/plateau.h"
 #include "train/schedule_checks.h"
+#include "train/swa_rate.h"
 
 namespace fornax {
 
@@ -201,8 +202,10 @@ std::unique_ptr<Schedule> makeSchedule(const ScheduleOptions& options) {
                   "a finite factor of at least 0");
   requireSchedule(options.interval >= 1, "interval", "at least 1");
   std::unique_ptr<Schedule> course = makeCourse(options);
-  if (warmup.steps == 0 && options.interval == 1) return course;
-  return std::make_unique<Paced>(warmup, options.interval, std::move(course));
+  if (warmup.steps > 0 || options.interval > 1) {
+    course = std::make_unique<Paced>(warmup, options.interval, std::move(course));
+  }
+  return options.swa ? withSwaRate(*options.swa, std::move(course)) : std::move(course);
 }
 
 }  // namespace fornax

@@ -94,6 +94,14 @@ struct PlateauOptions {
   double eps = 1e-8;  // smaller changes of the rate are not made
 };
 
+// From step `start` on the rate goes, within `anneal_steps`, from what the schedule says there to `lr`.
+struct SwaRateOptions {
+  int64_t start = 0;
+  double lr = 0;
+  int64_t anneal_steps = 0;
+  bool linear = false;  // instead of along a cosine
+};
+
 struct ScheduleOptions {
   std::variant<ConstantOptions, StepDecayOptions, MultiStepOptions, ExponentialOptions, PolynomialOptions,
                CosineOptions, CosineRestartsOptions, OneCycleOptions, PlateauOptions>
@@ -102,6 +110,7 @@ struct ScheduleOptions {
   // Optimizer steps of one step of the course: those of an epoch for schedules per epoch. total_steps and
   // warm-up count optimizer steps all the same.
   int64_t interval = 1;
+  std::optional<SwaRateOptions> swa;
 };
 
 class Schedule {

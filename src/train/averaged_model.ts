@@ -1,10 +1,10 @@
-/** The moving average of a model's weights as a model: what is evaluated, and what becomes the run's model. */
+/** The average of a model's weights (moving, or SWA's) as a model: what is evaluated, and what becomes the run's model. */
 import type { Model } from '../model.js';
 import type { NativeGraph, NativeTensor, NativeTrain } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 
 /** In TrainSession.snapshot(), before the name of each averaged entry of the state dict. */
-const PREFIX = 'ema/';
+const PREFIX = /^(ema|swa)\//;
 
 /** The model's graph with weights of its own. */
 export class AveragedModel {
@@ -33,8 +33,8 @@ export function adoptAverages(model: Model, session: NativeTrain): void {
 /** Puts the averages of a checkpoint (`CheckpointStore.optimizer`) into a model; the tensors stay the caller's. */
 export function loadAverages(model: Model, snapshot: Record<string, NativeTensor>): void {
   const averages = Object.entries(snapshot)
-    .filter(([name]) => name.startsWith(PREFIX))
-    .map(([name, tensor]) => [name.slice(PREFIX.length), tensor] as const);
+    .filter(([name]) => PREFIX.test(name))
+    .map(([name, tensor]) => [name.replace(PREFIX, ''), tensor] as const);
   model.native.loadState(Object.fromEntries(averages));
   model.changed();
 }
