@@ -24,7 +24,7 @@ inline PhiloxBlock philox(PhiloxBlock counter, std::array<uint32_t, 2> key) {
 }
 
 // What a stream of draws is for. The numbers are part of what a seed means: never reuse or reorder them.
-enum class RandomOperation : uint32_t { Shuffle = 0, Crop = 1, Flip = 2 };
+enum class RandomOperation : uint32_t { Shuffle = 0, Crop = 1, Flip = 2, Mix = 3 };
 
 // One stream of draws, 2^34 numbers long.
 class RandomStream {

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "graph/executor.h"
 #include "graph/prune.h"
+#include "train/mixing.h"
 #include "train/prepare_graph.h"
 
 namespace fornax {
@@ -63,7 +64,9 @@ Batch Teacher::withOutputs(const Batch& batch, const std::atomic<bool>* abort) c
   context.parameters = &parameters_;
   context.device = device_batch_.device();
   context.stop = abort;
-  std::vector<at::Tensor> outputs = runGraph(*graph_, device_batch_.modelInputs(*graph_, batch), context);
+  const at::Tensor* own = batch.find(kTeacherImage);
+  std::vector<at::Tensor> outputs =
+      runGraph(*graph_, own ? std::vector{*own} : device_batch_.modelInputs(*graph_, batch), context);
   Batch result = batch;
   for (size_t i = 0; i < outputs.size(); ++i) {
     for (const std::string& field : fields_[i]) result.fields.emplace_back(field, outputs[i]);

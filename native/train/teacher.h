@@ -23,8 +23,11 @@ class Teacher {
   // the one of that name. Throws fornax::Error (Argument) if the loss reads none or one that there is not.
   Teacher(const TeacherOptions& teacher, const Graph& loss, const TrainOptions& options);
 
-  // The batch with these outputs as further fields.
+  // The batch with these outputs as further fields. It sees the field kTeacherImage (mixing.h), if there is one.
   Batch withOutputs(const Batch& batch, const std::atomic<bool>* abort) const;
+
+  const Graph& graph() const { return *graph_; }
+  const DeviceBatch& deviceBatch() const { return device_batch_; }
 
  private:
   std::shared_ptr<const Graph> graph_;
