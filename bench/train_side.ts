@@ -101,6 +101,7 @@ export async function openSession(
     stepsPerEpoch: STEPS_PER_EPOCH,
     state,
     hooks: new RunHooks(),
+    resumed: false,
     session,
   };
   for (const feature of RUN_FEATURES) await feature.prepare?.(opening);

@@ -60,6 +60,7 @@ class Environment {
   std::unordered_map<std::string, Napi::FunctionReference> constructors;  // of the handles, by class name
   std::shared_ptr<Stoppable> io;                                          // see io_pool.h
   std::shared_ptr<Stoppable> compute;                                     // see compute_pool.h
+  std::shared_ptr<Stoppable> measure;                                     // see precision.cc
 
  private:
   void teardown();

@@ -97,6 +97,8 @@ TrainOptions readTrainOptions(Napi::Value value) {
   options.scaler = readScaler(source.object("scaler"));
   options.channels_last = source.boolean("channels_last", false);
   options.fuse = source.boolean("fuse", true);
+  options.cuda_graphs = static_cast<CudaGraphs>(source.choice("cuda_graphs", {"auto", "on", "off"}, "auto"));
+  options.tape = source.boolean("tape", false);
   options.cudnn_benchmark = optionalBoolean(source, "cudnn_benchmark");
   options.tf32 = optionalBoolean(source, "tf32");
   options.deterministic = optionalBoolean(source, "deterministic");

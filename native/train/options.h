@@ -47,6 +47,9 @@ struct TeacherOptions {
 };
 
 // What becomes of a step that runs out of memory.
+// Whether whole steps are recorded and repeated (step_capture.h). Auto: on CUDA, where they can be.
+enum class CudaGraphs : uint8_t { Auto, On, Off };
+
 enum class OnOutOfMemory : uint8_t { Halve, Stop };
 
 // A micro-batch was halved because memory ran out (micro_batches.h).
@@ -89,6 +92,8 @@ struct TrainOptions {
   bool sync_batch_norm = true;          // over the batches of all processes
   OnOutOfMemory on_oom = OnOutOfMemory::Halve;
   int64_t micro_batch = 0;  // rows at most; 0: whole batches
+  CudaGraphs cuda_graphs = CudaGraphs::Auto;
+  bool tape = false;  // in place of CUDA graphs, on the CPU: for tests
 };
 
 }  // namespace fornax

@@ -2,6 +2,7 @@
 import type { z } from 'zod';
 import { checkAverages } from './check_averages.js';
 import { checkMetrics } from './check_metrics.js';
+import { checkMixing } from './check_mixing.js';
 import { checkModel } from './check_model.js';
 import { checkPrecision } from './check_precision.js';
 import { locate, showPath, type Located, type Path } from './located.js';
@@ -21,6 +22,7 @@ export function checkRules(config: Parsed, root: Located, metrics: readonly stri
   checkData(config, refuse);
   checkTrain(config, refuse);
   checkAverages(config, refuse);
+  checkMixing(config, refuse);
   checkMetrics(config, metrics, refuse);
   checkPrecision(config, refuse);
   return problems;

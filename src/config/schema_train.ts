@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { groupKeys } from './schema_groups.js';
 import { deterministicKeys } from './schema_deterministic.js';
 import { lossSchema } from './schema_loss.js';
+import { mixingKeys } from './schema_mixing.js';
 import { optimizerSchema } from './schema_optimizer.js';
 import { precisionKeys } from './schema_precision.js';
 import { scheduleSchema } from './schema_schedule.js';
@@ -115,6 +116,7 @@ export const trainSchema = z
         'With several processes: batch norm takes its statistics over the batches of all of them together.',
       ),
     ...groupKeys,
+    ...mixingKeys,
     ...swaKeys,
     ...stoppingKeys,
     frozen: z

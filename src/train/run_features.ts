@@ -6,6 +6,7 @@
 import type { Config } from '../config/schema.js';
 import type { Processes } from '../dist/processes.js';
 import type { NativeLoader, TrainOptions } from '../native/contract.js';
+import { mixingFeature } from './mixing.js';
 import type { OpenRun } from './open_run.js';
 import { callbackFeature } from './callback_feature.js';
 import { groupsFeature } from './parameter_groups.js';
@@ -43,6 +44,7 @@ export interface RunFeature {
 /** In the order in which they are called. */
 export const RUN_FEATURES: readonly RunFeature[] = [
   groupsFeature,
+  mixingFeature,
   metricsFeature,
   callbackFeature,
   precisionFeature,

@@ -216,6 +216,33 @@ export interface OutOfMemoryEvent {
   batch_norms: number;
 }
 
+/** Bytes that a step takes on the device. */
+export interface MemoryTrial {
+  /** False: memory ran out; then only the first three are known. */
+  fits: boolean;
+  /** Parameters and buffers; state of the optimizer and the scaler; averages of the weights. */
+  weights: number;
+  optimizer: number;
+  average: number;
+  gradients: number;
+  /** Inputs, and what forward keeps for backward. */
+  activations: number;
+  /** What the peak holds beside all these. */
+  workspace: number;
+  /** Of all tensors of this process on the device. 0 with libtorch's own CPU allocator, which does not count. */
+  peak: number;
+  /** Of the allocation that failed. */
+  what?: string;
+  where?: string;
+  /**
+   * Whole steps (forward to average) recorded as a CUDA graph and repeated, from the fourth step of a size on. `auto`
+   * (default): on CUDA where they can be, else the first StepsEvent says why not; `on`: else a DeviceError.
+   */
+  cuda_graphs?: 'auto' | 'on' | 'off';
+  /** For tests: on the CPU a tape of operators stands in for a CUDA graph. */
+  tape?: boolean;
+}
+
 export interface StepsEvent {
   /** Optimizer steps done so far. */
   step: number;
@@ -228,6 +255,10 @@ export interface StepsEvent {
   seconds: number;
   /** Of these, seconds spent waiting for the loader. */
   wait_seconds: number;
+  /** Of the steps, those repeated from a recording (`cuda_graphs`). */
+  repeated: number;
+  /** Why steps are not recorded (any more); once. */
+  declined?: string;
   /** Loss scale (fp16) and skipped steps so far. */
   scale?: number;
   skipped?: number;
@@ -238,6 +269,8 @@ export interface StepsEvent {
 export interface RunResult {
   /** Optimizer steps done in this call. */
   steps: number;
+  /** Of these, repeated from a recording (`cuda_graphs`). */
+  repeated: number;
   samples: number;
   seconds: number;
   /** `done`: all steps run; `epoch_end`: the loader ended; `stopped`: stop() was called. */
@@ -268,6 +301,11 @@ export interface NativeTrain extends NativeHandle {
     batch: Record<string, NativeTensor>,
     options?: { update?: boolean },
   ): Promise<{ loss: number; lr: number; grad_norm: number | null; outputs: Record<string, NativeTensor> }>;
+  /**
+   * Forward, loss and backward on `rows` rows of a batch, which is repeated if it has fewer, to see how much memory
+   * they take. Leaves no trace: batch-norm statistics and generators are put back, and there are no gradients then.
+   */
+  trial(batch: Record<string, NativeTensor>, options: { rows: number }): Promise<MemoryTrial>;
   /** Gradients of the last step by parameter name (copies). */
   gradients(): Record<string, NativeTensor>;
   /** Stops `run` after the current step. */

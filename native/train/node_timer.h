@@ -1,0 +1,58 @@
+// How long single operators take, forward and backward, in float32 and in bfloat16, on the calling thread:
+// with its number of threads and on tensors of noise, in the memory format of training. Equal operators on
+// equal shapes are timed once.
+#pragma once
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/ivalue.h>
+
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace fornax {
+
+// A call as inferring shapes saw it.
+struct TimedCall {
+  c10::OperatorHandle op;
+  std::vector<c10::IValue> arguments;  // tensors on the meta device
+  // For each argument: a weight of the model, which a training keeps in float32 and casts in every step; and
+  // whether its gradient is needed.
+  std::vector<bool> is_weight, needs_gradient;
+};
+
+struct CallSeconds {
+  double float32 = 0, bfloat16 = 0;
+};
+
+class NodeTimer {
+ public:
+  // `stop` ends a measurement between two runs (AbortedError).
+  NodeTimer(bool channels_last, const std::atomic<bool>* stop) : channels_last_(channels_last), stop_(stop) {}
+
+  // Unset if it cannot be run in both.
+  std::optional<CallSeconds> time(const TimedCall& call);
+  // Of casting one element there, and its gradient back.
+  double secondsPerCastElement();
+  // Calls really timed so far.
+  size_t distinct() const { return known_.size(); }
+
+ private:
+  double once(const TimedCall& call, const std::vector<at::Tensor>& leaves, bool bfloat16,
+              at::Tensor& gradient) const;
+  at::Tensor noise(at::IntArrayRef shape) const;
+
+  bool channels_last_;
+  const std::atomic<bool>* stop_;
+  std::map<std::string, std::optional<CallSeconds>> known_;
+  std::optional<double> cast_;
+};
+
+// Multiplications of a convolution or matrix product, forward; 0 for other operators.
+double multiplications(const std::string& op, const std::vector<c10::IValue>& arguments,
+                       const at::Tensor& result);
+
+}  // namespace fornax

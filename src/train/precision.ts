@@ -1,0 +1,202 @@
+/**
+ * Precision of single convolutions and matrix products of a training on a CPU: configured by module path
+ * (`train.precision`), or measured before the first step (`train.amp: auto`) and then part of the run, so that a
+ * resumed run computes the same.
+ */
+import { z } from 'zod';
+
+import type { Config } from '../config/schema.js';
+import { ConfigError } from '../errors.js';
+import type { NativeGraph, PrecisionNode, PrecisionVerdict, TrainOptions } from '../native/contract.js';
+import { loadAddon } from '../native.js';
+import { nearest } from '../nearest.js';
+import { isUnder } from './parameter_groups.js';
+import type { PrecisionEvent } from './events.js';
+import type { Opening, RunFeature } from './run_features.js';
+
+/** What was measured, and under which circumstances. Stored in the run: snake_case. */
+const decisionSchema = z.object({
+  bf16: z.array(z.string()),
+  nodes: z.int(),
+  reason: z.enum(['measured', 'no_gain', 'too_small', 'unsupported']),
+  batch: z.int(),
+  nodes_fp32_ms: z.number(),
+  nodes_plan_ms: z.number(),
+  step_fp32_ms: z.number(),
+  step_plan_ms: z.number(),
+  seconds: z.number(),
+  threads: z.int(),
+});
+type Decision = z.infer<typeof decisionSchema>;
+
+type PrecisionConfig = NonNullable<Config['train']['precision']>;
+
+/**
+ * Names of the nodes that are to be computed in bf16.
+ *
+ * @throws ConfigError for a path with no convolution or matrix product under it.
+ */
+export function configuredPrecision(nodes: readonly PrecisionNode[], config: PrecisionConfig): string[] {
+  const covers = (path: string, node: PrecisionNode): boolean =>
+    node.name === path || isUnder(node.path, path);
+  for (const kind of ['fp32', 'bf16'] as const) {
+    for (const [i, path] of config[kind].entries()) {
+      if (nodes.some((node) => covers(path, node))) continue;
+      const near = nearest(path, pathsOf(nodes));
+      throw new ConfigError({
+        what: `no convolution or matrix product of the model is under '${path}'`,
+        where: `train.precision.${kind}[${i}]`,
+        fix: near ? `did you mean '${near}'?` : 'see `model.summary()` for the paths',
+      });
+    }
+  }
+  const longest = (paths: readonly string[], node: PrecisionNode): number =>
+    Math.max(-1, ...paths.filter((path) => covers(path, node)).map((path) => path.length));
+  return nodes
+    .filter((node) => {
+      const [full, lower] = [longest(config.fp32, node), longest(config.bf16, node)];
+      return full === lower ? config.default === 'bf16' : lower > full;
+    })
+    .map(({ name }) => name);
+}
+
+function pathsOf(nodes: readonly PrecisionNode[]): Set<string> {
+  const paths = new Set<string>();
+  for (const { path, name } of nodes) {
+    const parts = path.split('.');
+    for (let i = 1; i <= parts.length; i++) paths.add(parts.slice(0, i).join('.'));
+    paths.add(name);
+  }
+  return paths;
+}
+
+/** Threads of an operator on the CPU. */
+function threadsOf({ threads }: Config['train']): number {
+  return threads === 'auto' ? loadAddon().systemInfo().threads : threads;
+}
+
+/** What the model sees of a batch, and the steps that the training takes. Null where that is not known. */
+function requestOf(opening: Opening): { shape: number[]; steps: number } | null {
+  const { options, train, stepsPerEpoch, session } = opening;
+  const { preprocessing } = options.data;
+  const [image, ...others] = options.model.graph.inputs;
+  if (!preprocessing || others.length > 0 || (image!.rank ?? 4) !== 4) return null;
+  const rows = Math.min(train.batchSize, session.micro_batch || Infinity, options.data.trainSamples);
+  const epochs = Math.min(train.epochs, options.epochLimit ?? Infinity);
+  return { shape: [rows, preprocessing.channels, ...preprocessing.size], steps: epochs * stepsPerEpoch };
+}
+
+async function measure(
+  graph: NativeGraph,
+  session: TrainOptions,
+  opening: Opening,
+): Promise<Decision | null> {
+  const request = requestOf(opening);
+  if (!request) return null;
+  const verdict = await loadAddon().measurePrecision(graph, session, {
+    inputs: [{ shape: request.shape, dtype: 'float32' }],
+    steps: request.steps,
+  });
+  return { ...verdict, threads: threadsOf(opening.train) };
+}
+
+/** The line that tells what was decided; null where there is nothing to tell. */
+export function describePrecision(
+  verdict: PrecisionVerdict,
+  nodes: readonly PrecisionNode[],
+  how: 'measured' | 'kept',
+): string | null {
+  const { reason, bf16, nodes_fp32_ms, nodes_plan_ms, step_fp32_ms, step_plan_ms } = verdict;
+  if (reason === 'too_small' || reason === 'unsupported') return null;
+  const times = (before: number, after: number): string => `${(before / after).toFixed(2)}x`;
+  const source = how === 'kept' ? 'as when the run began' : `measured in ${verdict.seconds.toFixed(1)} s`;
+  if (reason === 'no_gain') return `Precision: float32 throughout (${source}: bf16 is not faster here)`;
+  return (
+    `Precision: ${countNodes(bf16, nodes)} (${source}: ${times(nodes_fp32_ms, nodes_plan_ms)} on these, ` +
+    `${times(step_fp32_ms, step_plan_ms)} on a whole step)`
+  );
+}
+
+/** `35 of 52 convolutions and 1 of 1 matrix products in bf16, the others in float32`. */
+function countNodes(bf16: readonly string[], nodes: readonly PrecisionNode[]): string {
+  const lower = new Set(bf16);
+  const isConvolution = ({ op }: PrecisionNode): boolean => op.startsWith('aten::conv');
+  const parts = (
+    [
+      ['convolutions', nodes.filter(isConvolution)],
+      ['matrix products', nodes.filter((node) => !isConvolution(node))],
+    ] as const
+  )
+    .filter(([, all]) => all.length > 0)
+    .map(([name, all]) => `${all.filter((node) => lower.has(node.name)).length} of ${all.length} ${name}`);
+  return `${parts.join(' and ')} in bf16${lower.size < nodes.length ? ', the others in float32' : ''}`;
+}
+
+function event(
+  bf16: readonly string[],
+  nodes: readonly PrecisionNode[],
+  source: PrecisionEvent['source'],
+  message: string,
+): PrecisionEvent {
+  return { type: 'precision', bf16: [...bf16], nodes: nodes.length, source, message };
+}
+
+async function prepare(opening: Opening): Promise<void> {
+  const { options, train, devices, processes, state, session, resumed } = opening;
+  const { model, report } = options;
+  const nodes = loadAddon().precisionNodes(model.native);
+  if (train.precision) {
+    if (devices.train.type !== 'cpu') {
+      throw new ConfigError({
+        what: `precision by module is for training on a CPU, but this one is on ${devices.train.device}`,
+        where: 'train.precision',
+        fix: 'set device.train to cpu, or use train.amp',
+      });
+    }
+    const bf16 = configuredPrecision(nodes, train.precision);
+    session.precision = { bf16 };
+    report(event(bf16, nodes, 'configured', `Precision: ${countNodes(bf16, nodes)} (configured)`));
+    return;
+  }
+  if (train.amp !== 'auto' || devices.train.type !== 'cpu') return;
+
+  let decision: Decision | null = null;
+  const kept = state.register({
+    key: 'precision',
+    decided: true,
+    save: () => decision ?? undefined,
+    restore: (saved) => (decision = decisionSchema.parse(saved)),
+  });
+  // Before there was such a measurement, runs computed in float32: they go on like that.
+  if (!kept && !resumed) {
+    decision = await processes.lead(() => measure(model.native, session, opening));
+  }
+  const decided = decision as Decision | null;
+  if (!decided) return;
+  session.precision = { bf16: decided.bf16 };
+  const how = kept ? 'kept' : 'measured';
+  const message = describePrecision(decided, nodes, how);
+  if (message) report(event(decided.bf16, nodes, how, message));
+  warnOfOtherHost(decided, opening);
+}
+
+function warnOfOtherHost({ bf16, threads }: Decision, { options, train }: Opening): void {
+  if (bf16.length === 0) return;
+  const { report } = options;
+  const { avx512_bf16, amx_bf16 } = loadAddon().systemInfo().cpu_features;
+  if (!avx512_bf16 && !amx_bf16) {
+    report({
+      type: 'warning',
+      message:
+        'this run began on a CPU with bf16 arithmetic, which this one lacks: it computes the same, but slower',
+    });
+  }
+  const now = threadsOf(train);
+  if (now === threads) return;
+  report({
+    type: 'warning',
+    message: `the precision of this run was measured with ${threads} threads; it stays, though there are ${now} now`,
+  });
+}
+
+export const precisionFeature: RunFeature = { prepare };
