@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "graph/batch_norm.h"
 #include "graph/spec.h"
 
 namespace fornax {
@@ -20,33 +21,15 @@ Mode toMode(int64_t mode) {
   return static_cast<Mode>(mode);
 }
 
-// Ioffe & Szegedy 2015, as torch.nn.BatchNorm2d: momentum null means the cumulative average. In `recompute`
-// the running statistics become those of this batch alone (momentum 1); whoever recomputes accumulates them.
 at::Tensor batchNorm(const at::Tensor& x, const std::optional<at::Tensor>& weight,
                      const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& running_mean,
                      const std::optional<at::Tensor>& running_var,
-                     const std::optional<at::Tensor>& batches_tracked, int64_t mode_value,
+                     const std::optional<at::Tensor>& batches_tracked, int64_t mode,
                      std::optional<double> momentum, double eps) {
-  Mode mode = toMode(mode_value);
-  bool tracked = running_mean && running_mean->defined();
-  bool training = mode != Mode::Eval || !tracked;
-  double factor = momentum.value_or(0);
-  if (mode != Mode::Eval && tracked) {
-    if (batches_tracked && batches_tracked->defined()) {
-      c10::NoGradGuard no_grad;
-      batches_tracked->add_(1);
-      if (!momentum && mode == Mode::Train && !batches_tracked->is_meta()) {
-        factor = 1.0 / static_cast<double>(batches_tracked->item<int64_t>());
-      }
-    }
-    if (mode == Mode::Recompute) factor = 1.0;
-  }
-  if (training && x.dim() >= 2 && x.sym_numel() == x.sym_size(1)) {
-    TORCH_CHECK(false, "batch norm in training needs more than one value per channel, got ", x.sym_sizes());
-  }
+  const BatchNormStep step = beginBatchNorm(x, running_mean, batches_tracked, mode, momentum);
   return at::batch_norm(x, weight.value_or(at::Tensor()), bias.value_or(at::Tensor()),
-                        running_mean.value_or(at::Tensor()), running_var.value_or(at::Tensor()), training,
-                        factor, eps, at::globalContext().userEnabledCuDNN());
+                        running_mean.value_or(at::Tensor()), running_var.value_or(at::Tensor()),
+                        step.training, step.factor, eps, at::globalContext().userEnabledCuDNN());
 }
 
 void checkProbability(double p) {

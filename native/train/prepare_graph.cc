@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "train/passes/cpu_operators.h"
+#include "train/passes/fuse_batch_norm.h"
 #include "train/passes/sync_batch_norm.h"
 
 namespace fornax {
@@ -15,6 +16,7 @@ std::shared_ptr<const Graph> prepareForTraining(std::shared_ptr<const Graph> gra
   if (preparation.batch_norm_group) changed |= synchronizeBatchNorm(spec, *preparation.batch_norm_group);
   if (preparation.device.is_cpu() && preparation.fuse) {
     changed |= exchangeCpuOperators(spec, preparation.precision);
+    changed |= fuseBatchNorm(spec);
   }
   return changed ? std::make_shared<const Graph>(std::move(spec), /*trusted=*/true) : graph;
 }

@@ -18,7 +18,7 @@ struct Preparation {
   Precision precision = Precision::Float32;
   bool fuse = true;  // exchange and fuse operators for speed (CPU only)
   // The ProcessGroup over whose batches batch norms take their statistics.
-  std::optional<int64_t> batch_norm_group;
+  std::optional<int64_t> batch_norm_group = std::nullopt;
 };
 
 // The same graph where there is nothing to gain.
