@@ -48,6 +48,8 @@ Napi::Object toObject(Napi::Env env, const StepsEvent& event) {
   object.Set("samples", static_cast<double>(event.samples));
   object.Set("seconds", event.seconds);
   object.Set("wait_seconds", event.wait_seconds);
+  if (event.repeated > 0) object.Set("repeated", static_cast<double>(event.repeated));
+  if (!event.declined.empty()) object.Set("declined", event.declined);
   if (event.scale) object.Set("scale", *event.scale);
   if (event.skipped) object.Set("skipped", *event.skipped);
   object.Set("memory", static_cast<double>(event.memory));
@@ -70,6 +72,7 @@ Napi::Object toObject(Napi::Env env, const Halving& halving) {
 Napi::Object toObject(Napi::Env env, const RunResult& result) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("steps", static_cast<double>(result.steps));
+  object.Set("repeated", static_cast<double>(result.repeated));
   object.Set("samples", static_cast<double>(result.samples));
   object.Set("seconds", result.seconds);
   object.Set("reason", reasonName(result.reason));

@@ -32,4 +32,15 @@ class StreamScope {
   c10::Stream previous_;
 };
 
+// The same, or nothing.
+class OptionalStreamScope {
+ public:
+  explicit OptionalStreamScope(const std::optional<c10::Stream>& stream) {
+    if (stream) scope_.emplace(*stream);
+  }
+
+ private:
+  std::optional<StreamScope> scope_;
+};
+
 }  // namespace fornax

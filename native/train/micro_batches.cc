@@ -76,6 +76,15 @@ int64_t MicroBatches::partsOf(int64_t rows) const {
   return rows_ == 0 ? 1 : std::max<int64_t>(1, ceilDivide(rows, rows_));
 }
 
+std::vector<StepInputs> MicroBatches::prepare(const std::vector<Batch>& batches) const {
+  std::vector<StepInputs> inputs;
+  for (const Batch& batch : batches) {
+    const int64_t parts = partsOf(batchSize(batch));
+    for (int64_t i = 0; i < parts; ++i) inputs.push_back(step_.prepare(partOf(batch, parts, i)));
+  }
+  return inputs;
+}
+
 TrainStep::MicroResult MicroBatches::accumulate(const Batch& given, double weight, bool last, bool outputs) {
   const Batch batch = step_.mixed(given);
   const int64_t rows = batchSize(batch);
@@ -102,7 +111,7 @@ TrainStep::MicroResult MicroBatches::accumulate(const Batch& given, double weigh
 }
 
 // A retrace has other nodes, and another model's worth of buffers.
-void MicroBatches::prepare() {
+void MicroBatches::prepareState() {
   if (state_of_ == step_.sharedGraph()) return;
   state_ = std::make_unique<ForwardState>(step_.writtenBuffers(), step_.generator());
   state_of_ = step_.sharedGraph();
@@ -113,7 +122,7 @@ void MicroBatches::prepare() {
 std::optional<MicroBatches::Failure> MicroBatches::tried(const std::function<void()>& attempt) {
   try {
     if (retries_ && !saved_) {
-      prepare();
+      prepareState();
       state_->save();
       saved_ = true;
     }
@@ -135,6 +144,7 @@ void MicroBatches::run(int64_t step, const std::function<void()>& attempt, const
   for (;;) {
     largest_batch_ = 0;
     step_.beginStep(step);
+    step_.give({});  // what an attempt that failed has left
     const std::optional<Failure> failure = tried(attempt);
     if (!failure) return;
     step_.clearGradients();

@@ -34,6 +34,8 @@ class MicroBatches {
   // Whether a step that ran out of memory is tried again. Then its batches must be kept until it is done.
   bool retries() const { return retries_; }
 
+  // What accumulate() would prepare for these batches, one after another, part by part.
+  std::vector<StepInputs> prepare(const std::vector<Batch>& batches) const;
   // As TrainStep::accumulate, part by part. Outputs are those of the whole batch, and left out unless asked for.
   TrainStep::MicroResult accumulate(const Batch& batch, double weight, bool last, bool outputs = false);
 
@@ -50,7 +52,7 @@ class MicroBatches {
   std::optional<Failure> tried(const std::function<void()>& attempt);
   void halve(int64_t step, const Failure& failure, const OnHalved& on_halved);
   int64_t partsOf(int64_t rows) const;
-  void prepare();
+  void prepareState();
 
   TrainStep& step_;
   const c10::Device device_;

@@ -11,6 +11,7 @@
 #include "device/compute_thread.h"
 #include "device/cpu_allocator.h"
 #include "device/process_settings.h"
+#include "device/side_stream.h"
 #include "dist/process_group.h"
 #include "train/snapshot.h"
 #include "train/torch_errors.h"
@@ -62,8 +63,31 @@ TrainSession::TrainSession(std::shared_ptr<const Graph> graph, std::shared_ptr<S
           std::make_unique<TrainStep>(std::move(graph), std::move(state), std::move(loss), options_, &abort_);
       micro_batches_ = std::make_unique<MicroBatches>(*step_, options_);
       if (const auto momentum = schedule_->momentum(0)) step_->setMomentum(*momentum);
+      makeCapture();
     });
   });
+}
+
+void TrainSession::makeCapture() {
+  const bool required = options_.cuda_graphs == CudaGraphs::On;
+  if (options_.cuda_graphs == CudaGraphs::Off) return;
+  if (!options_.device.is_cuda() && !options_.tape) {
+    if (!required) return;
+    throw Error(ErrorKind::Argument, "CUDA graphs need a CUDA device, and this is " + options_.device.str(),
+                "train.cuda_graphs", "set cuda_graphs to auto or off");
+  }
+  const auto make = [this] { return makeRecording(options_.device, step_->generator()); };
+  capture_ = std::make_unique<StepCapture>(*step_, options_.device, make, required);
+  std::string obstacle = step_->recordingObstacle();
+  if (obstacle.empty() && schedule_->momentum(0)) {
+    obstacle = "the schedule moves the momentum, which the optimizer takes from the host";
+  }
+  if (!obstacle.empty()) {
+    capture_->decline(obstacle);
+    return;
+  }
+  step_->keepNumbersOnDevice();
+  stream_ = sideStream(options_.device);
 }
 
 TrainSession::~TrainSession() {
@@ -77,6 +101,7 @@ void TrainSession::shutDown() {
   if (busy_ && options_.group) options_.group->interrupt();
   thread_.close();
   if (!step_) return;
+  capture_.reset();
   micro_batches_.reset();
   step_.reset();
   releaseCpuCache();
@@ -123,6 +148,7 @@ void TrainSession::run(std::shared_ptr<const Graph> graph, std::shared_ptr<Batch
     } catch (...) {
       failure = std::current_exception();
       step_->clearGradients();
+      step_->give({});
     }
     source.reset();
     busy_ = false;
@@ -159,6 +185,19 @@ bool TrainSession::stopAgreed() {
   return stop_;
 }
 
+bool TrainSession::takeBatch(BatchSource& source, std::vector<Batch>& taken) {
+  const auto before = Clock::now();
+  Batch batch;
+  // Once begun, a group is finished: only closing the session interrupts it.
+  // Several processes begin it together or not at all: see stopAgreed().
+  const bool may_stop = taken.empty() && !options_.group;
+  const bool more = source.next(batch, may_stop ? stop_ : abort_);
+  wait_seconds_ += secondsSince(before);
+  throwIfAborted(abort_);
+  if (more) taken.push_back(std::move(batch));
+  return more;
+}
+
 // Gradients are cleared before a step, not after it, so that those of the last one can be read. `taken`: what an
 // earlier attempt at this step took from the source; it is taken first, and what comes after it is added.
 TrainSession::Group TrainSession::accumulateGroup(BatchSource& source, std::vector<Batch>& taken) {
@@ -167,18 +206,7 @@ TrainSession::Group TrainSession::accumulateGroup(BatchSource& source, std::vect
   const int64_t wanted = options_.grad_accum;
   while (group.micro_batches < wanted) {
     const auto place = static_cast<size_t>(group.micro_batches);
-    if (place == taken.size()) {
-      const auto before = Clock::now();
-      Batch batch;
-      // Once begun, a group is finished: only closing the session interrupts it.
-      // Several processes begin it together or not at all: see stopAgreed().
-      const bool may_stop = group.micro_batches == 0 && !options_.group;
-      const bool more = source.next(batch, may_stop ? stop_ : abort_);
-      wait_seconds_ += secondsSince(before);
-      throwIfAborted(abort_);
-      if (!more) break;
-      taken.push_back(std::move(batch));
-    }
+    if (place == taken.size() && !takeBatch(source, taken)) break;
     group.samples += step_->globalRows(taken[place]);
     const bool last = group.micro_batches + 1 == wanted;
     const at::Tensor loss =
@@ -195,7 +223,35 @@ TrainSession::Group TrainSession::accumulateGroup(BatchSource& source, std::vect
   return group;
 }
 
-// The gradients of a step, ready for the optimizer.
+// Does a whole step, its update included, from a recording. False if it has to be computed as usual; what was
+// prepared for it is then used for that.
+bool TrainSession::repeatGroup(BatchSource& source, std::vector<Batch>& taken, Group& group) {
+  if (!capture_ || !capture_->declined().empty()) return false;
+  const auto wanted = static_cast<size_t>(options_.grad_accum);
+  while (taken.size() < wanted) {
+    if (!takeBatch(source, taken)) return false;
+  }
+  std::vector<StepInputs> inputs = micro_batches_->prepare(taken);
+  const auto loss = capture_->repeat(
+      inputs, [&] { step_->beginUpdate(schedule_->learningRate(step_count_)); },
+      [&] {
+        std::vector<Batch> again = taken;
+        const Group all = accumulateGroup(source, again);
+        step_->unscaleGradients();
+        step_->clipGradients();
+        step_->applyUpdate();
+        return all.loss;
+      });
+  if (!loss) {
+    step_->give(std::move(inputs));
+    return false;
+  }
+  group = {*loss, options_.grad_accum, 0, 0, true};
+  for (const Batch& batch : taken) group.samples += step_->globalRows(batch);
+  return true;
+}
+
+// The gradients of a step, ready for the optimizer; or the whole step, if it was repeated.
 TrainSession::Group TrainSession::computeGradients(BatchSource& source, const OnHalved& on_halved) {
   Group group;
   std::vector<Batch> taken;
@@ -203,6 +259,7 @@ TrainSession::Group TrainSession::computeGradients(BatchSource& source, const On
   micro_batches_->run(
       step_count_,
       [&] {
+        if (repeatGroup(source, taken, group)) return;
         group = accumulateGroup(source, taken);
         if (group.micro_batches == 0) return;
         step_->unscaleGradients();
@@ -214,10 +271,12 @@ TrainSession::Group TrainSession::computeGradients(BatchSource& source, const On
 }
 
 // Returns the rate it used.
-double TrainSession::finishStep() {
+double TrainSession::finishStep(bool repeated) {
   const double lr = schedule_->learningRate(step_count_);
-  if (const auto momentum = schedule_->momentum(step_count_)) step_->setMomentum(*momentum);
-  step_->update(lr);
+  if (!repeated) {
+    if (const auto momentum = schedule_->momentum(step_count_)) step_->setMomentum(*momentum);
+    step_->update(lr);
+  }
   step_->average(++step_count_);
   return lr;
 }
@@ -226,6 +285,7 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
                                 const std::function<void(StepsEvent)>& on_event) {
   const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt
                                                                 : std::optional(options_.device));
+  const OptionalStreamScope stream(stream_);
   const auto start = Clock::now();
   auto interval_start = start;
   RunResult result;
@@ -251,10 +311,12 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
       if (!stop_) result.reason = RunResult::Reason::EpochEnd;
       break;
     }
-    const double lr = finishStep();
+    const double lr = finishStep(group.repeated);
     ++result.steps;
+    result.repeated += group.repeated ? 1 : 0;
     result.samples += group.samples;
-    recorder.record(step_count_, group.loss, lr, group.samples, group.wait_seconds);
+    if (capture_) recorder.decline(capture_->news());
+    recorder.record(step_count_, group.loss, lr, group.samples, group.wait_seconds, group.repeated);
     if (secondsSince(interval_start) >= options.event_interval) {
       emit(false);
       closeInterval();
@@ -268,6 +330,7 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
 
   if (!recorder.empty()) closeInterval();
   emit(true);
+  if (capture_) capture_->check();
   throwIfAborted(abort_);
   if (result.reason == RunResult::Reason::Done && result.steps < options.steps) {
     result.reason = RunResult::Reason::Stopped;
@@ -279,6 +342,7 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
 StepResult TrainSession::stepOnce(const Batch& batch, bool update) {
   const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt
                                                                 : std::optional(options_.device));
+  const OptionalStreamScope stream(stream_);
   throwIfAborted(abort_);
   const int64_t rows = batchSize(batch);
   const int64_t parts = std::min(options_.grad_accum, std::max<int64_t>(rows, 1));

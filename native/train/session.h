@@ -22,6 +22,7 @@
 #include "train/micro_batches.h"
 #include "train/options.h"
 #include "train/step.h"
+#include "train/step_capture.h"
 #include "train/step_recorder.h"
 
 namespace fornax {
@@ -35,6 +36,7 @@ struct RunOptions {
 struct RunResult {
   enum class Reason : uint8_t { Done, EpochEnd, Stopped };
   int64_t steps = 0;
+  int64_t repeated = 0;  // of the steps: from a recording
   int64_t samples = 0;
   double seconds = 0;
   Reason reason = Reason::Done;
@@ -92,6 +94,7 @@ class TrainSession {
     int64_t micro_batches = 0;
     int64_t samples = 0;  // in all processes
     double wait_seconds = 0;
+    bool repeated = false;  // from a recording: the update is done, too
   };
 
   void claim();                      // TrainError if a job is running
@@ -101,10 +104,13 @@ class TrainSession {
   RunResult runLoop(BatchSource& source, const RunOptions& options,
                     const std::function<void(StepsEvent)>& on_event);
   bool stopAgreed();
+  void makeCapture();
+  bool takeBatch(BatchSource& source, std::vector<Batch>& taken);
   Group accumulateGroup(BatchSource& source, std::vector<Batch>& taken);
+  bool repeatGroup(BatchSource& source, std::vector<Batch>& taken, Group& group);
   Group computeGradients(BatchSource& source, const OnHalved& on_halved);
   StepResult stepOnce(const Batch& batch, bool update);
-  double finishStep();
+  double finishStep(bool repeated = false);
 
   TrainOptions options_;
   std::unique_ptr<Schedule> schedule_;
@@ -114,6 +120,8 @@ class TrainSession {
   std::atomic<int64_t> step_count_{0};
   std::unique_ptr<TrainStep> step_;  // touched on the session's thread only, until that has ended
   std::unique_ptr<MicroBatches> micro_batches_;  // likewise
+  std::unique_ptr<StepCapture> capture_;         // likewise; null where steps are not recorded
+  std::optional<c10::Stream> stream_;            // where steps are computed; unset: the default one
   double wait_seconds_ = 0;                      // for the source, in the step under way
   JobThread thread_;
 };

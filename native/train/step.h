@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -47,6 +48,7 @@ class TrainStep {
   // Another trace of the same model (a retrace for other sizes).
   void useGraph(std::shared_ptr<const Graph> graph);
   const Graph& graph() const { return *graph_; }
+  const Graph& lossGraph() const { return *loss_; }
   const std::shared_ptr<const Graph>& sharedGraph() const { return graph_; }
 
   // Before the first batch of step `step` (0-based), and before an attempt to compute it anew.

@@ -85,6 +85,9 @@ std::optional<at::Tensor> StepCapture::repeat(std::vector<StepInputs>& inputs,
 
 void StepCapture::record(const std::vector<StepInputs>& inputs, const Sizes& sizes,
                          const std::function<at::Tensor()>& compute) {
+  for (const Graph* graph : {&step_.graph(), &step_.lossGraph()}) {
+    if (const std::string obstacle = recordingObstacle(*graph); !obstacle.empty()) return decline(obstacle);
+  }
   if (!counter_.defined()) {
     counter_ = at::zeros({}, at::TensorOptions().dtype(at::kLong).device(device_));
   }
@@ -127,7 +130,7 @@ void StepCapture::forget() {
 
 void StepCapture::decline(const std::string& reason) {
   forget();
-  declined_ = reason;
+  declined_ = news_ = reason;
   if (!required_) return;
   throw Error(ErrorKind::Device, "CUDA graphs cannot be used: " + reason, "train.cuda_graphs",
               "set cuda_graphs to auto or off");

@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "train/step.h"
@@ -40,6 +41,8 @@ class StepCapture {
   // No more recording, for this reason. Throws it, as a DeviceError, where recording is required.
   void decline(const std::string& reason);
   const std::string& declined() const { return declined_; }
+  // The reason, the first time it is asked for; else empty.
+  std::string news() { return std::exchange(news_, {}); }
 
   // Steps repeated so far. check() compares it with a count that the device kept, and waits for it.
   int64_t repeated() const { return repeated_; }
@@ -70,7 +73,7 @@ class StepCapture {
   Sizes seen_;        // of the last step that was not repeated
   int64_t run_ = 0;   // such steps of the same sizes one after another
   int64_t runs_ = 0;  // beginnings of such rows of steps, before there was a recording
-  std::string declined_;
+  std::string declined_, news_;
   int64_t repeated_ = 0;
   at::Tensor counter_;  // the device's count
 };

@@ -10,11 +10,12 @@
 namespace fornax {
 
 void StepRecorder::record(int64_t step, const at::Tensor& loss, double lr, int64_t samples,
-                          double wait_seconds) {
+                          double wait_seconds, bool repeated) {
   open_.step = step;
   open_.lr = lr;
   open_.samples += samples;
   open_.wait_seconds += wait_seconds;
+  open_.repeated += repeated ? 1 : 0;
   if (device_.is_cpu()) {
     open_.losses.push_back(loss.item<double>());
   } else {

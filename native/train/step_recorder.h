@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "train/scaler.h"
@@ -24,6 +25,8 @@ struct StepsEvent {
   int64_t samples = 0;
   double seconds = 0;
   double wait_seconds = 0;  // of these, waiting for the loader
+  int64_t repeated = 0;     // of the steps: repeated from a recording (step_capture.h)
+  std::string declined;     // why no step is recorded any more; said once
   std::optional<double> scale, skipped;
   int64_t memory = 0;  // bytes: peak allocated on CUDA, resident set on the CPU
 };
@@ -33,7 +36,12 @@ class StepRecorder {
   // `scaler` may be null.
   StepRecorder(c10::Device device, const GradScaler* scaler) : device_(device), scaler_(scaler) {}
 
-  void record(int64_t step, const at::Tensor& loss, double lr, int64_t samples, double wait_seconds);
+  void record(int64_t step, const at::Tensor& loss, double lr, int64_t samples, double wait_seconds,
+              bool repeated = false);
+  // Said with the open interval, unless empty.
+  void decline(const std::string& reason) {
+    if (!reason.empty()) open_.declined = reason;
+  }
   bool empty() const { return open_.losses.empty() && tensors_.empty(); }
   // Ends the interval.
   void close(double seconds);

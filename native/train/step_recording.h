@@ -10,6 +10,9 @@
 
 #include <functional>
 #include <memory>
+#include <string>
+
+#include "graph/graph.h"
 
 namespace fornax {
 
@@ -25,6 +28,13 @@ class StepRecording {
   // Does it, after what the current stream has to do already. The generator moves on as it would have.
   virtual void replay() = 0;
 };
+
+// Why steps of this model or loss cannot be recorded: a node whose results the host has to look at. Empty if they
+// can, as far as the graph tells.
+std::string recordingObstacle(const Graph& graph);
+
+// The one for the device; on the CPU a tape.
+std::unique_ptr<StepRecording> makeRecording(c10::Device device, const at::Generator& generator);
 
 // On the device's current stream, which must not be its default one. DeviceError without the CUDA variant.
 std::unique_ptr<StepRecording> makeCudaRecording(const at::Generator& generator);

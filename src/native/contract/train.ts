@@ -255,8 +255,8 @@ export interface StepsEvent {
   seconds: number;
   /** Of these, seconds spent waiting for the loader. */
   wait_seconds: number;
-  /** Of the steps, those repeated from a recording (`cuda_graphs`). */
-  repeated: number;
+  /** Of the steps, those repeated from a recording (`cuda_graphs`); absent: none. */
+  repeated?: number;
   /** Why steps are not recorded (any more); once. */
   declined?: string;
   /** Loss scale (fp16) and skipped steps so far. */
