@@ -10,6 +10,13 @@ export interface FocalLossOptions extends TargetOptions {
   alpha?: number | null;
   /** How strongly elements that are right already are discounted, from 0 on. Default 2. */
   gamma?: number;
+  /** Targets may lie between 0 and 1 (mixup): p_t = p·t + (1 − p)·(1 − t), as torchvision has it. Default false. */
+  soft?: boolean;
+}
+
+/** p·t + (1 − p)·(1 − t). */
+function agreement(p: Tensor, t: Tensor): Tensor {
+  return p.mul(t).add(p.rsub(1).mul(t.rsub(1)));
 }
 
 /** (1 − p_t)^gamma times the binary cross entropy of every class: one sigmoid term per element and class. */
@@ -26,10 +33,10 @@ export class FocalLoss extends Module {
 
   /** Shapes as `mode` says (default 'multiclass') → the mean over all elements and classes that count. */
   forward(output: Tensor, target: Tensor): Tensor {
-    const { alpha = 0.25, gamma = 2 } = this.options;
+    const { alpha = 0.25, gamma = 2, soft = false } = this.options;
     const { logits, truth, valid } = flattenTarget(output, target, this.options);
     const entropy = F.binaryCrossEntropyWithLogits(logits, truth, { reduction: 'none' });
-    const right = entropy.neg().exp();
+    const right = soft ? agreement(logits.sigmoid(), truth) : entropy.neg().exp();
     const focal = entropy.mul(right.rsub(1).pow(gamma));
     const weighted = alpha === null ? focal : focal.mul(truth.mul(2 * alpha - 1).add(1 - alpha));
     return maskedMean(weighted, valid);

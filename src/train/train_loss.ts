@@ -18,6 +18,7 @@ import {
 } from '../losses/index.js';
 import type { Model } from '../model.js';
 import type { Module } from '../nn/index.js';
+import { isMixed } from './mixing.js';
 
 type TrainConfig = Config['train'];
 type LossConfig = TrainConfig['loss'][number];
@@ -49,7 +50,8 @@ function ignoring(index: number | null): { ignoreIndex?: number } {
   return index === null ? {} : { ignoreIndex: index };
 }
 
-function moduleOf(loss: LossConfig, defaultSmoothing: number): Module {
+/** @param mixed the labels are shares of the classes [N, C] instead of classes [N] */
+function moduleOf(loss: LossConfig, defaultSmoothing: number, mixed: boolean): Module {
   switch (loss.name) {
     case 'cross_entropy':
       return new CrossEntropyLoss({
@@ -59,13 +61,18 @@ function moduleOf(loss: LossConfig, defaultSmoothing: number): Module {
       });
     case 'bce':
       return new BinaryCrossEntropyLoss({
-        mode: 'multiclass',
+        mode: mixed ? 'multilabel' : 'multiclass',
         labelSmoothing: loss.labelSmoothing ?? defaultSmoothing,
         ...(loss.posWeight === null ? {} : { posWeight: loss.posWeight }),
         ...ignoring(loss.ignoreIndex),
       });
     case 'focal':
-      return new FocalLoss({ alpha: loss.alpha, gamma: loss.gamma, ...ignoring(loss.ignoreIndex) });
+      return new FocalLoss({
+        ...(mixed && { mode: 'multilabel', soft: true }),
+        alpha: loss.alpha,
+        gamma: loss.gamma,
+        ...ignoring(loss.ignoreIndex),
+      });
     case 'dice':
       return new DiceLoss({ mode: loss.mode, smooth: loss.smooth, ...ignoring(loss.ignoreIndex) });
     case 'jaccard':
@@ -133,7 +140,8 @@ export function labelled(classes: readonly string[], teacher: Model | null): Los
  */
 export function trainLoss(
   model: Graph,
-  train: Pick<TrainConfig, 'loss' | 'labelSmoothing' | 'auxWeight'>,
+  train: Pick<TrainConfig, 'loss' | 'labelSmoothing' | 'auxWeight'> &
+    Partial<Pick<TrainConfig, 'mixup' | 'cutmix'>>,
   { fields, classes }: LossContext,
 ): Graph {
   const own = model.outputs.filter(({ auxiliary }) => !auxiliary);
@@ -145,13 +153,14 @@ export function trainLoss(
       fix: 'give the Trainer a `loss` of your own, made with traceLoss()',
     });
   }
+  const mixed = isMixed({ mixup: 0, cutmix: 0, ...train });
   const terms = model.outputs.flatMap(({ name, auxiliary }): LossTerm[] => {
     const factor = auxiliary ? train.auxWeight : name === main.name ? 1 : 0;
     if (factor === 0) return [];
     return train.loss.map((loss) => {
       checkClasses(loss, classes);
       const inputs = [name, fieldOf(loss, fields)];
-      return { loss: moduleOf(loss, train.labelSmoothing), inputs, weight: loss.weight * factor };
+      return { loss: moduleOf(loss, train.labelSmoothing, mixed), inputs, weight: loss.weight * factor };
     });
   });
   return weightedSum(terms);

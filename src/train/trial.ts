@@ -119,6 +119,8 @@ export async function overfitCheck(
         epochs: MOST_EPOCHS,
         earlyStopping: null,
         swa: null,
+        mixup: 0,
+        cutmix: 0,
         schedule: { ...steady },
       },
       checkpoint: { ...config.checkpoint, everyEpochs: MOST_EPOCHS },
