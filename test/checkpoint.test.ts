@@ -34,6 +34,8 @@ function contents(step: number, best: BestRecord | null = null): CheckpointConte
       epoch_step: step % 10,
       steps_per_epoch: 10,
       epoch_loss_sum: step / 3,
+      epoch_samples: 8 * step,
+      epoch_seconds: step / 5,
       best,
       history: [],
       seconds: step / 4,

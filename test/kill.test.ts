@@ -1,124 +1,130 @@
 /**
- * SIGKILL at any moment: during a step, an evaluation, a checkpoint. A resumed run must come to the very same
- * weights, optimizer, figures and log as one that nobody disturbed. FORNAX_KILLS: how many kills (default 20).
+ * SIGKILL at any moment: before the first step, during steps, checkpoints, evaluations, the recomputation of batch
+ * norm and the end of a run. Resumed, runs of all kinds must come to the very same as runs that nobody disturbed.
+ * FORNAX_KILLS: how many kills (default 20); FORNAX_KILL_SEED: at which moments.
  */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-
-import { defineConfig } from '#fornax/config/load.js';
-import type { Config } from '#fornax/config/schema.js';
-import { CheckpointStore } from '#fornax/train/checkpoint.js';
-import { trainJob } from '#fornax/train/job.js';
 
 import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+import { goOn, PHASES, type Aim, type Phase } from './support/kill_runs.js';
+import { killJob, SCENARIOS, type KillJob } from './support/kill_scenarios.js';
 import { random as integers } from './support/random.js';
-import { logOf, weightsOf } from './support/run_results.js';
+import { assertSameRun } from './support/same_run.js';
 
 const KILLS = Number(process.env['FORNAX_KILLS'] ?? 20);
 const SEED = Number(process.env['FORNAX_KILL_SEED'] ?? Date.now() % 1_000_000);
-const child = fileURLToPath(new URL('./support/kill_child.js', import.meta.url));
+/** Children at a time. */
+const LANES = 2;
+/** What the kills in a row are aimed at. */
+const AIMS: readonly Phase[] = [
+  ...(['steps', 'checkpoint', 'batch norm', 'evaluation', 'checkpoint', 'steps', 'finish'] as const),
+  ...(['checkpoint', 'opening', 'evaluation', 'batch norm', 'steps', 'checkpoint'] as const),
+];
 
-/** Longest time, ms, that a child lives after its mark: time for steps, evaluations and checkpoints. */
-const LONGEST_LIFE = 10_000;
+/** A kind of run, killed again and again. */
+class Victim {
+  readonly hits: Partial<Record<Phase, number>> = {};
+  /** How often it came to its end and was compared. */
+  finished = 0;
+  private readonly draw: (below: number) => number;
 
-/** Also checkpoints: they come after so many steps. How many epochs there are to be is no part of what was done. */
-async function records(folder: string): Promise<unknown[]> {
-  const log = await logOf(folder, ['steps', 'epoch', 'evaluation', 'checkpoint']);
-  return log.map(({ epochs: _, ...rest }) => rest);
+  constructor(
+    readonly scenario: string,
+    private readonly index: number,
+    private readonly root: string,
+  ) {
+    this.draw = integers(SEED * 64 + index);
+  }
+
+  /** Share of 1. */
+  private random(): number {
+    return this.draw(1 << 30) / (1 << 30);
+  }
+
+  private folder(kind: 'killed' | 'straight'): string {
+    return path.join(this.root, kind, `run${this.index}`);
+  }
+
+  job(kind: string, workers: number): KillJob {
+    const [images, cache, dir] = ['images', 'cache', kind].map((name) => path.join(this.root, name));
+    const places = { images: images!, cache: cache!, dir: dir! };
+    return killJob(this.scenario, `run${this.index}`, places, workers);
+  }
+
+  /** Goes on with the run, and compares it if it comes to its end. */
+  private async goOn(aim: Aim | null): Promise<Phase | null> {
+    const workers = 1 + Math.floor(3 * this.random());
+    const hit = await goOn(this.job('killed', workers), aim);
+    if (hit !== null) return hit;
+    try {
+      await assertSameRun(this.folder('killed'), this.folder('straight'));
+    } catch (error) {
+      throw new Error(`"${this.scenario}" with FORNAX_KILL_SEED=${SEED}`, { cause: error });
+    }
+    this.finished++;
+    await fs.rm(this.folder('killed'), { recursive: true });
+    return null;
+  }
+
+  async kill(wanted: Phase): Promise<void> {
+    const recomputes = Boolean(SCENARIOS[this.scenario]!.train.bnRecompute);
+    const phase = wanted === 'batch norm' && !recomputes ? 'evaluation' : wanted;
+    const once = phase === 'batch norm' || phase === 'finish' || phase === 'opening';
+    const visit = once ? 1 : 1 + Math.floor(3 * this.random());
+    let hit: Phase | null = null;
+    // Where fewer visits were left the run has come to its end, and the next one begins.
+    for (let attempt = 0; hit === null; attempt++) {
+      assert.ok(attempt < 8, `"${this.scenario}" is never killed in ${phase}`);
+      hit = await this.goOn({ phase, visit: attempt < 2 ? visit : 1, delay: this.random() });
+    }
+    this.hits[hit] = (this.hits[hit] ?? 0) + 1;
+  }
+
+  /** To the end, after the last kill. */
+  async finish(): Promise<void> {
+    assert.equal(await this.goOn(null), null);
+  }
 }
 
-/** @returns whether it was killed, and did not come to an end before */
-async function runAndKill(config: Config, after: 'ready' | 'start', life: number): Promise<boolean> {
-  const process_ = spawn(process.execPath, [child], { stdio: ['pipe', 'pipe', 'inherit'] });
-  const exit = once(process_, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
-  process_.stdin.end(JSON.stringify(config));
-  let printed = '';
-  const reached = new Promise<void>((resolve) => {
-    process_.stdout.setEncoding('utf8').on('data', (text: string) => {
-      printed += text;
-      if (printed.includes(after)) resolve();
-    });
-  });
-  await Promise.race([reached, exit]);
-  await Promise.race([sleep(life), exit]);
-  process_.kill('SIGKILL');
-  const [code, signal] = await exit;
-  assert.ok(signal === 'SIGKILL' || code === 0, `the child failed with ${code}`);
-  return signal === 'SIGKILL';
+/** How often each was killed in each part, and how often compared. */
+function table(victims: readonly Victim[]): string[] {
+  const row = (cells: readonly (string | number)[], name: string): string =>
+    cells.map((cell) => String(cell).padStart(11)).join('') + `  ${name}`;
+  const sum = (of: (victim: Victim) => number): number => victims.reduce((all, one) => all + of(one), 0);
+  return [
+    row([...PHASES, 'compared'], 'killed in …'),
+    ...victims.map(({ hits, finished, scenario }) =>
+      row([...PHASES.map((phase) => hits[phase] ?? 0), finished], scenario),
+    ),
+    row(
+      [...PHASES.map((phase) => sum(({ hits }) => hits[phase] ?? 0)), sum(({ finished }) => finished)],
+      'all',
+    ),
+  ];
 }
 
-test(
-  `a run that is killed ${KILLS} times ends as if nothing had happened`,
-  { timeout: 7_200_000 },
-  async (t) => {
-    t.diagnostic(`FORNAX_KILL_SEED=${SEED}`);
-    const draw = integers(SEED);
-    const random = (): number => draw(1 << 30) / (1 << 30);
-    await using root = await temporaryFolder();
-    const images = path.join(root.path, 'images');
-    await writeColourFolder(images, { train: 20, val: 40 });
-    const config = (name: string, epochs: number, workers: number): Config =>
-      defineConfig({
-        name,
-        model: { name: 'tiny_cnn', options: { dropout: 0.3 } },
-        device: 'cpu',
-        data: { path: images, cache: path.join(root.path, 'cache'), resolution: 24, workers },
-        run: { dir: path.join(root.path, 'runs') },
-        checkpoint: { everySteps: 4, keepBest: 2, keepEveryEpochs: 7 },
-        // Without end while processes are killed; the schedule does not depend on it.
-        train: {
-          epochs,
-          batchSize: 3,
-          gradAccum: 3,
-          clipNorm: 1,
-          labelSmoothing: 0.1,
-          amp: 'bf16',
-          optimizer: { name: 'adamw' },
-          lr: 0.002,
-          schedule: { name: 'constant', warmupSteps: 5 },
-        },
-      });
-    const name = 'killed';
-    const folder = path.join(root.path, 'runs', name);
-    const store = new CheckpointStore(path.join(folder, 'checkpoints'));
-    let life = 500;
-    let reached = 0;
-    for (let kill = 0; kill < KILLS; kill++) {
-      const workers = 1 + Math.floor(3 * random());
-      const after = random() < 0.2 ? 'ready' : 'start';
-      assert.ok(await runAndKill(config(name, 100_000, workers), after, life * random()));
-      // Until one life in two gets as far as a new checkpoint, however busy the machine is.
-      const { step = 0 } = (await store.list())[0] ?? {};
-      if (step <= reached) life = Math.min(1.25 * life, LONGEST_LIFE);
-      reached = step;
+test(`runs killed ${KILLS} times end as if nothing had happened`, { timeout: 7_200_000 }, async (t) => {
+  t.diagnostic(`FORNAX_KILL_SEED=${SEED}`);
+  await using root = await temporaryFolder();
+  await writeColourFolder(path.join(root.path, 'images'), { train: 20, val: 40 });
+  const victims = Object.keys(SCENARIOS).map((scenario, index) => new Victim(scenario, index, root.path));
+  // Who decodes the images says so in its log: nobody whose log is compared.
+  await goOn(victims[0]!.job('first', 1), null);
+  const left = [...victims.entries()];
+  const lane = async (): Promise<void> => {
+    for (let next = left.shift(); next; next = left.shift()) {
+      const [index, victim] = next;
+      await goOn(victim.job('straight', 1), null);
+      for (let kill = index; kill < KILLS; kill += victims.length)
+        await victim.kill(AIMS[kill % AIMS.length]!);
+      await victim.finish();
     }
-    const newest = await store.newest(() => undefined);
-    assert.ok(newest, 'not one checkpoint was written between the kills');
-    const epochs = newest.state.epoch + 1;
-    t.diagnostic(`${epochs} epochs, ${newest.state.step} steps`);
-    await trainJob(config(name, epochs, 2), { resume: true });
-    const straight = await trainJob(config('straight', epochs, 1));
-
-    assert.deepEqual(
-      await weightsOf(path.join(folder, 'model.safetensors')),
-      await weightsOf(path.join(straight.folder, 'model.safetensors')),
-    );
-    const checkpoints = async (of: string): Promise<string[]> =>
-      (await new CheckpointStore(path.join(of, 'checkpoints')).list()).map((entry) => entry.path);
-    const [last] = await checkpoints(folder);
-    const [expected] = await checkpoints(straight.folder);
-    assert.equal(path.basename(last!), path.basename(expected!));
-    for (const file of ['model.safetensors', 'optimizer.safetensors']) {
-      assert.deepEqual(await weightsOf(path.join(last!, file)), await weightsOf(path.join(expected!, file)));
-    }
-    assert.deepEqual(await records(folder), await records(straight.folder));
-    const left = (await fs.readdir(folder, { recursive: true })).filter((entry) => entry.includes('.tmp-'));
-    assert.deepEqual(left, [], 'orphans were left');
-  },
-);
+  };
+  await Promise.all(Array.from({ length: LANES }, lane));
+  for (const line of table(victims)) t.diagnostic(line);
+  const kills = victims.flatMap(({ hits }) => Object.values(hits)).reduce((all, one) => all + one, 0);
+  assert.equal(kills, KILLS);
+});

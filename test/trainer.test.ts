@@ -269,7 +269,7 @@ test('schedules span the whole training', () => {
 test('the meter adds up losses and speed over an epoch', () => {
   const meter = new StepMeter();
   const at = { epoch: 2, epochs: 3, stepsPerEpoch: 4, totalSteps: 12 };
-  meter.beginEpoch(0, 0);
+  meter.beginEpoch();
   const raw = { step: 6, losses: [1, 3], lr: 0.1, samples: 16, seconds: 2, wait_seconds: 0.5, memory: 5 };
   const event = meter.take(raw, at);
   assert.equal(event.loss, 2);

@@ -49,6 +49,9 @@ const stateSchema = z.object({
   steps_per_epoch: z.int().min(1),
   /** Sum of the losses of the running epoch's steps. */
   epoch_loss_sum: z.number(),
+  /** Samples of these steps, and how long they took. */
+  epoch_samples: z.int().min(0).default(0),
+  epoch_seconds: z.number().min(0).default(0),
   best: bestSchema.nullable(),
   history: z.array(epochRecordSchema),
   /** Wall-clock seconds of the run so far, over all its parts. */

@@ -68,7 +68,8 @@ export class CheckpointWriter {
     await gatherGenerators(processes, contents.optimizer);
     const log = this.options.logPosition?.(event) ?? { bytes: 0, state: null };
     const { config, computed, dataFingerprint, graphHash, stepsPerEpoch } = this.options.identity();
-    const state = {
+    // A copy: it is written while the next steps, and perhaps the end of an epoch, change the originals.
+    const state = structuredClone({
       step: event.step,
       ...progress.state,
       steps_per_epoch: stepsPerEpoch,
@@ -79,7 +80,7 @@ export class CheckpointWriter {
       parts: this.options.state.save(),
       log_bytes: log.bytes,
       log_state: log.state,
-    };
+    });
     const { keptSteps } = progress;
     event.pauseSeconds = secondsSince();
     const commit = async (): Promise<void> => {

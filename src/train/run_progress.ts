@@ -35,18 +35,32 @@ export class RunProgress {
     this.history = [...state.history];
     this.best = state.best;
     this.earlierSeconds = state.seconds;
-    this.meter.beginEpoch(state.epoch_step, state.epoch_loss_sum);
+    this.meter.beginEpoch({
+      step: state.epoch_step,
+      lossSum: state.epoch_loss_sum,
+      samples: state.epoch_samples,
+      seconds: state.epoch_seconds,
+    });
   }
 
   /** What `restore` needs. */
   get state(): Pick<
     CheckpointState,
-    'epoch' | 'epoch_step' | 'epoch_loss_sum' | 'best' | 'history' | 'seconds'
+    | 'epoch'
+    | 'epoch_step'
+    | 'epoch_loss_sum'
+    | 'epoch_samples'
+    | 'epoch_seconds'
+    | 'best'
+    | 'history'
+    | 'seconds'
   > {
     return {
       epoch: this.epoch,
       epoch_step: this.meter.epochStep,
       epoch_loss_sum: this.meter.epochLossSum,
+      epoch_samples: this.meter.epochSamples,
+      epoch_seconds: this.meter.epochSeconds,
       best: this.best,
       history: this.history,
       seconds: this.seconds,
@@ -78,7 +92,7 @@ export class RunProgress {
     this.epoch++;
     const evaluation = metrics && figuresOf(metrics);
     this.history.push({ epoch: this.epoch, step, loss: this.meter.epochLoss, lr, evaluation });
-    this.meter.beginEpoch(0, 0);
+    this.meter.beginEpoch();
     const value = figure(metrics, this.checkpoint.monitor);
     if (value === null || !this.isBetter(value)) return false;
     this.best = { step, epoch: this.epoch, value };

@@ -26,11 +26,12 @@ export class StepMeter {
   epochSamples = 0;
   epochSeconds = 0;
 
-  beginEpoch(epochStep: number, lossSum: number): void {
-    this.epochStep = epochStep;
-    this.epochLossSum = lossSum;
-    this.epochSamples = 0;
-    this.epochSeconds = 0;
+  /** @param done what of the epoch was done in an earlier part of the run. */
+  beginEpoch(done: Partial<Record<'step' | 'lossSum' | 'samples' | 'seconds', number>> = {}): void {
+    this.epochStep = done.step ?? 0;
+    this.epochLossSum = done.lossSum ?? 0;
+    this.epochSamples = done.samples ?? 0;
+    this.epochSeconds = done.seconds ?? 0;
   }
 
   /** Time between epochs, so that the ETA counts it. */

@@ -1,17 +1,62 @@
 /**
- * Goes on with the run whose config comes on stdin until it ends or is killed. Prints `ready` when it begins and
- * `start` before the first step.
+ * Goes on with the run whose config comes on stdin until it ends or is killed, and writes a line to stdout whenever
+ * another part of it begins: see `Phase` in kill_runs.ts. What has no event of its own is heard of at the methods
+ * that do it.
  */
+import { writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 
-import type { Config } from '#fornax/config/schema.js';
+import { CheckpointStore } from '#fornax/train/checkpoint.js';
+import { Evaluator } from '#fornax/train/evaluator.js';
 import { trainJob } from '#fornax/train/job.js';
+import { RUN_FEATURES, type RunFeature } from '#fornax/train/run_features.js';
 
-const config = JSON.parse(await text(process.stdin)) as Config;
-process.stdout.write('ready\n');
+import type { KillJob } from './kill_scenarios.js';
+
+const { config, fp16 } = JSON.parse(await text(process.stdin)) as KillJob;
+
+const mark = (phase: string): void => void writeSync(1, `${phase}\n`);
+
+/** Marks where a method begins and ends, by its first argument. */
+function around<Owner extends object>(
+  owner: Owner,
+  name: keyof Owner & string,
+  marks: (first: unknown) => [begin: string, end?: string],
+): void {
+  const methods = owner as Record<string, (...args: unknown[]) => Promise<unknown>>;
+  const method = methods[name]!;
+  methods[name] = async function (this: unknown, ...args) {
+    const [begin, end] = marks(args[0]);
+    mark(begin);
+    const result = await method.apply(this, args);
+    if (end) mark(end);
+    return result;
+  };
+}
+
+around(CheckpointStore.prototype, 'save', () => ['checkpoint', 'saved']);
+// Those of finished weights are of no epoch.
+around(Evaluator.prototype, 'evaluate', (epoch) =>
+  epoch === null ? ['finish'] : ['evaluation', 'evaluated'],
+);
+
+if (fp16) {
+  // The configuration allows fp16 on CUDA alone; the native core computes it anywhere. So large a scale overflows,
+  // and so short an interval grows again: steps are skipped.
+  const feature: RunFeature = {
+    prepare: ({ session }) => {
+      session.amp = 'fp16';
+      session.scaler = { init_scale: 2 ** 22, growth_interval: 5 };
+    },
+  };
+  (RUN_FEATURES as RunFeature[]).push(feature);
+}
+
+mark('opening');
 await trainJob(config, {
   resume: 'auto',
-  report: ({ type }) => {
-    if (type === 'start') process.stdout.write('start\n');
+  report: (event) => {
+    if (event.type === 'start') mark('steps');
+    if (event.type === 'info' && event.message.startsWith('Recomputing BatchNorm')) mark('batch norm');
   },
 });

@@ -28,5 +28,5 @@ export async function logOf(
   return lines
     .map((line) => JSON.parse(line) as Record<string, unknown>)
     .filter(({ type }) => types.includes(type as string))
-    .map(({ time: _t, seconds: _s, samples_per_second: _p, samples: _n, ...rest }) => rest);
+    .map(({ time: _t, seconds: _s, samples_per_second: _p, ...rest }) => rest);
 }
