@@ -101,8 +101,13 @@ test('the line about a phase says where, how and why', () => {
   assert.equal(line('eval', 'cpu', noDriver), 'Evaluation on cpu (configured)');
   assert.equal(
     line('train', 'auto', noDriver, 'auto'),
-    'Training on cpu (AVX512, 8 threads; no NVIDIA driver is loaded), fp32 (amp auto: float32 on a CPU, where bf16 is not always faster)',
+    'Training on cpu (AVX512, 8 threads; no NVIDIA driver is loaded), fp32 (amp auto: this CPU has no bf16 arithmetic)',
   );
+  const withBf16: SystemInfo = {
+    ...noDriver,
+    cpu_features: { ...noDriver.cpu_features, avx512_bf16: true },
+  };
+  assert.match(line('train', 'cpu', withBf16, 'auto'), /fp32 \(amp auto: bf16 for single layers/);
   assert.equal(line('train', 'cpu', noDriver, 'off'), 'Training on cpu (configured), fp32');
 });
 

@@ -40,8 +40,10 @@ constexpr double kSmallestTraining = 15;  // seconds
 constexpr double kSmallestStep = 2e-4;    // seconds; below, casts cost more than products
 // Batches are cut down to this length of a step: the ratios stay, and the measurement is short.
 constexpr double kLongestStep = 0.3;
-constexpr double kLongestMeasurement = 6;  // seconds for single nodes; what is not reached stays float32
-constexpr int kStepRuns = 4;
+// Seconds, on a machine that is busy with other things. Nodes that are not reached stay float32; of steps
+// there are two runs at least.
+constexpr double kLongestForNodes = 6, kLongestForSteps = 6;
+constexpr int kFewestStepRuns = 2, kMostStepRuns = 5;
 constexpr double kMargin = 0.03;  // by which a plan must be faster than float32
 constexpr int kSweeps = 8;
 
@@ -227,7 +229,7 @@ class Measurement {
     });
     const auto start = Clock::now();
     for (Candidate* candidate : order) {
-      if (secondsSince(start) > kLongestMeasurement) break;
+      if (secondsSince(start) > kLongestForNodes) break;
       const auto seconds = timer_.time(*candidate->call);
       if (seconds) candidate->seconds = *seconds;
     }
@@ -300,7 +302,9 @@ class Measurement {
     for (const std::vector<bool>& plan : plans) graphs.push_back(prepared(namesOf(plan)));
     std::vector<double> best(graphs.size(), std::numeric_limits<double>::infinity());
     const std::vector<at::Tensor> parameters = copyParameters();
-    for (int run = 0; run <= kStepRuns; ++run) {
+    const auto start = Clock::now();
+    for (int run = 0; run <= kMostStepRuns; ++run) {
+      if (run > kFewestStepRuns && secondsSince(start) > kLongestForSteps) break;
       for (size_t i = 0; i < graphs.size(); ++i) {
         const double seconds = step(*graphs[i], parameters);
         if (run > 0) best[i] = std::min(best[i], seconds);

@@ -16,8 +16,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // After one that fills caches and compiles kernels. The fastest counts: whatever else the machine does only
-// makes it slower.
-constexpr int kRuns = 3;
+// makes it slower. Short calls are repeated more often: they suffer most from it.
+constexpr int kFewestRuns = 3, kMostRuns = 12;
+constexpr double kEnough = 0.03;  // seconds
 constexpr int64_t kCastElements = 1 << 20;
 
 double secondsSince(Clock::time_point start) {
@@ -90,12 +91,14 @@ std::optional<CallSeconds> NodeTimer::time(const TimedCall& call) {
   try {
     CallSeconds best{std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
     at::Tensor full_gradient, lower_gradient;
-    for (int run = 0; run <= kRuns; ++run) {
+    double spent = 0;
+    for (int run = 0; run <= kFewestRuns || (run <= kMostRuns && spent < kEnough); ++run) {
       const double in_float32 = once(call, full, false, full_gradient);
       const double in_bfloat16 = once(call, lower, true, lower_gradient);
       if (run == 0) continue;
       best.float32 = std::min(best.float32, in_float32);
       best.bfloat16 = std::min(best.bfloat16, in_bfloat16);
+      spent += in_float32 + in_bfloat16;
     }
     result = best;
   } catch (const c10::Error&) {
@@ -110,7 +113,7 @@ double NodeTimer::secondsPerCastElement() {
   at::Tensor values = noise({kCastElements}).set_requires_grad(true);
   const at::Tensor gradient = at::ones({kCastElements}, at::kBFloat16);
   double best = std::numeric_limits<double>::infinity();
-  for (int run = 0; run <= kRuns; ++run) {
+  for (int run = 0; run <= kMostRuns; ++run) {
     const auto start = Clock::now();
     values.to(at::kBFloat16).backward(gradient);
     const double seconds = secondsSince(start);

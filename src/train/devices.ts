@@ -69,7 +69,8 @@ export function noGpuReason(info: SystemInfo): string {
 
 /**
  * Mixed precision for training. `auto`: on GPUs bf16 from compute capability 8.0 (Ampere), as it needs no loss
- * scaling and is as fast as fp16 there; fp16 on older ones; off on a CPU.
+ * scaling and is as fast as fp16 there; fp16 on older ones; off on a CPU, whose layers are measured one by one
+ * (precision.ts).
  *
  * @throws DeviceError for fp16 on a CPU, where gradients would underflow without a scaler and nothing gets faster.
  */
@@ -87,7 +88,14 @@ export function chooseAmp(
   }
   if (setting !== 'auto') return { amp: setting, reason: 'configured' };
   if (device.type === 'cpu') {
-    return { amp: 'off', reason: 'amp auto: float32 on a CPU, where bf16 is not always faster' };
+    const { avx512_bf16, amx_bf16 } = info.cpu_features;
+    return {
+      amp: 'off',
+      reason:
+        avx512_bf16 || amx_bf16
+          ? 'amp auto: bf16 for single layers, where it is faster as measured'
+          : 'amp auto: this CPU has no bf16 arithmetic',
+    };
   }
   const capability = info.cuda.devices[Number(device.device.slice('cuda:'.length))]?.capability ?? '0.0';
   return Number.parseFloat(capability) >= 8

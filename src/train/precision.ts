@@ -164,7 +164,8 @@ async function prepare(opening: Opening): Promise<void> {
   const kept = state.register({
     key: 'precision',
     decided: true,
-    save: () => decision ?? undefined,
+    // What was not measured would be decided the same again.
+    save: () => (decision && decision.batch > 0 ? decision : undefined),
     restore: (saved) => (decision = decisionSchema.parse(saved)),
   });
   // Before there was such a measurement, runs computed in float32: they go on like that.

@@ -28,7 +28,9 @@ export function chooseDevices(
 ): RunDevices & { reason: string } {
   const info = loadAddon().systemInfo();
   const train = resolveDevice(config.device.train, info, localRank);
-  const { amp, reason } = chooseAmp(config.train.amp, train, info);
+  const { amp, reason }: { amp: Amp; reason: string } = config.train.precision
+    ? { amp: 'off', reason: 'but for what train.precision says' }
+    : chooseAmp(config.train.amp, train, info);
   return { train, eval: resolveDevice(config.device.eval, info, localRank), amp, reason };
 }
 
