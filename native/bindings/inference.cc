@@ -171,12 +171,11 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
       core()->evaluation_stopped = false;
       std::shared_ptr<const Graph> graph = core()->model->graph;
       const auto progress = progressPoster(env, callback);
+      const auto queue = Environment::of(env).queue();
+      const void* callback_key = callback.get();
       return run(
           [=](SessionCore& core) -> Result {
-            struct Done {
-              std::atomic<bool>& evaluating;
-              ~Done() { evaluating = false; }
-            } done{core.evaluating};
+            const EvaluationEnd end{core.evaluating, queue, this, callback_key};
             std::shared_ptr<BatchSource> source = std::move(*loader);
             EvaluationResult result = fornax::evaluate(core.session, graph, loss.get(), *source, options,
                                                        core.evaluation_stopped, progress);
@@ -206,6 +205,22 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
       throw Error(ErrorKind::Argument, source.name("onProgress") + " must be a function");
     return std::make_shared<Napi::FunctionReference>(Napi::Persistent(function.As<Napi::Function>()));
   }
+
+  // An evaluation has ended: another may begin, and the function that was told of its progress is let go, on its
+  // own thread. It commonly refers to this object, and would keep it from being collected. The promise of the
+  // evaluation, which is settled afterwards, keeps the handle until then.
+  struct EvaluationEnd {
+    std::atomic<bool>& evaluating;
+    std::shared_ptr<JsQueue> queue;
+    InferenceHandle* handle;
+    const void* function;
+    ~EvaluationEnd() {
+      evaluating = false;
+      queue->post([handle = handle, function = function](Napi::Env) {
+        if (handle->progress_.get() == function) handle->progress_.reset();
+      });
+    }
+  };
 
   // The function lives on the JavaScript thread; native code knows it only by a weak key.
   ProgressFn progressPoster(Napi::Env env, const std::shared_ptr<Napi::FunctionReference>& callback) {
@@ -263,12 +278,11 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
       }
       core()->evaluation_stopped = false;
       const auto progress = progressPoster(env, callback);
+      const auto queue = Environment::of(env).queue();
+      const void* callback_key = callback.get();
       return run(
           [=](SessionCore& core) -> Result {
-            struct Done {
-              std::atomic<bool>& evaluating;
-              ~Done() { evaluating = false; }
-            } done{core.evaluating};
+            const EvaluationEnd end{core.evaluating, queue, this, callback_key};
             std::shared_ptr<BatchSource> source = std::move(*batches);
             const RecomputeResult result =
                 recomputeBatchNorm(core.session, *graph, *source, options, core.evaluation_stopped, progress);

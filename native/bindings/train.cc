@@ -3,6 +3,7 @@
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "bindings/environment.h"
 #include "bindings/graph_handle.h"
@@ -171,6 +172,7 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
     const auto let_go = [this, job, queue = Environment::of(env).queue()] {
       queue->post([this, job](Napi::Env) {
         in_use_.erase(job);
+        functions_.erase(job);
         Unref();
       });
     };
@@ -234,8 +236,8 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
       std::shared_ptr<BatchSource> batches = readSource(info[0]);
       session.run(core().model->graph, std::move(batches), options,
                   eventPoster<StepsEvent>(info.Env(), on_event), done, failed);
-      on_event_ = on_event;  // only now: a run that was refused leaves the one in progress its functions
-      on_out_of_memory_ = on_out_of_memory;
+      // Until it ends: functions commonly refer to this object, and would keep it from being collected.
+      functions_[last_job_] = {on_event, on_out_of_memory};
     });
   }
 
@@ -300,9 +302,10 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
   Napi::Value isDisposed(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), !core_); }
 
   std::shared_ptr<TrainCore> core_;
-  std::shared_ptr<Napi::FunctionReference> on_event_, on_out_of_memory_;
+  // By job.
   uint64_t last_job_ = 0;
   std::unordered_map<uint64_t, Napi::ObjectReference> in_use_;
+  std::unordered_map<uint64_t, std::vector<std::shared_ptr<Napi::FunctionReference>>> functions_;
 };
 
 void init(Napi::Env env, Napi::Object exports) {
