@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "train/cpu_update.h"
 
 namespace fornax {
 
@@ -46,7 +47,8 @@ void Ema::update() {
     at::_foreach_mul_(differences, share_on_device_);
     at::_foreach_add_(floats_, differences);
   } else if (!floats_.empty()) {
-    at::_foreach_lerp_(floats_, float_sources_, share_);
+    floats_.front().is_cpu() ? averageOnCpu(floats_, float_sources_, share_)
+                             : at::_foreach_lerp_(floats_, float_sources_, share_);
   }
   for (size_t i = 0; i < integers_.size(); ++i) integers_[i].copy_(integer_sources_[i]);
 }

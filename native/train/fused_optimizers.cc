@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "train/cpu_update.h"
 #include "train/optimizer_checks.h"
 
 namespace fornax {
@@ -11,7 +12,11 @@ namespace fornax {
 namespace {
 
 std::optional<at::Tensor> optional(const at::Tensor* tensor) {
-  return tensor ? std::optional<at::Tensor>(*tensor) : std::nullopt;
+  return tensor && tensor->defined() ? std::optional<at::Tensor>(*tensor) : std::nullopt;
+}
+
+bool onCpu(const std::vector<at::Tensor>& bucket) {
+  return bucket.front().is_cpu();
 }
 
 // The overload for a rate on the device, or that for a number.
@@ -80,11 +85,17 @@ std::string Sgd::recordingObstacle() const {
 
 void Sgd::run(const Bucket& bucket, double dampening, const at::Tensor* found_inf) {
   const std::vector<at::Tensor> none;
+  const std::vector<at::Tensor>& momenta = options_.momentum == 0 ? none : bucket.slots[0];
+  if (onCpu(bucket.parameters)) {
+    sgdOnCpu(bucket.parameters, bucket.gradients, momenta,
+             {bucket.lr, bucket.weight_decay, options_.momentum, dampening, options_.nesterov},
+             optional(&bucket.rate), optional(found_inf));
+    return;
+  }
   withRate(bucket.rate, bucket.lr, [&](const auto& lr) {
-    at::_fused_sgd_(bucket.parameters, bucket.gradients, options_.momentum == 0 ? none : bucket.slots[0],
-                    bucket.weight_decay, options_.momentum, lr, dampening, options_.nesterov,
-                    /*maximize=*/false, /*is_first_step=*/false, /*grad_scale=*/std::nullopt,
-                    optional(found_inf));
+    at::_fused_sgd_(bucket.parameters, bucket.gradients, momenta, bucket.weight_decay, options_.momentum, lr,
+                    dampening, options_.nesterov, /*maximize=*/false, /*is_first_step=*/false,
+                    /*grad_scale=*/std::nullopt, optional(found_inf));
   });
 }
 
@@ -106,12 +117,19 @@ bool Adam::setMomentum(double momentum) {
 void Adam::update(const Bucket& bucket, const at::Tensor* found_inf) {
   const std::vector<at::Tensor> none;
   const auto& steps = bucket.slots[0];
+  const std::vector<at::Tensor>& largest = options_.amsgrad ? bucket.slots[3] : none;
+  if (onCpu(bucket.parameters)) {
+    adamOnCpu(bucket.parameters, bucket.gradients, bucket.slots[1], bucket.slots[2], largest, steps,
+              {bucket.lr, bucket.weight_decay, options_.beta1, options_.beta2, options_.eps,
+               options_.decoupled},
+              optional(&bucket.rate), optional(found_inf));
+    return;
+  }
   at::_foreach_add_(steps, 1);
   const auto fused = [&](auto&& op) {
     withRate(bucket.rate, bucket.lr, [&](const auto& lr) {
-      op(bucket.parameters, bucket.gradients, bucket.slots[1], bucket.slots[2],
-         options_.amsgrad ? bucket.slots[3] : none, steps, lr, options_.beta1, options_.beta2,
-         bucket.weight_decay, options_.eps, options_.amsgrad, /*maximize=*/false,
+      op(bucket.parameters, bucket.gradients, bucket.slots[1], bucket.slots[2], largest, steps, lr,
+         options_.beta1, options_.beta2, bucket.weight_decay, options_.eps, options_.amsgrad, /*maximize=*/false,
          /*grad_scale=*/std::nullopt, optional(found_inf));
     });
   };

@@ -1,5 +1,5 @@
-// SGD, Adam and AdamW through libtorch's fused operators (one pass over parameter, gradient and state, CPU
-// and CUDA).
+// SGD, Adam and AdamW in one pass over parameter, gradient and state: by operators of our own on the CPU
+// (cpu_update.h), by libtorch's fused ones on a GPU.
 #pragma once
 
 #include "train/optimizer.h"
