@@ -1,4 +1,5 @@
 /** Fornax's side of a case: the model, its session as a training run would open it, and batches. */
+import { fixedTrain } from '#fornax/config/fixed_train.js';
 import { defineConfig } from '#fornax/config/load.js';
 import type { Config } from '#fornax/config/schema.js';
 import { Processes } from '#fornax/dist/processes.js';
@@ -94,7 +95,7 @@ export async function openSession(
   });
   const opening: Opening = {
     options: { model, data: dataOf(setting), config, loss, store: null, report },
-    train: config.train,
+    train: fixedTrain(config.train),
     devices,
     processes: Processes.alone,
     loader: { batches: STEPS_PER_EPOCH } as NativeLoader,

@@ -42,7 +42,7 @@ describe('a config', () => {
   });
 
   it('derives the learning rate from the images of a step', () => {
-    const rate = (train: string): number =>
+    const rate = (train: string): number | 'auto' =>
       loadConfig({ files: [yaml(`${good}train: ${train}\n`)] }).train.lr;
     assert.equal(rate('{batch_size: 256}'), 0.1);
     assert.equal(rate('{batch_size: 64, grad_accum: 2}'), 0.05);

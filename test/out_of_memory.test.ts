@@ -1,6 +1,6 @@
 /** A training step that runs out of memory: what it moved is put back, the same batch is tried in halves. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { afterEach, test } from 'node:test';
 
 import { DeviceError } from '#fornax/errors.js';
 import { loadAddon } from '#fornax/native.js';
@@ -8,6 +8,7 @@ import type { Modes, NativeTrain, OutOfMemoryEvent, TrainOptions } from '#fornax
 import { goldenBatch, goldenModel, openSession, stateValues } from './support/training_golden.js';
 
 const addon = loadAddon();
+afterEach(() => addon.failCpuAllocations(null));
 /** Rows of one batch. */
 const ROWS = 16;
 
@@ -42,7 +43,7 @@ interface Run {
 /** Trains on batches of memory and collects everything that must not depend on how. */
 async function train({ options = {}, steps = 3, dropout = 0, fail }: Run): Promise<Outcome> {
   const model = goldenModel({ dropout });
-  const session = openSession(model, options);
+  const session = openSession(model, { threads: 1, ...options });
   const losses: number[] = [];
   const events: OutOfMemoryEvent[] = [];
   const perStep = options.grad_accum ?? 1;
@@ -167,8 +168,10 @@ test('memory that stays short is halved down to one image, then told', async () 
   const session = openSession(model, { modes: frozen });
   const before = stateValues(model);
   const events: OutOfMemoryEvent[] = [];
-  addon.failCpuAllocations({ first: 0, count: 1e6, min_bytes: 4096 });
-  const run = session.run([goldenBatch(0, ROWS)], { steps: 1, onOutOfMemory: (event) => events.push(event) });
+  const batch = goldenBatch(0, ROWS);
+  // The generator's state is smaller: without it there is nothing to go back to.
+  addon.failCpuAllocations({ first: 0, count: 1e6, min_bytes: 8192 });
+  const run = session.run([batch], { steps: 1, onOutOfMemory: (event) => events.push(event) });
   await assert.rejects(run, (error: unknown) => {
     assert.ok(error instanceof DeviceError);
     assert.match(error.message, /out of memory.*step 1, micro-batch of one image/);
@@ -190,8 +193,9 @@ test('memory that stays short is halved down to one image, then told', async () 
 test('on_oom: stop leaves the model as it was and says what to do', async () => {
   const model = goldenModel();
   const session = openSession(model, { on_oom: 'stop' });
+  const batch = goldenBatch(0, ROWS);
   addon.failCpuAllocations({ first: 8 });
-  await assert.rejects(session.run([goldenBatch(0, ROWS)], { steps: 1 }), (error: unknown) => {
+  await assert.rejects(session.run([batch], { steps: 1 }), (error: unknown) => {
     assert.ok(error instanceof DeviceError);
     assert.match(error.fix!, /grad_accum.*memory\.on_oom/);
     return true;
@@ -205,8 +209,9 @@ test('on_oom: stop leaves the model as it was and says what to do', async () => 
 test('a snapshot carries the halved micro-batch, so that a resumed run computes the same', async () => {
   const [first, second] = [goldenModel({ dropout: 0.3 }), goldenModel({ dropout: 0.3 })];
   const one = openSession(first);
+  const batch = goldenBatch(0, ROWS);
   addon.failCpuAllocations({ first: 8 });
-  await one.step(goldenBatch(0, ROWS));
+  await one.step(batch);
   addon.failCpuAllocations(null);
   assert.equal(one.microBatch, ROWS / 2);
   const snapshot = one.snapshot();

@@ -29,6 +29,8 @@ const char* reasonName(RunResult::Reason reason) {
       return "epoch_end";
     case RunResult::Reason::Stopped:
       return "stopped";
+    case RunResult::Reason::NotFinite:
+      return "not_finite";
   }
   return "done";
 }
@@ -70,6 +72,46 @@ Napi::Object toObject(Napi::Env env, const Halving& halving) {
   return object;
 }
 
+Napi::Object toObject(Napi::Env env, const MemoryTrial& trial) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("fits", trial.fits);
+  if (!trial.fits) object.Set("what", trial.what);
+  if (!trial.fits) object.Set("where", trial.where);
+  const auto set = [&](const char* name, int64_t bytes) { object.Set(name, static_cast<double>(bytes)); };
+  set("weights", trial.weights);
+  set("optimizer", trial.optimizer);
+  set("average", trial.average);
+  set("gradients", trial.gradients);
+  set("activations", trial.activations);
+  set("workspace", trial.workspace);
+  set("peak", trial.peak);
+  return object;
+}
+
+Napi::Object toObject(Napi::Env env, const Finding& finding) {
+  static const char* const kPhases[] = {"none", "parameter", "input", "forward", "loss", "backward", "gradient"};
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("phase", kPhases[static_cast<int>(finding.phase)]);
+  object.Set("node", finding.node);
+  object.Set("readers", finding.readers);
+  object.Set("nan", static_cast<double>(finding.nan));
+  object.Set("inf", static_cast<double>(finding.inf));
+  object.Set("elements", static_cast<double>(finding.elements));
+  object.Set("inputs", finding.inputs);
+  object.Set("infinite", finding.infinite);
+  return object;
+}
+
+Napi::Object toObject(Napi::Env env, const NonFinite& fault) {
+  static const char* const kKinds[] = {"loss", "gradient", "node", "scale"};
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("what", kKinds[static_cast<int>(fault.what)]);
+  object.Set("step", static_cast<double>(fault.step));
+  object.Set("value", fault.value);
+  object.Set("applied", fault.applied);
+  return object;
+}
+
 Napi::Object toObject(Napi::Env env, const RunResult& result) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("steps", static_cast<double>(result.steps));
@@ -77,6 +119,8 @@ Napi::Object toObject(Napi::Env env, const RunResult& result) {
   object.Set("samples", static_cast<double>(result.samples));
   object.Set("seconds", result.seconds);
   object.Set("reason", reasonName(result.reason));
+  if (result.fault) object.Set("fault", toObject(env, *result.fault));
+  if (result.finding) object.Set("finding", toObject(env, *result.finding));
   return object;
 }
 
@@ -123,6 +167,8 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
                                                  InstanceMethod<&TrainHandle::dispose>("dispose"),
                                                  InstanceMethod<&TrainHandle::run>("run"),
                                                  InstanceMethod<&TrainHandle::step>("step"),
+                                                 InstanceMethod<&TrainHandle::trial>("trial"),
+                                                 InstanceMethod<&TrainHandle::diagnose>("diagnose"),
                                                  InstanceMethod<&TrainHandle::stop>("stop"),
                                                  InstanceMethod<&TrainHandle::gradients>("gradients"),
                                                  InstanceMethod<&TrainHandle::snapshot>("snapshot"),
@@ -241,12 +287,30 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
     });
   }
 
+  Napi::Value diagnose(const Napi::CallbackInfo& info) {
+    return launch(info.Env(), info[0], [&](auto done, auto failed) {
+      TrainSession& session = core().session;
+      session.diagnose(core().model->graph, readSource(info[0]), done, failed);
+    });
+  }
+
   Napi::Value step(const Napi::CallbackInfo& info) {
     return launch(info.Env(), info.Env().Undefined(), [&](auto done, auto failed) {
       TrainSession& session = core().session;
       const Options source(info[1], "options");
       Batch batch{readTensors(info[0], "batch")};
       session.step(core().model->graph, std::move(batch), source.boolean("update", true), done, failed);
+    });
+  }
+
+  Napi::Value trial(const Napi::CallbackInfo& info) {
+    return launch(info.Env(), info.Env().Undefined(), [&](auto done, auto failed) {
+      TrainSession& session = core().session;
+      const Options source(info[1], "options");
+      Batch batch{readTensors(info[0], "batch")};
+      const int64_t rows = source.integer("rows");
+      if (rows < 0) throw Error(ErrorKind::Argument, source.name("rows") + " must not be negative");
+      session.trial(core().model->graph, std::move(batch), rows, done, failed);
     });
   }
 

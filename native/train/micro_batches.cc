@@ -14,13 +14,6 @@ namespace fornax {
 
 namespace {
 
-// The offsets of a ragged field, or null: `face_offsets` [rows + 1] says where in `face_boxes` and whatever
-// else begins with `face_` the values of each row begin.
-const at::Tensor* offsetsOf(const Batch& batch, const std::string& name) {
-  const size_t end = name.find('_');
-  return end == std::string::npos ? nullptr : batch.find(name.substr(0, end) + "_offsets");
-}
-
 int64_t ceilDivide(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
@@ -30,6 +23,13 @@ std::string images(int64_t rows) {
 }
 
 }  // namespace
+
+// The offsets of a ragged field, or null: `face_offsets` [rows + 1] says where in `face_boxes` and whatever
+// else begins with `face_` the values of each row begin.
+const at::Tensor* offsetsOf(const Batch& batch, const std::string& name) {
+  const size_t end = name.find('_');
+  return end == std::string::npos ? nullptr : batch.find(name.substr(0, end) + "_offsets");
+}
 
 Batch partOf(const Batch& batch, int64_t count, int64_t index) {
   if (count == 1) return batch;
@@ -62,6 +62,7 @@ MicroBatches::MicroBatches(TrainStep& step, const TrainOptions& options)
     : step_(step),
       device_(options.device),
       retries_(options.on_oom == OnOutOfMemory::Halve && !options.group),
+      keeps_(options.nan_watch && options.device.is_cpu()),
       alone_(!options.group),
       batches_per_step_(options.grad_accum),
       rows_(options.micro_batch) {
@@ -121,7 +122,7 @@ void MicroBatches::prepareState() {
 // attempt held.
 std::optional<MicroBatches::Failure> MicroBatches::tried(const std::function<void()>& attempt) {
   try {
-    if (retries_ && !saved_) {
+    if ((retries_ || keeps_) && !saved_) {
       prepareState();
       state_->save();
       saved_ = true;
@@ -163,8 +164,9 @@ void MicroBatches::halve(int64_t step, const Failure& failure, const OnHalved& o
     if (const std::string prefix = "out of memory: "; what.compare(0, prefix.size(), prefix) == 0) {
       what.erase(0, prefix.size());
     }
-    throw OutOfMemoryError(what + " (step " + std::to_string(step + 1) + ", micro-batch of " + images(from) + ")",
-                           failure.where, fix, failure.module);
+    const std::string rows = from == 0 ? "" : ", micro-batch of " + images(from);
+    throw OutOfMemoryError(what + " (step " + std::to_string(step + 1) + rows + ")", failure.where, fix,
+                           failure.module);
   };
   if (!alone_) {
     giveUp("lower train.batch_size and raise train.grad_accum by as much: several processes do not halve it");

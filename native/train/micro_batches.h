@@ -19,6 +19,9 @@
 
 namespace fornax {
 
+// The offsets of a ragged field, or null if it is none.
+const at::Tensor* offsetsOf(const Batch& batch, const std::string& name);
+
 // Part `index` of `count` nearly equal parts of a batch's rows. Beside `face_offsets` [rows + 1], fields whose
 // names begin with `face_` are ragged and split by it. DataError where such offsets do not fit the rows.
 Batch partOf(const Batch& batch, int64_t count, int64_t index);
@@ -33,6 +36,10 @@ class MicroBatches {
   void setRows(int64_t rows) { rows_ = rows; }
   // Whether a step that ran out of memory is tried again. Then its batches must be kept until it is done.
   bool retries() const { return retries_; }
+  // What the forward of the last step changed beside gradients, as it was before that step, if it was kept.
+  void putBack() {
+    if (saved_) state_->putBack();
+  }
 
   // What accumulate() would prepare for these batches, one after another, part by part.
   std::vector<StepInputs> prepare(const std::vector<Batch>& batches) const;
@@ -57,6 +64,7 @@ class MicroBatches {
   TrainStep& step_;
   const c10::Device device_;
   const bool retries_;
+  const bool keeps_;  // the state before each step, also where nothing is tried again
   const bool alone_;  // one process
   const int64_t batches_per_step_;
   std::atomic<int64_t> rows_;

@@ -64,6 +64,7 @@ TrainSession::TrainSession(std::shared_ptr<const Graph> graph, std::shared_ptr<S
       micro_batches_ = std::make_unique<MicroBatches>(*step_, options_);
       if (const auto momentum = schedule_->momentum(0)) step_->setMomentum(*momentum);
       makeCapture();
+      makeWatch();
     });
   });
 }
@@ -179,6 +180,30 @@ void TrainSession::step(std::shared_ptr<const Graph> graph, Batch batch, bool up
   refuseIfClosed(posted);
 }
 
+void TrainSession::trial(std::shared_ptr<const Graph> graph, Batch batch, int64_t rows,
+                         std::function<void(MemoryTrial)> on_done, OnFailed on_failed) {
+  claim();
+  const bool posted = thread_.post([this, graph = std::move(graph), batch = std::move(batch), rows,
+                                    on_done = std::move(on_done),
+                                    on_failed = std::move(on_failed)]() mutable {
+    MemoryTrial result;
+    std::exception_ptr failure;
+    try {
+      const c10::OptionalDeviceGuard guard(options_.device.is_cpu() ? std::nullopt
+                                                                    : std::optional(options_.device));
+      step_->useGraph(std::move(graph));
+      result = runMemoryTrial(*step_, batch, rows, options_.device);
+    } catch (...) {
+      failure = std::current_exception();
+      step_->clearGradients();
+    }
+    batch.fields.clear();
+    busy_ = false;
+    failure ? on_failed(failure) : on_done(result);
+  });
+  refuseIfClosed(posted);
+}
+
 // Asked once before every step. A stop that reaches one process stops all of them before the same step.
 bool TrainSession::stopAgreed() {
   if (options_.group && options_.group->any(stop_)) stop_ = true;
@@ -238,7 +263,8 @@ bool TrainSession::repeatGroup(BatchSource& source, std::vector<Batch>& taken, G
         std::vector<Batch> again = taken;
         const Group all = accumulateGroup(source, again);
         step_->unscaleGradients();
-        step_->clipGradients();
+        const at::Tensor norm = step_->clipGradients();
+        if (watch_) watch_->raise(all.loss, norm);
         step_->applyUpdate();
         return all.loss;
       });
@@ -259,11 +285,13 @@ TrainSession::Group TrainSession::computeGradients(BatchSource& source, const On
   micro_batches_->run(
       step_count_,
       [&] {
+        if (anomaly_) anomaly_->reset();
         if (repeatGroup(source, taken, group)) return;
         group = accumulateGroup(source, taken);
         if (group.micro_batches == 0) return;
         step_->unscaleGradients();
-        step_->clipGradients();
+        group.norm = step_->clipGradients();
+        if (watch_ && late_) watch_->raise(group.loss, group.norm);
       },
       on_halved);
   group.wait_seconds = wait_seconds_;
@@ -291,7 +319,11 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
   RunResult result;
   StepRecorder recorder(options_.device, step_->scaler());
   const auto emit = [&](bool wait) {
-    while (auto event = recorder.take(wait)) on_event(std::move(*event));
+    while (auto event = recorder.take(wait)) {
+      if (result.fault && late_) continue;  // steps that changed nothing
+      if (watch_ && late_) result.fault = watch_->inspect(*event);
+      on_event(std::move(*event));
+    }
   };
   const auto closeInterval = [&] {
     recorder.close(secondsSince(interval_start));
@@ -304,13 +336,16 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
     if (options.on_halved) options.on_halved(halving);
   };
 
-  while (result.steps < options.steps && !stopAgreed()) {
+  while (result.steps < options.steps && !result.fault && !stopAgreed()) {
     throwIfAborted(abort_);
     const Group group = computeGradients(source, on_halved);
     if (group.micro_batches == 0) {
       if (!stop_) result.reason = RunResult::Reason::EpochEnd;
       break;
     }
+    const bool last = result.steps + 1 == options.steps || (!options_.group && stop_);
+    result.fault = foundNonFinite(group.loss, group.norm, last);
+    if (result.fault) break;
     const double lr = finishStep(group.repeated);
     ++result.steps;
     result.repeated += group.repeated ? 1 : 0;
@@ -331,6 +366,7 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
   if (!recorder.empty()) closeInterval();
   emit(true);
   if (capture_) capture_->check();
+  finishWatch(result);
   throwIfAborted(abort_);
   if (result.reason == RunResult::Reason::Done && result.steps < options.steps) {
     result.reason = RunResult::Reason::Stopped;
@@ -367,7 +403,9 @@ StepResult TrainSession::stepOnce(const Batch& batch, bool update) {
     // Without an update the gradients are what the caller is after: they stay as they are, and have a norm.
     norm = update ? step_->clipGradients() : step_->gradientNorm();
   };
+  if (anomaly_) anomaly_->reset();
   micro_batches_->run(step_count_, attempt, nullptr);
+  if (update) requireFinite(loss, norm);
   StepResult result;
   result.lr = update ? finishStep() : schedule_->learningRate(step_count_);
   for (size_t k = 0; k < outputs.size(); ++k) {

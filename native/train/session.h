@@ -19,7 +19,10 @@
 #include "graph/graph.h"
 #include "graph/state.h"
 #include "train/job_thread.h"
+#include "train/memory_trial.h"
 #include "train/micro_batches.h"
+#include "train/nan_watch.h"
+#include "train/node_inspector.h"
 #include "train/options.h"
 #include "train/step.h"
 #include "train/step_capture.h"
@@ -34,12 +37,14 @@ struct RunOptions {
 };
 
 struct RunResult {
-  enum class Reason : uint8_t { Done, EpochEnd, Stopped };
+  enum class Reason : uint8_t { Done, EpochEnd, Stopped, NotFinite };
   int64_t steps = 0;
   int64_t repeated = 0;  // of the steps: from a recording
   int64_t samples = 0;
   double seconds = 0;
   Reason reason = Reason::Done;
+  std::optional<NonFinite> fault;   // NotFinite: the step that was not done; all is as before it
+  std::optional<Finding> finding;  // where it began, if every node was looked at
 };
 
 struct StepResult {
@@ -65,6 +70,14 @@ class TrainSession {
   // One step on `batch`, split into grad_accum micro-batches. Without `update` it stops after backward.
   void step(std::shared_ptr<const Graph> graph, Batch batch, bool update,
             std::function<void(StepResult)> on_done, OnFailed on_failed);
+
+  // A step on `rows` rows of the batch that leaves no trace: memory_trial.h.
+  void trial(std::shared_ptr<const Graph> graph, Batch batch, int64_t rows,
+             std::function<void(MemoryTrial)> on_done, OnFailed on_failed);
+
+  // Computes the next step's gradients from the source once more, looks at every node, and leaves no trace.
+  void diagnose(std::shared_ptr<const Graph> graph, std::shared_ptr<BatchSource> source,
+                std::function<void(Finding)> on_done, OnFailed on_failed);
 
   // Ends a run after the current step.
   void stop() { stop_ = true; }
@@ -95,6 +108,7 @@ class TrainSession {
     int64_t samples = 0;  // in all processes
     double wait_seconds = 0;
     bool repeated = false;  // from a recording: the update is done, too
+    at::Tensor norm;        // of the gradients, where clipping had to know it
   };
 
   void claim();                      // TrainError if a job is running
@@ -110,6 +124,15 @@ class TrainSession {
   bool repeatGroup(BatchSource& source, std::vector<Batch>& taken, Group& group);
   Group computeGradients(BatchSource& source, const OnHalved& on_halved);
   StepResult stepOnce(const Batch& batch, bool update);
+  void makeWatch();
+  Finding diagnoseStep(BatchSource& source);
+  // Of gradients that are computed and not yet applied. The step is undone if something is found.
+  std::optional<NonFinite> foundNonFinite(const at::Tensor& loss, at::Tensor norm, bool last);
+  // Throws TrainError instead.
+  void requireFinite(const at::Tensor& loss, const at::Tensor& norm);
+  // At the end of a run: what the last step, not looked at in full, has left; and what the fault means for it.
+  void finishWatch(RunResult& result);
+  void undoStep();
   double finishStep(bool repeated = false);
 
   TrainOptions options_;
@@ -123,6 +146,10 @@ class TrainSession {
   std::unique_ptr<StepCapture> capture_;         // likewise; null where steps are not recorded
   std::optional<c10::Stream> stream_;            // where steps are computed; unset: the default one
   double wait_seconds_ = 0;                      // for the source, in the step under way
+  std::unique_ptr<NanWatch> watch_;              // null: nobody looks
+  bool late_ = false;                            // what is not finite is noticed once losses arrive
+  int64_t norm_seen_ = -1;                       // the last step whose gradients were looked at, 0-based
+  std::unique_ptr<NodeInspector> anomaly_;      // null: only at steps that went wrong
   JobThread thread_;
 };
 

@@ -162,6 +162,10 @@ std::vector<at::Tensor> TrainStep::forward(const StepInputs& inputs) {
   context.generator = generator_;
   context.device = options_.device;
   context.stop = abort_;
+  if (inspector_) {
+    inspector_->begin(trained_, *graph_, inputs.model);
+    context.observer = inspector_->observe(*graph_, /*is_loss=*/false);
+  }
   return runGraph(*graph_, inputs.model, context);
 }
 
@@ -173,6 +177,7 @@ at::Tensor TrainStep::lossOf(const std::vector<at::Tensor>& outputs, const StepI
   context.generator = generator_;
   context.device = options_.device;
   context.stop = abort_;
+  if (inspector_) context.observer = inspector_->observe(*loss_, /*is_loss=*/true);
   const at::Tensor loss =
       runGraph(*loss_, device_batch_.lossInputs(*loss_, *graph_, outputs, inputs.loss),
                context)[loss_output_];
@@ -207,6 +212,7 @@ TrainStep::MicroResult TrainStep::accumulate(const StepInputs& inputs, double we
     result.outputs = forward(inputs);
     loss = lossOf(result.outputs, inputs);
   }
+  if (after_forward_) after_forward_();
   // Detached first: then nothing but the loss keeps the autograd graph, and backward frees it as it goes.
   for (at::Tensor& output : result.outputs) output = output.detach();
   result.loss = loss.detach();
@@ -220,6 +226,7 @@ TrainStep::MicroResult TrainStep::accumulate(const StepInputs& inputs, double we
   if (weight != 1) loss = loss * weight;
   if (scaler_) loss = scaler_->scaleLoss(loss);
   inPhase("backward", [&] { loss.backward(); });
+  if (inspector_) inspector_->gradients(gradients());
   return result;
 }
 
@@ -278,7 +285,7 @@ void TrainStep::beginUpdate(double lr) {
 void TrainStep::applyUpdate() {
   const c10::NoGradGuard no_grad;
   inPhase("the optimizer's update", [&] {
-    optimizer_->step(lr_, scaler_ ? &scaler_->foundInf() : nullptr);
+    optimizer_->step(lr_, scaler_ ? &scaler_->foundInf() : guard_);
     if (scaler_) scaler_->update();
     if (ema_) ema_->update();
   });
@@ -319,6 +326,20 @@ NamedTensors TrainStep::gradients() const {
     if (parameter.grad().defined()) gradients.emplace_back(name, parameter.grad());
   }
   return gradients;
+}
+
+NamedTensors TrainStep::stateTensors() const {
+  NamedTensors tensors;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    tensors.emplace_back(state_->specs()[i].name, parameters_[i]);
+  }
+  return tensors;
+}
+
+int64_t TrainStep::trainedBytes() const {
+  int64_t bytes = 0;
+  for (const auto& [name, parameter] : trained_) bytes += static_cast<int64_t>(parameter.nbytes());
+  return bytes;
 }
 
 std::vector<at::Tensor> TrainStep::writtenBuffers() const {

@@ -22,6 +22,7 @@
 #include "graph/graph.h"
 #include "graph/state.h"
 #include "train/device_batch.h"
+#include "train/node_inspector.h"
 #include "train/optimizer.h"
 #include "train/options.h"
 #include "train/scaler.h"
@@ -58,6 +59,11 @@ class TrainStep {
   // The next batch of the step, mixed with itself where the options say so: once, before it is split or prepared.
   Batch mixed(const Batch& batch);
 
+  // Shows every node of the next forwards and backwards to `inspector`; null: no longer.
+  void inspect(NodeInspector* inspector) { inspector_ = inspector; }
+  // Where `flag` (float32 scalar on the device; null: nowhere) is 1, an update changes nothing.
+  void guardUpdates(const at::Tensor* flag) { guard_ = flag; }
+
   // Brings a micro-batch into the form the step computes with: everything that differs from batch to batch in
   // how it gets to the device happens here, and nothing after it.
   StepInputs prepare(const Batch& batch);
@@ -73,6 +79,8 @@ class TrainStep {
   MicroResult accumulate(const Batch& batch, double weight, bool last = false) {
     return accumulate(prepare(batch), weight, last);
   }
+  // Called between forward and backward, for figures of memory. Null: no more.
+  void afterForward(std::function<void()> observer) { after_forward_ = std::move(observer); }
   // With several processes: gradients, and the given loss, become those of the whole batch. Once per step,
   // before everything else.
   void reduce(const at::Tensor& loss);
@@ -100,6 +108,10 @@ class TrainStep {
   // Frees the gradients.
   void clearGradients();
 
+  // Parameters and buffers, by name.
+  NamedTensors stateTensors() const;
+  // Bytes of what is trained, and so of its gradients.
+  int64_t trainedBytes() const;
   // Gradients of the trained parameters that have one, by name.
   NamedTensors gradients() const;
 
@@ -152,7 +164,10 @@ class TrainStep {
   std::optional<WeightAverage> swa_;
   std::optional<Teacher> teacher_;
   std::optional<Mixing> mixing_;
+  NodeInspector* inspector_ = nullptr;
+  const at::Tensor* guard_ = nullptr;
   std::unique_ptr<GradientReducer> reducer_;  // null with one process
+  std::function<void()> after_forward_;
   std::deque<StepInputs> given_;              // for prepare()
   double lr_ = 0;                             // of the update to come
 };

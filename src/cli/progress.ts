@@ -128,8 +128,12 @@ function describe(event: JobEvent): string[] {
       return [event.heading ? paint(event.message, ['bold', 'cyan']) : event.message];
     case 'device':
     case 'precision':
+    case 'batch_size':
+    case 'memory':
     case 'resumed':
       return [event.message];
+    case 'out_of_memory':
+      return [`${paint('warning:', 'yellow')} ${event.message}`];
     case 'skipped':
     case 'stopped':
       return [paint(event.message, 'yellow')];

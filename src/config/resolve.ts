@@ -4,6 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import type { z } from 'zod';
 import { toCamel } from './case.js';
 import type { Config, configSchema } from './schema.js';
+import { parseSize } from './size.js';
 
 /** Characters a run's name may not hold become dashes. */
 function runName(model: string, data: { source: string; path: string | null }): string {
@@ -11,8 +12,8 @@ function runName(model: string, data: { source: string; path: string | null }): 
   return `${model}-${folder}`.replace(/[^A-Za-z0-9_.-]+/g, '-').replace(/^[.-]+/, '');
 }
 
-/** Goyal et al. 2017: the rate grows with the images of one optimizer step. */
-function defaultRate(optimizer: string, imagesPerStep: number): number {
+/** What `train.lr: auto` comes to. Goyal et al. 2017: the rate grows with the images of one optimizer step. */
+export function defaultRate(optimizer: string, imagesPerStep: number): number {
   const perImages = { sgd: 0.1, lars: 1 }[optimizer];
   if (perImages !== undefined) return Number(((perImages * imagesPerStep) / 256).toPrecision(6));
   return { lion: 1e-4, adagrad: 1e-2, lamb: 5e-3 }[optimizer] ?? 1e-3;
@@ -25,7 +26,7 @@ function expandHome<T extends string | null>(path: T): T | string {
 
 /** Fills in what follows from other keys. */
 export function complete(parsed: z.output<typeof configSchema>, processes = 1): Config {
-  const { name, data, train, checkpoint, ...rest } = toCamel(parsed);
+  const { name, data, train, memory, checkpoint, ...rest } = toCamel(parsed);
   const { resolution } = data;
   return {
     name: name ?? runName(rest.model.name, data),
@@ -48,9 +49,13 @@ export function complete(parsed: z.output<typeof configSchema>, processes = 1): 
         loss.name === 'distillation' ? { ...loss, teacher: expandHome(loss.teacher) } : loss,
       ),
       lr:
-        train.lr === 'auto'
+        train.lr === 'auto' && train.batchSize !== 'auto'
           ? defaultRate(train.optimizer.name, train.batchSize * train.gradAccum * processes)
           : train.lr,
+    },
+    memory: {
+      ...memory,
+      budget: typeof memory.budget === 'string' ? parseSize(memory.budget) : memory.budget,
     },
     checkpoint: {
       ...checkpoint,

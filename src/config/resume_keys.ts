@@ -73,6 +73,8 @@ export const RESUME_KEYS: Readonly<Record<string, ResumeClass>> = {
   'train.max_time': 'free',
   'train.frozen': 'compared',
   device: 'free',
+  // What has been halved is in the checkpoint.
+  memory: 'free',
   eval: 'free',
   'checkpoint.every_epochs': 'free',
   'checkpoint.every_minutes': 'free',

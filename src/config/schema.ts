@@ -6,6 +6,7 @@
 import { z } from 'zod';
 import type { Camel } from './case.js';
 import { dataSchema } from './schema_data.js';
+import { memorySchema } from './schema_memory.js';
 import { trainSchema } from './schema_train.js';
 import { auto, metricName, path, positiveInt } from './schema_values.js';
 
@@ -134,6 +135,7 @@ export const configSchema = z
     data: dataSchema.prefault({}),
     train: trainSchema.prefault({}),
     device,
+    memory: memorySchema.prefault({}),
     eval: evaluation.prefault({}),
     checkpoint: checkpoint.prefault({}),
     run: run.prefault({}),
@@ -145,15 +147,23 @@ export type ConfigFile = z.input<typeof configSchema>;
 type Parsed = Camel<z.output<typeof configSchema>>;
 
 /** A checked config with every default filled in. `auto` is left only where data or device decide. */
-export type Config = Omit<Parsed, 'name' | 'data' | 'train' | 'checkpoint'> & {
+export type Config = Omit<Parsed, 'name' | 'data' | 'train' | 'memory' | 'checkpoint'> & {
   name: string;
   data: Omit<Parsed['data'], 'resolution'> & {
     /** `[height, width]`, or `auto`: the model's own. */
     resolution: 'auto' | [number, number];
   };
-  train: Omit<Parsed['train'], 'lr'> & { lr: number };
+  /** Of a batch size that is `auto`, and a rate that goes by it, the run decides: src/train/batch_size.ts. */
+  train: Parsed['train'];
+  memory: Omit<Parsed['memory'], 'budget'> & {
+    /** Bytes; null: no budget. */
+    budget: number | null;
+  };
   checkpoint: Omit<Parsed['checkpoint'], 'mode'> & { mode: 'min' | 'max' };
 };
+
+/** The section `train` where nothing is left to decide. */
+export type FixedTrain = Omit<Config['train'], 'batchSize' | 'lr'> & { batchSize: number; lr: number };
 
 /** The same in camelCase, for scripts: `train({ data: { path }, train: { batchSize: 32 } })`. */
 export type ConfigInput = Camel<ConfigFile>;

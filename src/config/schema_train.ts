@@ -9,17 +9,13 @@ import { precisionKeys } from './schema_precision.js';
 import { scheduleSchema } from './schema_schedule.js';
 import { stoppingKeys } from './schema_stopping.js';
 import { swaKeys } from './schema_swa.js';
+import { batchKeys } from './schema_memory.js';
 import { auto } from './schema_values.js';
 
 export const trainSchema = z
   .strictObject({
     epochs: z.int().min(1).max(100_000).default(10).describe('Passes over the training images.'),
-    batch_size: z
-      .int()
-      .min(1)
-      .max(65_536)
-      .default(64)
-      .describe('Images in a batch; of several processes, in the batch of each.'),
+    ...batchKeys,
     lr: z
       .union([auto, z.number().gt(0)])
       .default('auto')

@@ -2,6 +2,7 @@
 import { TrainError } from '../errors.js';
 import type { RunResult, StepsEvent as NativeSteps } from '../native/contract.js';
 import { badLoss } from './loss_watch.js';
+import { outOfMemoryEvent } from './memory.js';
 import type { OpenRun } from './open_run.js';
 import { outlookOf } from './outlook.js';
 
@@ -66,6 +67,7 @@ async function runSteps(run: OpenRun, steps: number, seconds: number): Promise<R
       steps,
       event_interval_ms: EVENT_INTERVAL_MS,
       onEvent: (raw) => onSteps(run, raw),
+      onOutOfMemory: (raw) => run.options.report(outOfMemoryEvent(raw)),
     });
   } finally {
     signal?.removeEventListener('abort', stop);

@@ -40,6 +40,51 @@ export interface PrecisionEvent {
   message: string;
 }
 
+/** What `train.batch_size: auto` came to. */
+export interface BatchSizeEvent {
+  type: 'batch_size';
+  batchSize: number;
+  /** Bytes that a step takes, and that it may take. */
+  peak: number;
+  limit: number;
+  message: string;
+}
+
+/** Bytes that a step takes on the device, by parts; measured before the first one. */
+export interface MemoryEvent {
+  type: 'memory';
+  /** Of the micro-batch. */
+  rows: number;
+  budget: number | null;
+  /** False: such a step ran out of memory; activations and workspace are not known then. */
+  fits: boolean;
+  weights: number;
+  gradients: number;
+  optimizer: number;
+  /** Of the weights (`train.ema`, `train.swa`). */
+  average: number;
+  activations: number;
+  workspace: number;
+  message: string;
+}
+
+/** A step ran out of memory and was computed again with smaller micro-batches, which stay. */
+export interface OutOfMemoryEvent {
+  type: 'out_of_memory';
+  /** 1-based. */
+  step: number;
+  /** A node, or a phase such as `backward`; the module that was running. */
+  where: string;
+  module: string | null;
+  /** Images of a micro-batch before and after; micro-batches of a step from now on. */
+  from: number;
+  to: number;
+  parts: number;
+  /** Batch norms whose statistics are those of smaller batches from now on. */
+  batchNorms: number;
+  message: string;
+}
+
 /** Once, before the first step. */
 export interface StartEvent {
   type: 'start';
@@ -184,6 +229,9 @@ export type JobEvent =
   | DeviceEvent
   | DataProgressEvent
   | PrecisionEvent
+  | BatchSizeEvent
+  | MemoryEvent
+  | OutOfMemoryEvent
   | StartEvent
   | ResumedEvent
   | StepsEvent

@@ -2,6 +2,7 @@
 import path from 'node:path';
 
 import { toSnake } from '../config/case.js';
+import { fixedTrain } from '../config/fixed_train.js';
 import type { Config } from '../config/schema.js';
 import { AbortedError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
@@ -145,7 +146,7 @@ export type FinishedTraining = Pick<FinishOptions, 'model' | 'data' | 'result' |
  */
 export async function recomputeAfterTraining(options: FinishedTraining): Promise<Evaluation | null> {
   const { config, data, model, report, signal } = options;
-  const { bnRecompute, batchSize, seed } = config.train;
+  const { bnRecompute, batchSize, seed } = fixedTrain(config.train);
   const batches = recomputedBatches(config.train, options.result);
   if (batches === null) return null;
   if (!hasBatchNorm(model.graph)) {

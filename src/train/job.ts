@@ -7,7 +7,7 @@ import { AbortedError } from '../errors.js';
 import { CheckpointStore } from './checkpoint.js';
 import { eventRecord, type JobEvent } from './events.js';
 import { followRun } from './follow_run.js';
-import { requireClassifier, requireOwnDevice } from './job_checks.js';
+import { requireBatchSize, requireClassifier, requireOwnDevice } from './job_checks.js';
 import { outcome, type TrainJobOptions, type TrainOutcome } from './job_types.js';
 import { leadRun } from './lead_run.js';
 import { chooseDevices } from './run_devices.js';
@@ -28,6 +28,7 @@ export async function trainJob(config: Config, options: TrainJobOptions = {}): P
   requireClassifier(config);
   const place = options.place ?? null;
   if (place) requireOwnDevice(config, place);
+  if (place) requireBatchSize(config, place);
   const devices = chooseDevices(config, place?.localRank);
   const name = path.join(config.run.dir, config.name);
   if (place && place.rank > 0) {

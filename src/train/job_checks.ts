@@ -14,6 +14,16 @@ export function requireOwnDevice({ device }: Config, { localWorld }: Place): voi
   });
 }
 
+/** @throws ConfigError where several processes would have to find a batch size in common. */
+export function requireBatchSize({ train }: Config, { world }: Place): void {
+  if (train.batchSize !== 'auto' || world === 1) return;
+  throw new ConfigError({
+    what: `${world} processes cannot find the batch size automatically`,
+    where: 'train.batch_size',
+    fix: 'give a number: find it in one process, with --dry-run',
+  });
+}
+
 /** @throws ConfigError for an architecture of another task: the data sources deliver one label for each image. */
 export function requireClassifier({ model }: Config): void {
   const { name, task } = findArchitecture(model.name);

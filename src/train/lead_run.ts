@@ -1,6 +1,7 @@
 /** The part of rank 0, or of a process that trains alone: it finds where to begin, trains, logs and writes. */
 import type { Config } from '../config/schema.js';
 import type { Processes } from '../dist/processes.js';
+import { begunBatchSize, chooseBatchSize, decidedBatchSize } from './batch_size.js';
 import { CheckpointStore } from './checkpoint.js';
 import { decisionsFor, readDecisions, writeDecisions } from './decisions.js';
 import type { Report } from './events.js';
@@ -15,19 +16,19 @@ import { RunLog, type RunLogState } from './run_log.js';
 import { TrainingRun } from './training_run.js';
 
 export async function leadRun(
-  config: Config,
+  given: Config,
   folder: RunFolder,
   processes: Processes,
   options: TrainJobOptions,
   report: Report,
 ): Promise<TrainOutcome> {
   const { resume = false, force = false, resumeFrom, signal } = options;
-  const store = new CheckpointStore(folder.paths.checkpoints, { keep: config.checkpoint.keep });
+  const store = new CheckpointStore(folder.paths.checkpoints, { keep: given.checkpoint.keep });
   await store.sweep();
   const checkpoint = await findCheckpoint(store, folder, { resume, force, resumeFrom }, report);
   if (!force) {
     const resuming = resume !== false || resumeFrom !== undefined;
-    const existing = await existingRun(config, folder, checkpoint, resuming);
+    const existing = await existingRun(given, folder, checkpoint, resuming);
     if (existing) {
       report({ type: 'skipped', message: existing.message, modelPath: folder.paths.model });
       await announce(processes, { skipped: true, checkpoint: null, decisions: null });
@@ -49,12 +50,23 @@ export async function leadRun(
     report(event);
   };
   const decisions =
-    resume !== false && !checkpoint ? await readDecisions(folder.paths.decisions, config) : null;
-  using job = await PreparedJob.prepare(config, checkpoint, options, reportAll, () =>
+    resume !== false && !checkpoint ? await readDecisions(folder.paths.decisions, given) : null;
+  using job = await PreparedJob.prepare(given, checkpoint, options, reportAll, () =>
     // What is decoded and fetched by now, the others find.
     announce(processes, { skipped: false, checkpoint: checkpoint?.path ?? null, decisions }),
   );
   const { model, data, teacher, loss } = job;
+  const decidedBefore = decisionsFor(decisions, model);
+  const begun = begunBatchSize(checkpoint?.state.config, decidedBefore);
+  const config = await chooseBatchSize(given, {
+    model,
+    data,
+    teacher,
+    loss,
+    begun,
+    report: reportAll,
+    signal,
+  });
   run = new TrainingRun({
     model,
     data,
@@ -66,7 +78,7 @@ export async function leadRun(
     signal,
     epochLimit: options.epochLimit,
     processes,
-    decisions: decisionsFor(decisions, model),
+    decisions: decidedBefore,
     logPosition: ({ step, epoch, reason }) => {
       log.checkpoint(step, epoch, reason);
       return { bytes: folder.commitLog(), state: log.state };
@@ -81,7 +93,8 @@ export async function leadRun(
         reportAll({ type: 'info', message });
       }
       await folder.writeConfig(config);
-      await writeDecisions(folder.paths.decisions, decided, { config, model });
+      const all = { ...decided, ...decidedBatchSize(given, config) };
+      await writeDecisions(folder.paths.decisions, all, { config, model });
     },
     run: { name: config.name, folder: folder.folder },
   });

@@ -1,5 +1,6 @@
 /** What is open while a run trains: native session and loader, evaluator, books, and what plugs into them. */
-import type { Config } from '../config/schema.js';
+import { fixedTrain } from '../config/fixed_train.js';
+import type { FixedTrain } from '../config/schema.js';
 import type { Processes } from '../dist/processes.js';
 import { DataError } from '../errors.js';
 import type { NativeLoader, NativeTrain } from '../native/contract.js';
@@ -31,7 +32,7 @@ export interface OpenRunOptions {
 }
 
 export class OpenRun {
-  readonly train: Config['train'];
+  readonly train: FixedTrain;
   readonly hooks = new RunHooks();
   session!: NativeTrain;
   loader!: NativeLoader;
@@ -59,7 +60,7 @@ export class OpenRun {
     this.processes = given.processes;
     this.devices = given.devices;
     this.progress = given.progress;
-    this.train = given.options.config.train;
+    this.train = fixedTrain(given.options.config.train);
   }
 
   /**

@@ -61,7 +61,7 @@ function requireMatch(graph: Graph, match: string, where: string): void {
 function headScale({ headLr = null, lr }: GroupConfig): number {
   if (headLr === null) return 1;
   if (typeof headLr === 'string') return Number(headLr.slice(0, -1));
-  if (lr === undefined) throw new ConfigError({ what: 'head_lr needs lr', where: 'train.head_lr' });
+  if (lr === undefined || lr === 'auto') throw new ConfigError({ what: 'head_lr needs lr', where: 'train.head_lr' });
   return headLr / lr;
 }
 
@@ -180,7 +180,7 @@ function whereIs(names: readonly string[]): string {
  *
  * @param lr peak rate of the schedule
  */
-export function describeGroups(graph: Graph, train: GroupConfig & { lr: number }): string | null {
+export function describeGroups(graph: Graph, train: GroupConfig & Pick<TrainConfig, 'lr'>): string | null {
   const groups = parameterGroups(graph, train);
   const byName = new Map(graph.parameters.map(({ name, shape }) => [name, shape.reduce((a, b) => a * b, 1)]));
   const countOf = (names: readonly string[]): number =>
@@ -194,7 +194,7 @@ export function describeGroups(graph: Graph, train: GroupConfig & { lr: number }
   const rows = [
     ['lr', 'decay', 'tensors', 'parameters', 'where'],
     ...groups.map(({ parameters, weight_decay, lr_scale = 1 }) => [
-      rate(train.lr * lr_scale),
+      rate(Number(train.lr) * lr_scale),
       rate(weight_decay),
       String(parameters.length),
       countOf(parameters).toLocaleString('en-US'),

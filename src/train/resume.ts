@@ -13,6 +13,9 @@ export function comparedConfig(config: Pick<Config, 'train'> & Partial<Config>):
   return JSON.parse(JSON.stringify(toSnake(config))) as ComparedConfig;
 }
 
+/** Keys whose `auto` may be written as what it came to. */
+const FOUND: ReadonlySet<string> = new Set(['train.batch_size', 'train.lr']);
+
 function leaves(value: unknown, path: string, into: Map<string, string>): Map<string, string> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     for (const [key, item] of Object.entries(value)) leaves(item, path ? `${path}.${key}` : key, into);
@@ -32,9 +35,13 @@ function withDefaults(before: ComparedConfig): ComparedConfig {
 export function configDifferences(before: ComparedConfig, now: ComparedConfig): string[] {
   const a = leaves(withDefaults(before), '', new Map());
   const b = leaves(now, '', new Map());
-  return [...new Set([...a.keys(), ...b.keys()])]
-    .filter((key) => resumeClass(key) !== 'free' && a.get(key) !== b.get(key))
-    .map((key) => `${key}: ${a.get(key) ?? '(not set)'} → ${b.get(key) ?? '(not set)'}`);
+  return (
+    [...new Set([...a.keys(), ...b.keys()])]
+      .filter((key) => resumeClass(key) !== 'free' && a.get(key) !== b.get(key))
+      // Found when the run began, and kept: `auto` asks for nothing else.
+      .filter((key) => !(FOUND.has(key) && b.get(key) === '"auto"'))
+      .map((key) => `${key}: ${a.get(key) ?? '(not set)'} → ${b.get(key) ?? '(not set)'}`)
+  );
 }
 
 export interface ResumeIdentity {

@@ -3,7 +3,7 @@
  * for changes the session's options, registers what the run must remember (`RunState`) and where it is to be called
  * (`RunHooks`).
  */
-import type { Config } from '../config/schema.js';
+import type { FixedTrain } from '../config/schema.js';
 import type { Processes } from '../dist/processes.js';
 import type { NativeLoader, TrainOptions } from '../native/contract.js';
 import { mixingFeature } from './mixing.js';
@@ -14,13 +14,14 @@ import { precisionFeature } from './precision.js';
 import type { RunDevices } from './run_devices.js';
 import type { RunHooks } from './run_hooks.js';
 import type { RunState } from './run_state.js';
+import { memoryFeature } from './memory.js';
 import { metricsFeature } from './script_metrics.js';
 import type { TrainingRunOptions } from './training_run_types.js';
 
 /** A run whose loader is open and whose session is not. */
 export interface Opening {
   readonly options: TrainingRunOptions;
-  readonly train: Config['train'];
+  readonly train: FixedTrain;
   readonly devices: RunDevices;
   readonly processes: Processes;
   readonly loader: NativeLoader;
@@ -48,4 +49,5 @@ export const RUN_FEATURES: readonly RunFeature[] = [
   metricsFeature,
   callbackFeature,
   precisionFeature,
+  memoryFeature,
 ];

@@ -1,5 +1,6 @@
 /** From the configuration to the options of the native training session. */
-import type { Config } from '../config/schema.js';
+import { fixedTrain } from '../config/fixed_train.js';
+import type { Config, FixedTrain } from '../config/schema.js';
 import { toSnake } from '../config/case.js';
 import { ConfigError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
@@ -11,7 +12,7 @@ import type { Amp } from './devices.js';
 import { frozenPaths, parameterGroups, trainModes } from './parameter_groups.js';
 import { swaRate, swaSteps } from './swa.js';
 
-type TrainConfig = Config['train'];
+type TrainConfig = FixedTrain;
 
 /** The settings have the native names but for their case. */
 export function optimizerOptions(optimizer: TrainConfig['optimizer']): OptimizerOptions {
@@ -73,7 +74,7 @@ function teacherOptions(teacher: Model): NonNullable<TrainOptions['teacher']> {
 
 export function trainOptions(
   graph: Graph,
-  train: TrainConfig,
+  settings: Config['train'],
   context: {
     device: string;
     amp: Amp;
@@ -83,6 +84,7 @@ export function trainOptions(
     teacher?: Model | null | undefined;
   },
 ): TrainOptions {
+  const train = fixedTrain(settings);
   const swa = swaSteps(train, context.stepsPerEpoch);
   return {
     device: context.device,

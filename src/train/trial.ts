@@ -10,6 +10,7 @@ import type { Config } from '../config/schema.js';
 import { AbortedError, TrainError } from '../errors.js';
 import { Model } from '../model.js';
 import type { LoaderOptions } from '../native/contract.js';
+import { LARGEST } from './batch_size.js';
 import type { ImageTrainData } from './data.js';
 import type { EvaluationMetrics, Report } from './events.js';
 import { trainJob } from './job.js';
@@ -43,7 +44,9 @@ async function inTemporaryFolder<T>(work: (folder: string) => Promise<T>): Promi
  * @throws what the run would throw.
  */
 export async function dryRun(config: Config, options: TrialOptions = {}): Promise<void> {
-  const { gradAccum, batchSize } = config.train;
+  const { gradAccum } = config.train;
+  // The largest there is, as long as it is not found.
+  const batchSize = config.train.batchSize === 'auto' ? LARGEST.cuda : config.train.batchSize;
   const cut = (data: ImageTrainData): ImageTrainData => ({
     ...data,
     trainSamples: Math.min(data.trainSamples, batchSize * gradAccum),
@@ -51,7 +54,7 @@ export async function dryRun(config: Config, options: TrialOptions = {}): Promis
     loaderOptions: (phase, request) =>
       firstOf(
         data.loaderOptions(phase, request),
-        phase === 'train' ? batchSize * gradAccum : config.eval.batchSize,
+        phase === 'train' ? request.batchSize * gradAccum : config.eval.batchSize,
       ),
   });
   await inTemporaryFolder(async (folder) => {

@@ -170,6 +170,13 @@ export interface TrainOptions {
     steps?: number;
   };
   /**
+   * Look for numbers that are not finite: at the loss of every step, and at the norm of the gradients where
+   * clipping needs it anyway, else every `gradients_every` steps (default 10) and at the last step of a run. What is
+   * found ends a run before the weights have it. `anomaly`: at every node of every step (slow). Losses scaled for
+   * fp16 may be infinite; then many skipped steps in a row are what ends it. Absent: nobody looks.
+   */
+  nan_watch?: { gradients_every?: number; anomaly?: boolean };
+  /**
    * The processes that train this model together, all with the same options: each step's gradients and losses are
    * those of the whole batch, of which each process has a part. It starts from the weights of rank 0.
    */
@@ -195,6 +202,13 @@ export interface TrainOptions {
   on_oom?: 'halve' | 'stop';
   /** Rows of a micro-batch at most: larger batches are computed in parts. Default: batches stay whole. */
   micro_batch?: number;
+  /**
+   * Whole steps (forward to average) recorded as a CUDA graph and repeated, from the fourth step of a size on. `auto`
+   * (default): on CUDA where they can be, else the first StepsEvent says why not; `on`: else a DeviceError.
+   */
+  cuda_graphs?: 'auto' | 'on' | 'off';
+  /** For tests: on the CPU a tape of operators stands in for a CUDA graph. */
+  tape?: boolean;
 }
 
 /** A step ran out of memory and was tried again with smaller micro-batches, which are kept. */
@@ -234,13 +248,6 @@ export interface MemoryTrial {
   /** Of the allocation that failed. */
   what?: string;
   where?: string;
-  /**
-   * Whole steps (forward to average) recorded as a CUDA graph and repeated, from the fourth step of a size on. `auto`
-   * (default): on CUDA where they can be, else the first StepsEvent says why not; `on`: else a DeviceError.
-   */
-  cuda_graphs?: 'auto' | 'on' | 'off';
-  /** For tests: on the CPU a tape of operators stands in for a CUDA graph. */
-  tape?: boolean;
 }
 
 export interface StepsEvent {
@@ -266,6 +273,36 @@ export interface StepsEvent {
   memory: number;
 }
 
+/** A step whose numbers are not finite. */
+export interface NonFinite {
+  /** `node`: with `anomaly`; `scale`: the gradient scaler has skipped many steps in a row. */
+  what: 'loss' | 'gradient' | 'node' | 'scale';
+  /** Counted from 1. */
+  step: number;
+  /** Of the loss, the norm of the gradients, or the scale. */
+  value: number;
+  /** The weights have it already; otherwise all is as before the step. */
+  applied: boolean;
+}
+
+/** Where numbers cease to be finite: the first place in the order of computation. */
+export interface Finding {
+  /** `none`: nowhere, when it was computed again. */
+  phase: 'none' | 'parameter' | 'input' | 'forward' | 'loss' | 'backward' | 'gradient';
+  /** The node: `aten::div.Tensor at features.3 (node 57)`; the name of a parameter or input. */
+  node: string;
+  /** `backward`: the nodes whose backward made the gradient of that node's result. */
+  readers: string;
+  /** How many numbers of `elements`. */
+  nan: number;
+  inf: number;
+  elements: number;
+  /** Of `forward` and `loss`: which of the node's arguments (`1, 2`) are not finite; empty: all are. */
+  inputs: string;
+  /** Where before the first NaN numbers became infinite; or empty. */
+  infinite: string;
+}
+
 export interface RunResult {
   /** Optimizer steps done in this call. */
   steps: number;
@@ -273,11 +310,21 @@ export interface RunResult {
   repeated: number;
   samples: number;
   seconds: number;
-  /** `done`: all steps run; `epoch_end`: the loader ended; `stopped`: stop() was called. */
-  reason: 'done' | 'epoch_end' | 'stopped';
+  /**
+   * `done`: all steps run; `epoch_end`: the loader ended; `stopped`: stop() was called; `not_finite`: `nan_watch` has
+   * found a `fault` (and `anomaly` where it began, the `finding`).
+   */
+  reason: 'done' | 'epoch_end' | 'stopped' | 'not_finite';
+  fault?: NonFinite;
+  finding?: Finding;
 }
 
 export interface NativeTrain extends NativeHandle {
+  /**
+   * Computes the gradients of the next step once more, from the next `grad_accum` batches of the source, looks at
+   * every node of model and loss, forward and backward, and leaves the session as it was.
+   */
+  diagnose(source: NativeLoader | Record<string, NativeTensor>[]): Promise<Finding>;
   /**
    * Takes batches from the loader's current epoch, or from an array of batches in memory (each delivered once, in
    * order), until `steps` are done, the epoch ends, or stop().
@@ -304,6 +351,7 @@ export interface NativeTrain extends NativeHandle {
   /**
    * Forward, loss and backward on `rows` rows of a batch, which is repeated if it has fewer, to see how much memory
    * they take. Leaves no trace: batch-norm statistics and generators are put back, and there are no gradients then.
+   * With `rows` 0 nothing is computed: only the parts that do not depend on the batch are known.
    */
   trial(batch: Record<string, NativeTensor>, options: { rows: number }): Promise<MemoryTrial>;
   /** Gradients of the last step by parameter name (copies). */

@@ -1,0 +1,121 @@
+/** Memory of a run: the budget, what a step takes, and what becomes of one that does not fit. */
+import { formatSize } from '../config/size.js';
+import { ConfigError, DeviceError } from '../errors.js';
+import type { MemoryTrial, OutOfMemoryEvent as NativeOutOfMemory } from '../native/contract.js';
+import { loadAddon } from '../native.js';
+import { firstBatch } from './batch_size.js';
+import type { MemoryEvent, OutOfMemoryEvent } from './events.js';
+import type { OpenRun } from './open_run.js';
+import type { Opening, RunFeature } from './run_features.js';
+
+/** Of a run without a section `memory`: that of a script. */
+const DEFAULTS = { budget: null, onOom: 'halve' } as const;
+
+/** What is there in any case, whatever the batch. */
+function fixedParts({ weights, gradients, optimizer, average }: MemoryTrial): [string, number][] {
+  const parts: [string, number][] = [
+    ['weights', weights],
+    ['gradients', gradients],
+    ['optimizer', optimizer],
+    ['average', average],
+  ];
+  return parts.filter(([, bytes]) => bytes > 0);
+}
+
+const sumOf = (parts: readonly [string, number][]): number =>
+  parts.reduce((sum, [, bytes]) => sum + bytes, 0);
+const listOf = (parts: readonly [string, number][]): string =>
+  parts.map(([name, bytes]) => `${name} ${formatSize(bytes)}`).join(', ');
+
+/** The line that tells what a step takes. */
+export function describeMemory(trial: MemoryTrial, rows: number, budget: number | null): string {
+  const parts = fixedParts(trial);
+  if (trial.fits && trial.peak > 0) {
+    parts.push(['activations', trial.activations], ['workspace', trial.workspace]);
+  }
+  const of = budget === null ? '' : ` of ${formatSize(budget)}`;
+  const images = rows === 1 ? 'one image' : `${rows} images`;
+  const what = `${formatSize(sumOf(parts))}${of} for a step on ${images}`;
+  if (trial.fits) return `Memory: ${what} (${listOf(parts)})`;
+  return `Memory: a step on ${images} does not fit${budget === null ? '' : ` into ${formatSize(budget)}`} (${listOf(parts)})`;
+}
+
+/** @throws ConfigError for a budget that the device or the allocator cannot keep. */
+function setBudget(device: string, budget: number | null): void {
+  try {
+    loadAddon().setMemoryBudget(device, budget);
+  } catch (error) {
+    const { what, fix } = error as DeviceError;
+    throw new ConfigError({ what, where: 'memory.budget', ...(fix ? { fix } : {}), cause: error });
+  }
+}
+
+function prepare({ options, devices, session }: Opening): void {
+  const { budget, onOom } = options.config.memory ?? DEFAULTS;
+  session.on_oom = onOom;
+  // That of an earlier run in this process; this run's begins once its model is open.
+  if (budget === null) setBudget(devices.train.device, null);
+}
+
+async function attach(run: OpenRun): Promise<void> {
+  const { options, devices, processes, session, train } = run;
+  const { budget, onOom } = options.config.memory ?? DEFAULTS;
+  if (budget !== null) setBudget(devices.train.device, budget);
+  // A run that goes on has told already. Of several processes each would have to take part in the step.
+  const resumed = session.stepCount > 0;
+  if (budget === null && (resumed || processes.world > 1)) return;
+  const rows = Math.min(train.batchSize, session.microBatch ?? Infinity, options.data.trainSamples);
+  const trial = await tryStep(run, processes.world > 1 ? 0 : rows);
+  const parts = fixedParts(trial);
+  if (budget !== null && sumOf(parts) > budget) {
+    throw new DeviceError({
+      what: `the memory budget of ${formatSize(budget)} is too small for the model alone: ${listOf(parts)}, together ${formatSize(sumOf(parts))}`,
+      where: 'memory.budget',
+      fix: 'raise the budget, or use a smaller model or an optimizer with less state (sgd)',
+    });
+  }
+  if (!trial.fits && onOom === 'stop') {
+    throw new DeviceError({
+      what: `a step on ${rows} images does not fit: ${trial.what ?? 'out of memory'}`,
+      ...(trial.where ? { where: trial.where } : {}),
+      fix: 'lower train.batch_size and raise train.grad_accum by as much, set it to auto, or set memory.on_oom to halve',
+    });
+  }
+  if (!resumed && processes.leads) options.report(memoryEvent(trial, rows, budget));
+}
+
+/** With `rows` 0 nothing is computed, and only the parts that do not depend on the batch are known. */
+async function tryStep({ options, session, train }: OpenRun, rows: number): Promise<MemoryTrial> {
+  const batch = rows === 0 ? {} : await firstBatch(options.data, train.seed);
+  try {
+    return await session.trial(batch, { rows });
+  } finally {
+    for (const tensor of Object.values(batch)) tensor.dispose();
+  }
+}
+
+function memoryEvent(trial: MemoryTrial, rows: number, budget: number | null): MemoryEvent {
+  const { fits, weights, gradients, optimizer, average, activations, workspace } = trial;
+  return {
+    type: 'memory',
+    ...{ rows, budget, fits, weights, gradients, optimizer, average, activations, workspace },
+    message: describeMemory(trial, rows, budget),
+  };
+}
+
+/** `out of memory at step 812 in layer3.1.conv2: micro-batch 64 → 32, 2 per step`, and what that means. */
+export function outOfMemoryEvent(raw: NativeOutOfMemory): OutOfMemoryEvent {
+  const { step, from, to, parts, batch_norms: batchNorms } = raw;
+  const place = raw.module ?? raw.where;
+  const statistics =
+    batchNorms === 0
+      ? ''
+      : `; the ${batchNorms === 1 ? 'batch norm takes its' : `${batchNorms} batch norms take their`} statistics over ${to} images instead of ${from}, which changes the result`;
+  return {
+    type: 'out_of_memory',
+    ...{ step, where: raw.where, module: raw.module, from, to, parts, batchNorms },
+    message: `out of memory at step ${step} in ${place}: micro-batch ${from} → ${to}, ${parts} per step${statistics}`,
+  };
+}
+
+export const memoryFeature: RunFeature = { prepare, attach };
