@@ -38,6 +38,9 @@ export { Trainer, prepareData } from './train/trainer.js';
 export type { FitOptions, PrepareDataOptions, TrainerOptions } from './train/trainer.js';
 export type { CallbackContext, Callbacks, EpochContext } from './train/callbacks.js';
 export type { Metric } from './train/script_metrics.js';
+export { findLearningRate } from './train/find_learning_rate.js';
+export type { LearningRateOptions, LearningRateResult } from './train/lr_sweep.js';
+export type { LearningRateSuggestions, SweepPoint } from './train/lr_suggestion.js';
 export type { TracedFunction } from './train/traced.js';
 export { memoryData } from './train/memory_data.js';
 export type {

@@ -12,6 +12,15 @@ export function wholeNumber(least: number): (text: string) => number {
   };
 }
 
+/** Parses a number above 0. */
+export function positive(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && Number.isFinite(value)) || text.trim() === '') {
+    throw new InvalidArgumentError('Expected a number above 0.');
+  }
+  return value;
+}
+
 /** Parses a number from 0 to 1. */
 export function share(text: string): number {
   const value = Number(text);

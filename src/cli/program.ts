@@ -14,6 +14,7 @@ import { registerDoctor } from './doctor.js';
 import { registerEval } from './eval.js';
 import { registerExport } from './export.js';
 import { registerInit } from './init.js';
+import { registerLrFind } from './lr_find.js';
 import { registerModels } from './models.js';
 import { registerPredict } from './predict.js';
 import { registerQuickstart } from './quickstart.js';
@@ -46,6 +47,7 @@ Start here:
   fornax predict IMAGE…             classify images with the newest model`,
   );
   registerTrain(program);
+  registerLrFind(program);
   registerEval(program);
   registerPredict(program);
   registerBn(program);

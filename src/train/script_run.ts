@@ -6,9 +6,11 @@ import { CheckpointStore, type Checkpoint } from './checkpoint.js';
 import { decisionsFor, readDecisions, writeDecisions } from './decisions.js';
 import { figuresOf, modelMetrics } from './evaluation_figures.js';
 import type { EvaluationMetrics, Report } from './events.js';
+import { sweepLearningRates, type LearningRateOptions, type LearningRateResult } from './lr_sweep.js';
 import { keepBest, recomputeAfterTraining } from './finish_run.js';
 import { RunFolder } from './run_folder.js';
 import { RunLog, type RunLogState } from './run_log.js';
+import { peakMemory } from './memory.js';
 import { isAveraged } from './swa.js';
 import { checkTeacher, openTeacher } from './teacher.js';
 import type { TrainerPlan } from './trainer_options.js';
@@ -51,7 +53,7 @@ export async function runScript(plan: TrainerPlan, options: ScriptRunOptions): P
     if (options.resume === true || options.resumeFrom !== undefined) {
       throw new ArgumentError({ what: 'there is nothing to resume from', fix: 'give a `folder`' });
     }
-    return train(plan, teacher, options, { store: null }, null);
+    return await train(plan, teacher, options, { store: null }, null);
   }
   const opening = await RunFolder.open(folder);
   try {
@@ -59,6 +61,21 @@ export async function runScript(plan: TrainerPlan, options: ScriptRunOptions): P
   } finally {
     await opening.close();
   }
+}
+
+/** `trainer.findLearningRate()` */
+export async function sweepScript(
+  plan: TrainerPlan,
+  options: LearningRateOptions & { signal?: AbortSignal; report?: Report },
+): Promise<LearningRateResult> {
+  requireAlone();
+  const { report = () => undefined, signal, ...sweep } = options;
+  const { model, data } = plan.options;
+  using opened = plan.namesTeacher ? await openTeacher(plan.config.train) : null;
+  const teacher = plan.options.teacher ?? opened;
+  if (teacher) checkTeacher(teacher, data.classes);
+  const run = { model, data, teacher, loss: plan.lossGraph(teacher), config: plan.config, report, signal };
+  return await sweepLearningRates(run, sweep);
 }
 
 async function trainInFolder(
@@ -185,6 +202,7 @@ async function train(
     steps: result.step,
     seconds: (performance.now() - started) / 1000,
     metrics: figures,
+    peakMemory: peakMemory(config),
   });
   return { result, metrics: figures };
 }

@@ -4,7 +4,8 @@ import type { Model } from '../model.js';
 import type { BestRecord, EpochRecord } from './checkpoint.js';
 import { EventQueue } from './event_queue.js';
 import type { EvaluationMetrics, JobEvent, Report } from './events.js';
-import { runScript } from './script_run.js';
+import type { LearningRateOptions, LearningRateResult } from './lr_sweep.js';
+import { runScript, sweepScript } from './script_run.js';
 import { TrainerPlan, type TrainerOptions } from './trainer_options.js';
 
 export { prepareData, type PrepareDataOptions } from './prepare_data.js';
@@ -64,6 +65,23 @@ export class Trainer {
     } finally {
       left.abort();
       await job;
+      this.running = false;
+    }
+  }
+
+  /**
+   * Trains for a moment at growing learning rates and suggests one (`suggestion`). The model is as before
+   * afterwards, and nothing is written.
+   *
+   * @throws ArgumentError for a range that is none; what `fit` throws before its first step; AbortedError.
+   */
+  async findLearningRate(
+    options: LearningRateOptions & { signal?: AbortSignal; report?: Report } = {},
+  ): Promise<LearningRateResult> {
+    this.claim();
+    try {
+      return await sweepScript(this.plan, options);
+    } finally {
       this.running = false;
     }
   }
