@@ -362,7 +362,7 @@ class Measurement {
     context.modes = &modes;
     context.generator = generator;
     context.stop = &stop_;
-    const auto start = Clock::now();
+    const double start = threadSeconds();
     {
       std::vector<at::Tensor> outputs;
       for (at::Tensor& output : runGraph(graph, std::move(inputs), context)) {
@@ -372,7 +372,7 @@ class Measurement {
       for (const at::Tensor& output : outputs) gradients.push_back(at::ones_like(output));
       if (!outputs.empty()) torch::autograd::backward(outputs, gradients);
     }
-    const double seconds = secondsSince(start);
+    const double seconds = threadSeconds() - start;
     for (const at::Tensor& parameter : parameters) parameter.mutable_grad().reset();
     return seconds;
   }

@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include <algorithm>
+#include <ctime>
 #include <limits>
 #include <sstream>
 
@@ -13,17 +14,11 @@ namespace fornax {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // After one that fills caches and compiles kernels. The fastest counts: whatever else the machine does only
 // makes it slower. Short calls are repeated more often: they suffer most from it.
 constexpr int kFewestRuns = 3, kMostRuns = 12;
 constexpr double kEnough = 0.03;  // seconds
 constexpr int64_t kCastElements = 1 << 20;
-
-double secondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 std::string keyOf(const TimedCall& call) {
   std::ostringstream key;
@@ -42,6 +37,12 @@ std::string keyOf(const TimedCall& call) {
 
 }  // namespace
 
+double threadSeconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
 at::Tensor NodeTimer::noise(at::IntArrayRef shape) const {
   // Not drawn from the process's generator: others may depend on its state.
   at::Tensor values = at::linspace(-1, 1, c10::multiply_integers(shape), at::kFloat).view(shape);
@@ -52,7 +53,7 @@ at::Tensor NodeTimer::noise(at::IntArrayRef shape) const {
 double NodeTimer::once(const TimedCall& call, const std::vector<at::Tensor>& leaves, bool bfloat16,
                        at::Tensor& gradient) const {
   if (stop_ != nullptr && *stop_) throw Error(ErrorKind::Aborted, "the measurement was stopped");
-  const auto start = Clock::now();
+  const double start = threadSeconds();
   std::vector<c10::IValue> stack = call.arguments;
   bool differentiable = false;
   for (size_t i = 0; i < leaves.size(); ++i) {
@@ -67,7 +68,7 @@ double NodeTimer::once(const TimedCall& call, const std::vector<at::Tensor>& lea
     result.backward(gradient);
   }
   stack.clear();
-  const double seconds = secondsSince(start);
+  const double seconds = threadSeconds() - start;
   for (const at::Tensor& leaf : leaves) {
     if (leaf.defined()) leaf.mutable_grad().reset();
   }
@@ -114,9 +115,9 @@ double NodeTimer::secondsPerCastElement() {
   const at::Tensor gradient = at::ones({kCastElements}, at::kBFloat16);
   double best = std::numeric_limits<double>::infinity();
   for (int run = 0; run <= kMostRuns; ++run) {
-    const auto start = Clock::now();
+    const double start = threadSeconds();
     values.to(at::kBFloat16).backward(gradient);
-    const double seconds = secondsSince(start);
+    const double seconds = threadSeconds() - start;
     values.mutable_grad().reset();
     if (run > 0) best = std::min(best, seconds);
   }

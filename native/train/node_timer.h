@@ -7,7 +7,6 @@
 #include <ATen/core/ivalue.h>
 
 #include <atomic>
-#include <chrono>
 #include <map>
 #include <optional>
 #include <string>
@@ -50,6 +49,11 @@ class NodeTimer {
   std::map<std::string, std::optional<CallSeconds>> known_;
   std::optional<double> cast_;
 };
+
+// Seconds that the calling thread has computed for, its waiting for others in a parallel region included as
+// long as it spins. On a quiet machine what a clock on the wall shows; on a busy one not the time in which
+// others had the processor, which is longer than all that is measured here.
+double threadSeconds();
 
 // Multiplications of a convolution or matrix product, forward; 0 for other operators.
 double multiplications(const std::string& op, const std::vector<c10::IValue>& arguments,

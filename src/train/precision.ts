@@ -7,7 +7,7 @@ import { z } from 'zod';
 
 import type { Config } from '../config/schema.js';
 import { ConfigError } from '../errors.js';
-import type { NativeGraph, PrecisionNode, PrecisionVerdict, TrainOptions } from '../native/contract.js';
+import type { MeasureRequest, PrecisionNode, PrecisionVerdict } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { nearest } from '../nearest.js';
 import { isUnder } from './parameter_groups.js';
@@ -75,29 +75,35 @@ function threadsOf({ threads }: Config['train']): number {
   return threads === 'auto' ? loadAddon().systemInfo().threads : threads;
 }
 
-/** What the model sees of a batch, and the steps that the training takes. Null where that is not known. */
-function requestOf(opening: Opening): { shape: number[]; steps: number } | null {
-  const { options, train, stepsPerEpoch, session } = opening;
-  const { preprocessing } = options.data;
-  const [image, ...others] = options.model.graph.inputs;
-  if (!preprocessing || others.length > 0 || (image!.rank ?? 4) !== 4) return null;
-  const rows = Math.min(train.batchSize, session.micro_batch || Infinity, options.data.trainSamples);
-  const epochs = Math.min(train.epochs, options.epochLimit ?? Infinity);
-  return { shape: [rows, preprocessing.channels, ...preprocessing.size], steps: epochs * stepsPerEpoch };
+/** One for each input of the model, of what it sees of a batch; null where that is not known. */
+function inputShapes({ options, train, session }: Opening): MeasureRequest['inputs'] | null {
+  const { data, model } = options;
+  const rows = Math.min(train.batchSize, session.micro_batch || Infinity, data.trainSamples);
+  const { inputs } = model.graph;
+  if (data.preprocessing) {
+    const { channels, size } = data.preprocessing;
+    const fits = inputs.length === 1 && (inputs[0]!.rank ?? 4) === 4;
+    return fits ? [{ shape: [rows, channels, ...size], dtype: 'float32' }] : null;
+  }
+  const loader = data.loaderOptions('train', { batchSize: train.batchSize, seed: train.seed });
+  if (!('fields' in loader)) return null;
+  const shapes = inputs.map(({ name }) => {
+    const field = loader.fields[name] ?? (inputs.length === 1 ? loader.fields['image'] : undefined);
+    return field && { shape: [rows, ...field.shape.slice(1)], dtype: field.dtype };
+  });
+  return shapes.every((shape) => shape !== undefined) ? shapes : null;
 }
 
-async function measure(
-  graph: NativeGraph,
-  session: TrainOptions,
-  opening: Opening,
-): Promise<Decision | null> {
-  const request = requestOf(opening);
-  if (!request) return null;
-  const verdict = await loadAddon().measurePrecision(graph, session, {
-    inputs: [{ shape: request.shape, dtype: 'float32' }],
-    steps: request.steps,
+async function measure(opening: Opening): Promise<Decision | null> {
+  const { options, train, stepsPerEpoch, session } = opening;
+  const inputs = inputShapes(opening);
+  if (!inputs) return null;
+  const epochs = Math.min(train.epochs, options.epochLimit ?? Infinity);
+  const verdict = await loadAddon().measurePrecision(options.model.native, session, {
+    inputs,
+    steps: epochs * stepsPerEpoch,
   });
-  return { ...verdict, threads: threadsOf(opening.train) };
+  return { ...verdict, threads: threadsOf(train) };
 }
 
 /** The line that tells what was decided; null where there is nothing to tell. */
@@ -170,7 +176,7 @@ async function prepare(opening: Opening): Promise<void> {
   });
   // Before there was such a measurement, runs computed in float32: they go on like that.
   if (!kept && !resumed) {
-    decision = await processes.lead(() => measure(model.native, session, opening));
+    decision = await processes.lead(() => measure(opening));
   }
   const decided = decision as Decision | null;
   if (!decided) return;

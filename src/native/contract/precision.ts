@@ -33,7 +33,10 @@ export interface PrecisionVerdict extends PrecisionPlan {
   reason: 'measured' | 'no_gain' | 'too_small' | 'unsupported';
   /** Rows of the batches it was measured with: no more than take a fraction of a second; 0 if it was not. */
   batch: number;
-  /** Of all nodes together, forward and backward: in float32, and each as in the plan. */
+  /**
+   * Of all nodes together, forward and backward: in float32, and each as in the plan. All times are of the thread that
+   * computes, which is wall time but for what other programs take.
+   */
   nodes_fp32_ms: number;
   nodes_plan_ms: number;
   /** Of whole steps without loss and optimizer. */
