@@ -15,7 +15,7 @@ import { MODEL_FILE, type CheckpointStore } from './checkpoint.js';
 import type { TrainData } from './data.js';
 import { figuresOf, modelMetrics } from './evaluation_figures.js';
 import { Evaluator, type Evaluation } from './evaluator.js';
-import type { EvaluationMetrics, Report } from './events.js';
+import type { DoneEvent, EvaluationMetrics, Report } from './events.js';
 import { frozenPaths } from './parameter_groups.js';
 import { hasBatchNorm, recomputeBatchNorm } from './recompute_batch_norm.js';
 import { chooseDevices } from './run_devices.js';
@@ -67,6 +67,8 @@ export interface FinishOptions {
   result: TrainingResult;
   /** `performance.now()` of the beginning. */
   started: number;
+  /** Called right before the model file is written, after which nothing of the run may be missing. */
+  logDone: (event: DoneEvent) => void;
   report: Report;
   signal?: AbortSignal | undefined;
 }
@@ -106,6 +108,16 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
     classes: data.classes,
     history: result.history,
   });
+  const done: DoneEvent = {
+    type: 'done',
+    modelPath: folder.paths.model,
+    folder: folder.folder,
+    epochs: result.epochs,
+    steps: result.step,
+    seconds,
+    metrics,
+  };
+  options.logDone(done);
   await model.save(folder.paths.model, {
     metrics: modelMetrics(metrics),
     provenance: portableProvenance({
@@ -122,15 +134,7 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
       config: toSnake(config),
     }),
   });
-  report({
-    type: 'done',
-    modelPath: folder.paths.model,
-    folder: folder.folder,
-    epochs: result.epochs,
-    steps: result.step,
-    seconds,
-    metrics,
-  });
+  report(done);
   return metrics;
 }
 
@@ -175,13 +179,7 @@ export async function recomputeAfterTraining(options: FinishedTraining): Promise
   return after;
 }
 
-async function evaluate({
-  model,
-  data,
-  config,
-  report,
-  signal,
-}: FinishedTraining): Promise<Evaluation> {
+async function evaluate({ model, data, config, report, signal }: FinishedTraining): Promise<Evaluation> {
   const device = chooseDevices(config).eval.device;
   const evaluator = new Evaluator({ model, data, device, batchSize: config.eval.batchSize, report, signal });
   try {

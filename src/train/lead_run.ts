@@ -4,7 +4,7 @@ import type { Processes } from '../dist/processes.js';
 import { begunBatchSize, chooseBatchSize, decidedBatchSize } from './batch_size.js';
 import { CheckpointStore } from './checkpoint.js';
 import { decisionsFor, readDecisions, writeDecisions } from './decisions.js';
-import type { Report } from './events.js';
+import type { DoneEvent, Report } from './events.js';
 import { existingRun } from './existing_run.js';
 import { findCheckpoint } from './find_checkpoint.js';
 import { finishRun } from './finish_run.js';
@@ -107,7 +107,22 @@ export async function leadRun(
       steps: result.step,
     });
   }
-  const finishing = { config, folder, store, model, data, result, started, report: reportAll, signal };
+  const logDone = (event: DoneEvent): void => {
+    log.done(event);
+    folder.commitLog();
+  };
+  const finishing = {
+    config,
+    folder,
+    store,
+    model,
+    data,
+    result,
+    started,
+    logDone,
+    report: reportAll,
+    signal,
+  };
   const metrics = await finishRun(finishing);
   return outcome('done', folder, { metrics, epochs: result.epochs, steps: result.step });
 }

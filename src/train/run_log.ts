@@ -2,7 +2,7 @@
  * What events.jsonl holds of a job: every event that stays true, and the losses at fixed intervals of steps. The
  * native session reports steps whenever some time has passed; logged like that, no two runs had the same log.
  */
-import type { JobEvent, StepsEvent } from './events.js';
+import type { DoneEvent, JobEvent, StepsEvent } from './events.js';
 import { eventRecord } from './events.js';
 
 const STEPS_PER_RECORD = 10;
@@ -36,10 +36,12 @@ export class RunLog {
     switch (event.type) {
       case 'steps':
         return this.steps(event);
-      // Progress is for people watching; checkpoints are logged before they are committed (see `checkpoint`).
+      // Progress is for people watching; checkpoints and the end are logged before what they tell of is
+      // committed (see `checkpoint` and `done`).
       case 'data_progress':
       case 'evaluation_progress':
       case 'checkpoint':
+      case 'done':
         return;
       default:
         this.append(eventRecord(event));
@@ -49,6 +51,11 @@ export class RunLog {
   /** Logs a checkpoint that is about to be written, so that the log it covers contains it. */
   checkpoint(step: number, epoch: number, reason: string): void {
     this.append({ type: 'checkpoint', time: new Date().toISOString(), step, epoch, reason });
+  }
+
+  /** Logs the end before the model file is there: where that is, the log is whole. */
+  done(event: DoneEvent): void {
+    this.append(eventRecord(event));
   }
 
   private steps(event: StepsEvent): void {

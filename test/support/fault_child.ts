@@ -1,20 +1,41 @@
 /**
- * Trains again and again in one process while the file system fails at its n-th write (faults.c is preloaded), and
- * checks each time that the error is a typed one, that a resume repairs everything and that the result is the very
- * same. Its argument is JSON: { config, stride }. Prints one JSON object.
+ * Trains again and again in one process while the file system fails at its n-th write (faults.c is preloaded), from
+ * the start and from a checkpoint, and checks each time that the error is a typed one, that a resume repairs
+ * everything and that all that is left is the very same as without faults. Its argument is JSON: { config, stride }.
+ * Prints one JSON object.
  */
 import assert from 'node:assert/strict';
-import { openSync, promises as fs, readdirSync } from 'node:fs';
+import { cpSync, openSync, promises as fs, readdirSync } from 'node:fs';
 import path from 'node:path';
 
 import type { Config } from '#fornax/config/schema.js';
 import { FornaxError } from '#fornax/errors.js';
 import { trainJob } from '#fornax/train/job.js';
+import { RUN_FEATURES, type RunFeature } from '#fornax/train/run_features.js';
 
-import { logOf, weightsOf } from './run_results.js';
+import { assertSameRun } from './same_run.js';
 
 const { config, stride } = JSON.parse(process.argv[2]!) as { config: Config; stride: number };
 const folder = path.join(config.run.dir, config.name);
+/** As it is without faults, and as it was when a checkpoint in the middle of it had been written. */
+const [expected, halfway] = ['expected', 'halfway'].map((name) =>
+  path.join(`${config.run.dir}-${name}`, config.name),
+);
+const HALFWAY_STEP = 3;
+
+// Something was settled by timing: its file is written before the first step.
+const decided: RunFeature = {
+  prepare: ({ state }) => {
+    let verdict = { fastest: 7 };
+    state.register({
+      key: 'verdict',
+      decided: true,
+      save: () => verdict,
+      restore: (saved) => (verdict = saved as typeof verdict),
+    });
+  },
+};
+(RUN_FEATURES as RunFeature[]).push(decided);
 
 /** @returns the code of the answer */
 function fault(command: string): string {
@@ -26,50 +47,54 @@ function fault(command: string): string {
   throw new Error('faults.c is not preloaded');
 }
 
-async function results(): Promise<unknown> {
-  const [last] = readdirSync(path.join(folder, 'checkpoints')).sort().reverse();
-  return {
-    model: await weightsOf(path.join(folder, 'model.safetensors')),
-    optimizer: await weightsOf(path.join(folder, 'checkpoints', last!, 'optimizer.safetensors')),
-    steps: await logOf(folder),
-  };
-}
-
-/** Temporary files that nobody will ever use. */
-function orphans(): string[] {
-  return readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.includes('.tmp-'));
-}
-
-await trainJob(config);
-const expected = await results();
 const struck: Record<string, number> = {};
 const errors = new Set<string>();
-for (const mode of ['full', 'readonly', 'once']) {
-  struck[mode] = 0;
-  for (let n = 1; ; n += stride) {
-    await fs.rm(folder, { recursive: true, force: true });
-    fault(`${mode}/${n}`);
-    let failure: unknown = null;
-    try {
-      await trainJob(config);
-    } catch (error) {
-      failure = error;
-    }
-    const fired = fault('fired') === 'EEXIST';
-    fault('off');
-    if (!fired) {
-      assert.equal(failure, null);
-      break;
-    }
-    struck[mode]++;
-    if (failure !== null) {
-      assert.ok(failure instanceof FornaxError, `${mode} ${n}: ${String((failure as Error).stack)}`);
-      errors.add(failure.what);
-    }
-    const outcome = await trainJob(config, { resume: 'auto' });
-    assert.notEqual(outcome.status, 'interrupted');
-    assert.deepEqual(await results(), expected, `${mode} at operation ${n}`);
-    assert.deepEqual(orphans(), []);
+
+/** @returns whether the fault was met at all. */
+async function trainWithFault(from: 'start' | 'halfway', mode: string, n: number): Promise<boolean> {
+  await fs.rm(folder, { recursive: true, force: true });
+  if (from === 'halfway') await fs.cp(halfway!, folder, { recursive: true });
+  fault(`${mode}/${n}`);
+  let failure: unknown = null;
+  try {
+    await trainJob(config, from === 'halfway' ? { resume: true } : {});
+  } catch (error) {
+    failure = error;
+  }
+  const fired = fault('fired') === 'EEXIST';
+  fault('off');
+  const where = `${mode} at operation ${n} from the ${from}`;
+  if (!fired) {
+    assert.equal(failure, null, where);
+    return false;
+  }
+  if (failure !== null) {
+    assert.ok(failure instanceof FornaxError, `${where}: ${String((failure as Error).stack)}`);
+    errors.add(failure.what);
+  }
+  const outcome = await trainJob(config, { resume: 'auto' });
+  assert.notEqual(outcome.status, 'interrupted');
+  try {
+    await assertSameRun(folder, expected!);
+  } catch (error) {
+    throw new Error(where, { cause: error });
+  }
+  return true;
+}
+
+await trainJob(config, {
+  report: (event) => {
+    if (event.type !== 'checkpoint' || event.step !== HALFWAY_STEP) return;
+    cpSync(folder, halfway!, { recursive: true, filter: (file) => !/\.lock$|\.tmp-/.test(file) });
+  },
+});
+await fs.cp(folder, expected!, { recursive: true });
+assert.ok(readdirSync(halfway!).includes('decisions.json'));
+for (const from of ['start', 'halfway'] as const) {
+  for (const mode of ['full', 'readonly', 'once']) {
+    const key = `${mode} from the ${from}`;
+    struck[key] = 0;
+    for (let n = 1; await trainWithFault(from, mode, n); n += stride) struck[key]++;
   }
 }
 process.stdout.write(JSON.stringify({ struck, errors: [...errors] }));
