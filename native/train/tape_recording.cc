@@ -10,6 +10,7 @@
 #include <ATen/record_function.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <unordered_map>
@@ -43,8 +44,16 @@ void forEachTensor(const c10::IValue& value, const Function& function) {
   }
 }
 
+// Of a list the elements are what is written.
 bool writes(const c10::AliasInfo* alias) {
-  return alias && alias->isWrite();
+  if (!alias) return false;
+  return alias->isWrite() || std::any_of(alias->containedTypes().begin(), alias->containedTypes().end(),
+                                         [](const c10::AliasInfo& each) { return writes(&each); });
+}
+
+// Its schema does not say that it writes the running statistics.
+bool writesSilently(const c10::OperatorHandle& op) {
+  return op.operator_name().name == "aten::native_batch_norm";
 }
 
 // What a tensor from outside of the tape held.
@@ -67,7 +76,7 @@ class Tape {
       if (refused_.empty()) refused_ = op->operator_name().name;
     }
     const auto inputs = function.inputs();
-    calls_.push_back({*op, {inputs.begin(), inputs.end()}, {}});
+    calls_.push_back({*op, std::vector<c10::IValue>(inputs.begin(), inputs.end()), {}});
     keepWritten(calls_.back());
     depth_ = 1;
     return true;
@@ -122,7 +131,7 @@ class Tape {
   void keepWritten(const Call& call) {
     const auto& arguments = call.op.schema().arguments();
     for (size_t i = 0; i < call.arguments.size() && i < arguments.size(); ++i) {
-      if (!writes(arguments[i].alias_info())) continue;
+      if (!writes(arguments[i].alias_info()) && !writesSilently(call.op)) continue;
       forEachTensor(call.arguments[i], [&](const at::Tensor& tensor) {
         c10::StorageImpl* storage = storageOf(tensor);
         if (ours_.count(storage) || before_.count(storage)) return;

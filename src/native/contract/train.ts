@@ -271,6 +271,9 @@ export interface StepsEvent {
   skipped?: number;
   /** Bytes: peak allocated on CUDA; resident set of the process on CPU. */
   memory: number;
+  /** The most that tensors took on the device, and what is taken from it or kept for reuse: `deviceMemory`. */
+  memory_peak?: number;
+  memory_reserved?: number;
 }
 
 /** A step whose numbers are not finite. */
