@@ -62,6 +62,8 @@ export const RESUME_KEYS: Readonly<Record<string, ResumeClass>> = {
   'train.clip_norm': 'compared',
   'train.ema': 'compared',
   'train.swa': 'compared',
+  // A run that was stopped may go on with another policy.
+  'train.nan_watch': 'free',
   'train.mixup': 'compared',
   'train.cutmix': 'compared',
   'train.mix_prob': 'compared',
@@ -75,6 +77,7 @@ export const RESUME_KEYS: Readonly<Record<string, ResumeClass>> = {
   device: 'free',
   // What has been halved is in the checkpoint.
   memory: 'free',
+  dist: 'free',
   eval: 'free',
   'checkpoint.every_epochs': 'free',
   'checkpoint.every_minutes': 'free',

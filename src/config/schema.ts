@@ -6,6 +6,7 @@
 import { z } from 'zod';
 import type { Camel } from './case.js';
 import { dataSchema } from './schema_data.js';
+import { distSchema } from './schema_dist.js';
 import { memorySchema } from './schema_memory.js';
 import { trainSchema } from './schema_train.js';
 import { auto, metricName, path, positiveInt } from './schema_values.js';
@@ -136,6 +137,7 @@ export const configSchema = z
     train: trainSchema.prefault({}),
     device,
     memory: memorySchema.prefault({}),
+    dist: distSchema.prefault({}),
     eval: evaluation.prefault({}),
     checkpoint: checkpoint.prefault({}),
     run: run.prefault({}),

@@ -17,9 +17,10 @@ export class Processes {
    * Waits for the others.
    *
    * @param device of training: `cuda:N` or `cpu`.
+   * @param timeoutSeconds for the others to come, and for their part of each sum. Default 1800.
    * @throws TrainError if they do not come.
    */
-  static async connect(place: Place | null, device: string): Promise<Processes> {
+  static async connect(place: Place | null, device: string, timeoutSeconds?: number): Promise<Processes> {
     if (!place) return Processes.alone;
     const { rank, world, host, port } = place;
     const { env } = process;
@@ -34,6 +35,7 @@ export class Processes {
       device,
       server: rank === 0 && !launcherListens,
       prefix: ['fornax', ...run.filter((part) => part !== undefined)].join('/'),
+      ...(timeoutSeconds === undefined ? {} : { timeout_seconds: timeoutSeconds }),
       ...networkInterface(place),
     });
     return new Processes(place, group);

@@ -1,6 +1,7 @@
 /** The main job: from a configuration to a run folder with a trained model. */
 import path from 'node:path';
 
+import { parseDuration } from '../config/duration.js';
 import type { Config } from '../config/schema.js';
 import { Processes } from '../dist/processes.js';
 import { AbortedError } from '../errors.js';
@@ -30,9 +31,10 @@ export async function trainJob(config: Config, options: TrainJobOptions = {}): P
   if (place) requireOwnDevice(config, place);
   if (place) requireBatchSize(config, place);
   const devices = chooseDevices(config, place?.localRank);
+  const timeout = parseDuration(config.dist.timeout)!;
   const name = path.join(config.run.dir, config.name);
   if (place && place.rank > 0) {
-    using processes = await Processes.connect(place, devices.train.device);
+    using processes = await Processes.connect(place, devices.train.device, timeout);
     const followed = path.resolve(name);
     try {
       return await followRun(config, followed, processes, options);
@@ -44,7 +46,7 @@ export async function trainJob(config: Config, options: TrainJobOptions = {}): P
 
   const folder = await RunFolder.open(name);
   try {
-    using processes = await Processes.connect(place, devices.train.device);
+    using processes = await Processes.connect(place, devices.train.device, timeout);
     return await leadRun(config, folder, processes, options, report);
   } catch (error) {
     if (!(error instanceof AbortedError) || !options.signal?.aborted) throw error;
