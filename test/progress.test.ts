@@ -44,6 +44,8 @@ const steps = (change: Partial<StepsEvent> = {}): StepsEvent => ({
   samplesPerSecond: 1234.5,
   waitShare: 0.01,
   memory: 1_234_000_000,
+  memoryPeak: 1_000_000_000,
+  memoryReserved: 1_100_000_000,
   etaSeconds: 133,
   ...change,
 });
@@ -144,7 +146,16 @@ describe('elsewhere', () => {
       { type: 'skipped', message: 'The model exists', modelPath: 'm' },
       { type: 'checkpoint', step: 1, epoch: 1, path: 'c', reason: 'epoch', seconds: 1, pauseSeconds: 0 },
       { type: 'interrupted', step: 1200, checkpoint: 'runs/a/checkpoints/x', signal: 'SIGINT' },
-      { type: 'done', modelPath: 'm', folder: 'f', epochs: 1, steps: 2, seconds: 3, metrics: evaluation },
+      {
+        type: 'done',
+        modelPath: 'm',
+        folder: 'f',
+        epochs: 1,
+        steps: 2,
+        seconds: 3,
+        metrics: evaluation,
+        peakMemory: 1.5 * 2 ** 30,
+      },
     ]);
     assert.deepEqual(stream.lines, [
       'warning: two images are broken',
@@ -152,6 +163,7 @@ describe('elsewhere', () => {
       'Stopped after step 1,200. Checkpoint: runs/a/checkpoints/x',
       'Go on with --resume.',
       'Done in 0:03: top-1 71.2 %, top-5 98.0 %, val loss 0.900',
+      'Memory: 1.5 GiB at most for tensors',
       'Model:  m',
       'Run:    f',
     ]);

@@ -56,6 +56,8 @@ Napi::Object toObject(Napi::Env env, const StepsEvent& event) {
   if (event.scale) object.Set("scale", *event.scale);
   if (event.skipped) object.Set("skipped", *event.skipped);
   object.Set("memory", static_cast<double>(event.memory));
+  object.Set("memory_peak", static_cast<double>(event.tensors.peak));
+  object.Set("memory_reserved", static_cast<double>(event.tensors.reserved));
   return object;
 }
 
@@ -98,7 +100,7 @@ Napi::Object toObject(Napi::Env env, const Finding& finding) {
   object.Set("inf", static_cast<double>(finding.inf));
   object.Set("elements", static_cast<double>(finding.elements));
   object.Set("inputs", finding.inputs);
-  object.Set("infinite", finding.infinite);
+  object.Set("then_nan", finding.then_nan);
   return object;
 }
 

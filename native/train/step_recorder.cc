@@ -28,6 +28,7 @@ void StepRecorder::close(double seconds) {
   interval.event = std::exchange(open_, {});
   interval.event.seconds = seconds;
   interval.event.memory = usedMemory(device_);
+  interval.event.tensors = memoryFigures(device_);
   if (device_.is_cpu()) {
     if (scaler_) {
       interval.event.scale = scaler_->scale().item<double>();

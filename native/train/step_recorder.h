@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "device/memory.h"
 #include "train/scaler.h"
 
 namespace fornax {
@@ -29,6 +30,7 @@ struct StepsEvent {
   std::string declined;     // why no step is recorded any more; said once
   std::optional<double> scale, skipped;
   int64_t memory = 0;  // bytes: peak allocated on CUDA, resident set on the CPU
+  MemoryFigures tensors;
 };
 
 class StepRecorder {

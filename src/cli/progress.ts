@@ -2,6 +2,7 @@
  * The one reporter of long jobs: a progress bar on a terminal, plain lines elsewhere, one JSON object a line for
  * machines. Jobs send events (src/train/events.ts) and know nothing of where they end up.
  */
+import { formatSize } from '../config/size.js';
 import type { EpochEvent, EvaluationEvent, EvaluationMetrics, JobEvent, Report, StepsEvent } from '../train/events.js';
 import { eventRecord } from '../train/events.js';
 import { bar, StatusLine, type TerminalStream } from './progress_bar.js';
@@ -133,6 +134,7 @@ function describe(event: JobEvent): string[] {
     case 'resumed':
       return [event.message];
     case 'out_of_memory':
+    case 'not_finite':
       return [`${paint('warning:', 'yellow')} ${event.message}`];
     case 'skipped':
     case 'stopped':
@@ -159,6 +161,7 @@ function describe(event: JobEvent): string[] {
       const metrics = event.metrics === null ? '' : `: ${metricFigures(event.metrics).join(', ')}`;
       return [
         `${paint('Done', 'green')} in ${clock(event.seconds)}${metrics}`,
+        ...(event.peakMemory === null ? [] : [`Memory: ${formatSize(event.peakMemory)} at most for tensors`]),
         ...(event.modelPath === null ? [] : [`Model:  ${event.modelPath}`]),
         ...(event.folder === null ? [] : [`Run:    ${event.folder}`]),
       ];

@@ -10,6 +10,7 @@ import type {
 } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { crossEntropy } from '../losses/index.js';
+import { inSmallerBatches } from './smaller_batches.js';
 
 export interface EvaluationOptions {
   /** Number of classes: outputs of the model. 0: it is no classifier. */
@@ -22,14 +23,28 @@ export interface EvaluationOptions {
   auroc?: boolean | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number, total: number) => void) | undefined;
+  /** Told when memory ran out and the evaluation is begun anew in smaller batches. */
+  onHalved?: ((from: number, to: number) => void) | undefined;
 }
 
 /**
- * Runs the model over one epoch of a loader.
+ * Runs the model over one epoch of a loader; in smaller batches, where those of the options do not fit into memory.
  *
- * @throws AbortedError if `signal` fires.
+ * @throws AbortedError if `signal` fires; DeviceError if not even one image at a time fits.
  */
-export async function runEvaluation(
+export function runEvaluation(
+  session: NativeInference,
+  loaderOptions: AnyLoaderOptions,
+  options: EvaluationOptions,
+): Promise<EvaluationResult | Measures> {
+  return inSmallerBatches(
+    loaderOptions,
+    (smaller) => evaluateOnce(session, smaller, options),
+    options.onHalved,
+  );
+}
+
+async function evaluateOnce(
   session: NativeInference,
   loaderOptions: AnyLoaderOptions,
   options: EvaluationOptions,

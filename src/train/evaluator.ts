@@ -30,8 +30,12 @@ export type Evaluation = EvaluationMetrics & { seconds: number };
 
 export class Evaluator {
   private session: NativeInference | null = null;
+  /** Smaller once memory ran out. */
+  private batchSize: number;
 
-  constructor(private readonly options: EvaluatorOptions) {}
+  constructor(private readonly options: EvaluatorOptions) {
+    this.batchSize = options.batchSize;
+  }
 
   /**
    * The figures of the weights as they are now; null if the signal fired.
@@ -39,7 +43,8 @@ export class Evaluator {
    * @param epoch for progress events; null outside training.
    */
   async evaluate(epoch: number | null): Promise<Evaluation | null> {
-    const { model, weights, data, loss, metrics, device, threads, batchSize, report, signal } = this.options;
+    const { model, weights, data, loss, metrics, device, threads, report, signal } = this.options;
+    const { batchSize } = this;
     this.session ??= evaluationSession(weights ?? model.native, {
       device,
       threads,
@@ -53,12 +58,19 @@ export class Evaluator {
         metrics,
         signal,
         onProgress: (done, total) => report({ type: 'evaluation_progress', epoch, done, total }),
+        onHalved: (from, to) => this.halve(from, to),
       });
       return { ...figuresOf(result), seconds: result.seconds };
     } catch (error) {
       if (error instanceof AbortedError && signal?.aborted) return null;
       throw error;
     }
+  }
+
+  private halve(from: number, to: number): void {
+    this.batchSize = to;
+    const message = `out of memory in evaluation: batch ${from} → ${to}, begun anew`;
+    this.options.report({ type: 'warning', message });
   }
 
   dispose(): void {

@@ -68,6 +68,21 @@ export interface MemoryEvent {
   message: string;
 }
 
+/** A step whose loss, gradients or nodes are not finite; the weights do not have it. */
+export interface NotFiniteEvent {
+  type: 'not_finite';
+  /** The bad step, from 1, and the epoch it is in. */
+  step: number;
+  epoch: number;
+  what: 'loss' | 'gradient' | 'node' | 'scale';
+  /** The first bad node, parameter or input; null where none was found. */
+  node: string | null;
+  action: 'stop' | 'rollback';
+  /** Rollback: the step whose weights it goes on from; null: the weights before the bad step. */
+  to: number | null;
+  message: string;
+}
+
 /** A step ran out of memory and was computed again with smaller micro-batches, which stay. */
 export interface OutOfMemoryEvent {
   type: 'out_of_memory';
@@ -125,6 +140,9 @@ export interface StepsEvent {
   waitShare: number;
   /** Bytes: peak allocated on CUDA, resident set on CPU. */
   memory: number;
+  /** Bytes: the most that tensors took on the device so far; what is in use or kept for reuse. */
+  memoryPeak: number;
+  memoryReserved: number;
   /** Seconds until the last epoch's end, at the present speed. */
   etaSeconds: number;
   /** Loss scale and skipped steps (fp16 only). */
@@ -221,6 +239,8 @@ export interface DoneEvent {
   steps: number;
   seconds: number;
   metrics: EvaluationMetrics | null;
+  /** Bytes: the most that tensors took on the device of training. Null where that is not counted. */
+  peakMemory: number | null;
 }
 
 export type JobEvent =
@@ -232,6 +252,7 @@ export type JobEvent =
   | BatchSizeEvent
   | MemoryEvent
   | OutOfMemoryEvent
+  | NotFiniteEvent
   | StartEvent
   | ResumedEvent
   | StepsEvent

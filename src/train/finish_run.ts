@@ -17,6 +17,7 @@ import { figuresOf, modelMetrics } from './evaluation_figures.js';
 import { Evaluator, type Evaluation } from './evaluator.js';
 import type { DoneEvent, EvaluationMetrics, Report } from './events.js';
 import { frozenPaths } from './parameter_groups.js';
+import { peakMemory } from './memory.js';
 import { hasBatchNorm, recomputeBatchNorm } from './recompute_batch_norm.js';
 import { chooseDevices } from './run_devices.js';
 import type { RunFolder } from './run_folder.js';
@@ -116,6 +117,7 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
     steps: result.step,
     seconds,
     metrics,
+    peakMemory: peakMemory(config),
   };
   options.logDone(done);
   await model.save(folder.paths.model, {

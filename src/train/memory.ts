@@ -6,7 +6,9 @@ import { loadAddon } from '../native.js';
 import { firstBatch } from './batch_size.js';
 import type { MemoryEvent, OutOfMemoryEvent } from './events.js';
 import type { OpenRun } from './open_run.js';
+import { chooseDevices } from './run_devices.js';
 import type { Opening, RunFeature } from './run_features.js';
+import type { RunConfig } from './training_run_types.js';
 
 /** Of a run without a section `memory`: that of a script. */
 const DEFAULTS = { budget: null, onOom: 'halve' } as const;
@@ -50,9 +52,16 @@ function setBudget(device: string, budget: number | null): void {
   }
 }
 
+/** Bytes that tensors took at most on the device of training, since the run began; null where nobody counts. */
+export function peakMemory(config: Pick<RunConfig, 'device' | 'train'>): number | null {
+  const { peak } = loadAddon().deviceMemory(chooseDevices(config).train.device);
+  return peak > 0 ? peak : null;
+}
+
 function prepare({ options, devices, session }: Opening): void {
   const { budget, onOom } = options.config.memory ?? DEFAULTS;
   session.on_oom = onOom;
+  loadAddon().resetMemoryPeak(devices.train.device);
   // That of an earlier run in this process; this run's begins once its model is open.
   if (budget === null) setBudget(devices.train.device, null);
 }

@@ -1,6 +1,7 @@
 /** Batch-norm statistics of finished weights, computed anew from training images. */
-import { AbortedError } from '../errors.js';
+import { AbortedError, DeviceError } from '../errors.js';
 import { evaluationSession } from '../eval/run_evaluation.js';
+import { isOutOfMemory } from '../eval/smaller_batches.js';
 import type { Graph, Mode, ModeKind } from '../graph/format.js';
 import type { Model } from '../model.js';
 import type { AnyLoaderOptions, Normalize, RecomputeResult } from '../native/contract.js';
@@ -68,6 +69,12 @@ export async function recomputeBatchNorm(model: Model, options: RecomputeOptions
       frozen: [...frozen],
       onProgress: (done, total) => report({ type: 'evaluation_progress', epoch: null, done, total }),
     });
+  } catch (error) {
+    if (!isOutOfMemory(error)) throw error;
+    const { what, where, cause } = error;
+    // Not in smaller ones: the statistics are those of batches of this size.
+    const fix = `use a batch of less than ${options.loader.batch_size} images (train.batch_size; --batch-size)`;
+    throw new DeviceError({ what, fix, ...(where ? { where } : {}), cause });
   } finally {
     signal?.removeEventListener('abort', stop);
     session.dispose();

@@ -2,6 +2,7 @@
 import { ArgumentError, ConfigError, TrainError } from '../errors.js';
 import type { Model } from '../model.js';
 import { findPlace } from '../dist/place.js';
+import { begunBatchSize, chooseBatchSize, decidedBatchSize } from './batch_size.js';
 import { CheckpointStore, type Checkpoint } from './checkpoint.js';
 import { decisionsFor, readDecisions, writeDecisions } from './decisions.js';
 import { figuresOf, modelMetrics } from './evaluation_figures.js';
@@ -15,7 +16,7 @@ import { isAveraged } from './swa.js';
 import { checkTeacher, openTeacher } from './teacher.js';
 import type { TrainerPlan } from './trainer_options.js';
 import { TrainingRun } from './training_run.js';
-import type { TrainingResult, TrainingRunOptions } from './training_run_types.js';
+import type { RunConfig, TrainingResult, TrainingRunOptions } from './training_run_types.js';
 
 export interface ScriptRunOptions {
   resume: boolean | 'auto';
@@ -53,7 +54,8 @@ export async function runScript(plan: TrainerPlan, options: ScriptRunOptions): P
     if (options.resume === true || options.resumeFrom !== undefined) {
       throw new ArgumentError({ what: 'there is nothing to resume from', fix: 'give a `folder`' });
     }
-    return await train(plan, teacher, options, { store: null }, null);
+    const config = await fixConfig(plan, teacher, null, options);
+    return await train(plan, config, teacher, options, { store: null }, null);
   }
   const opening = await RunFolder.open(folder);
   try {
@@ -84,9 +86,9 @@ async function trainInFolder(
   options: ScriptRunOptions,
   folder: RunFolder,
 ): Promise<ScriptResult> {
-  const { config } = plan;
+  const { config: given } = plan;
   const { model } = plan.options;
-  const store = new CheckpointStore(folder.paths.checkpoints, { keep: config.checkpoint.keep });
+  const store = new CheckpointStore(folder.paths.checkpoints, { keep: given.checkpoint.keep });
   await store.sweep();
   const checkpoint = await findStart(store, options);
   const log = new RunLog(
@@ -101,11 +103,14 @@ async function trainInFolder(
     options.report(event);
   };
   const decisions =
-    options.resume !== false && !checkpoint ? await readDecisions(folder.paths.decisions, config) : null;
+    options.resume !== false && !checkpoint ? await readDecisions(folder.paths.decisions, given) : null;
+  const decidedBefore = decisionsFor(decisions, model);
+  const begun = begunBatchSize(checkpoint?.state.config, decidedBefore);
+  const config = await fixConfig(plan, teacher, begun, { ...options, report });
   let run!: TrainingRun;
   const rest = {
     store,
-    decisions: decisionsFor(decisions, model),
+    decisions: decidedBefore,
     logPosition: ({ step, epoch, reason }) => {
       log.checkpoint(step, epoch, reason);
       return { bytes: folder.commitLog(), state: log.state };
@@ -117,10 +122,11 @@ async function trainInFolder(
         report({ type: 'info', message: `Newer checkpoints were set aside: ${newer.join(', ')}` });
       }
       await folder.writeConfig(config);
-      await writeDecisions(folder.paths.decisions, decided, { config, model });
+      const all = { ...decided, ...decidedBatchSize(given, config) };
+      await writeDecisions(folder.paths.decisions, all, { config, model });
     },
   } satisfies Partial<TrainingRunOptions>;
-  return train(plan, teacher, { ...options, report }, rest, checkpoint, (made) => (run = made));
+  return train(plan, config, teacher, { ...options, report }, rest, checkpoint, (made) => (run = made));
 }
 
 /** @throws TrainError if there is no checkpoint where there must be one, or one where there must be none. */
@@ -161,15 +167,29 @@ async function findStart(
   });
 }
 
+/** The settings with the batch size of the run. */
+function fixConfig(
+  plan: TrainerPlan,
+  teacher: Model | null,
+  begun: number | null,
+  { report, signal }: ScriptRunOptions,
+): Promise<RunConfig> {
+  if (plan.config.train.batchSize !== 'auto') return Promise.resolve(plan.config);
+  const { model, data } = plan.options;
+  const loss = plan.lossGraph(teacher);
+  return chooseBatchSize(plan.config, { model, data, loss, teacher, begun, report, signal });
+}
+
 async function train(
   plan: TrainerPlan,
+  config: RunConfig,
   teacher: Model | null,
   { report, signal }: ScriptRunOptions,
   rest: Pick<TrainingRunOptions, 'store' | 'decisions' | 'logPosition' | 'onReady'>,
   checkpoint: Checkpoint | null,
   onRun: (run: TrainingRun) => void = () => undefined,
 ): Promise<ScriptResult> {
-  const { config, callbacks } = plan;
+  const { callbacks } = plan;
   const { model, data, folder = null } = plan.options;
   const started = performance.now();
   const loss = plan.lossGraph(teacher);

@@ -47,6 +47,12 @@ export class StepMeter {
     return this.epochStep === 0 ? 0 : this.epochLossSum / this.epochStep;
   }
 
+  /** A step that was left out: the epoch's mean stays that of the others. */
+  leaveOut(): void {
+    this.epochLossSum += this.epochLoss;
+    this.epochStep++;
+  }
+
   take(raw: NativeSteps, at: EpochPosition): StepsEvent {
     const steps = raw.losses.length;
     for (const loss of raw.losses) this.epochLossSum += loss;
@@ -75,6 +81,8 @@ export class StepMeter {
       samplesPerSecond: raw.seconds > 0 ? raw.samples / raw.seconds : 0,
       waitShare: raw.seconds > 0 ? Math.min(1, raw.wait_seconds / raw.seconds) : 0,
       memory: raw.memory,
+      memoryPeak: raw.memory_peak ?? 0,
+      memoryReserved: raw.memory_reserved ?? 0,
       etaSeconds: left * secondsPerStep + epochsLeft * (this.overhead ?? 0),
       ...(raw.scale === undefined ? {} : { scale: raw.scale }),
       ...(raw.skipped === undefined ? {} : { skipped: raw.skipped }),

@@ -12,8 +12,11 @@ import { checkReads, traceFunction, type Readable, type TracedFunction } from '.
 import { trainLoss, type TargetField } from './train_loss.js';
 import type { RunConfig } from './training_run_types.js';
 
-/** The sections `train`, `device`, `eval` and `checkpoint` of a configuration, in camelCase, and what they act on. */
-export interface TrainerOptions extends Pick<ConfigInput, 'train' | 'device' | 'eval' | 'checkpoint'> {
+/** The sections of a configuration that a training has, in camelCase, and what they act on. */
+export interface TrainerOptions extends Pick<
+  ConfigInput,
+  'train' | 'device' | 'memory' | 'eval' | 'checkpoint'
+> {
   /** Trained in place. */
   model: Model;
   /** From `prepareData` (images) or `memoryData` (arrays). */
@@ -54,6 +57,7 @@ const KEYS = {
   folder: true,
   train: true,
   device: true,
+  memory: true,
   eval: true,
   checkpoint: true,
 } satisfies Record<keyof TrainerOptions, true>;
@@ -92,7 +96,7 @@ export class TrainerPlan {
   /** @throws ConfigError listing every setting that is not valid. */
   constructor(readonly options: TrainerOptions) {
     checkKeys(options);
-    const { device, eval: evaluation, checkpoint, loss, metrics = {}, callbacks = [] } = options;
+    const { device, memory, eval: evaluation, checkpoint, loss, metrics = {}, callbacks = [] } = options;
     let { train } = options;
     const own = typeof loss === 'function' || (typeof loss === 'object' && isGraph(loss)) ? loss : null;
     if (loss !== undefined && own === null) {
@@ -107,12 +111,13 @@ export class TrainerPlan {
     }
     // The data is given as an object; its section is only there because a configuration has one.
     const config = defineConfig(
-      { train, device, eval: evaluation, checkpoint, data: { source: 'shapes' } },
+      { train, device, memory, eval: evaluation, checkpoint, data: { source: 'shapes' } },
       { metrics: Object.keys(metrics) },
     );
     this.config = {
       train: config.train,
       device: config.device,
+      memory: config.memory,
       eval: config.eval,
       checkpoint: config.checkpoint,
     };

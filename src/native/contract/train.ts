@@ -302,8 +302,8 @@ export interface Finding {
   elements: number;
   /** Of `forward` and `loss`: which of the node's arguments (`1, 2`) are not finite; empty: all are. */
   inputs: string;
-  /** Where before the first NaN numbers became infinite; or empty. */
-  infinite: string;
+  /** Of infinity: where the first NaN came of it; or empty. */
+  then_nan: string;
 }
 
 export interface RunResult {
