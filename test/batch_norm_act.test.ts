@@ -1,27 +1,7 @@
 /** Batch norm fused with what follows it, against the separate operators in double precision. */
-import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import {
-  distance,
-  runProbe,
-  type Activation,
-  type ProbeResult,
-  type ProbeSettings,
-} from './support/batch_norm_probe.js';
-
-function assertNear(actual: ProbeResult, expected: ProbeResult, tolerance: number, what: string): void {
-  const compare = (found: Float64Array, wanted: Float64Array, name: string): void => {
-    const off = distance(found, wanted);
-    assert.ok(off <= tolerance, `${what}: ${name} is off by ${off} of its largest value`);
-  };
-  compare(actual.output, expected.output, 'output');
-  for (const part of ['gradients', 'buffers'] as const) {
-    assert.deepEqual(Object.keys(actual[part]), Object.keys(expected[part]));
-    for (const [name, values] of Object.entries(expected[part])) {
-      compare(actual[part][name]!, values, `${part} ${name}`);
-    }
-  }
-}
+import { runProbe, type Activation, type ProbeSettings } from './support/batch_norm_probe.js';
+import { assertNear } from './support/graph_probe.js';
 
 async function assertExact(settings: ProbeSettings, tolerance = 2e-5, steps = 1): Promise<void> {
   const expected = await runProbe(settings, { type: 'float64', steps });

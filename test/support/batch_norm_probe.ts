@@ -1,13 +1,10 @@
 /**
- * One batch norm with what may follow it, as a network of its own whose input is a parameter: so its gradient can be
- * read, too. Computed fused, by the separate operators, and by those in double precision.
+ * One batch norm with what may follow it, as a network of its own (graph_probe.ts).
  */
-import { trace } from '#fornax/graph/trace.js';
-import type { DType, Graph, Mode } from '#fornax/graph/format.js';
-import { loadAddon } from '#fornax/native.js';
-import type { NativeTensor } from '#fornax/native/contract.js';
-import { Buffer, call, functional as F, Module, Parameter, type Tensor } from '#fornax/nn/index.js';
+import type { DType, Mode } from '#fornax/graph/format.js';
+import { Buffer, functional as F, Module, Parameter, type Tensor } from '#fornax/nn/index.js';
 import { fillInput } from '../conformance/fill.js';
+import { runModule, type ProbeResult, type ProbeRun } from './graph_probe.js';
 
 export type Activation = 'none' | 'relu' | 'relu6' | 'hardtanh' | 'leaky_relu' | 'silu' | 'hardswish';
 
@@ -85,22 +82,6 @@ export class Probe extends Module {
   }
 }
 
-/** Σ output · target: the gradient of the output is the target. */
-class Product extends Module {
-  constructor(private readonly type: DType) {
-    super();
-  }
-
-  forward(output: Tensor, target: Tensor): { loss: Tensor } {
-    return { loss: call('aten::sum', [output.to(this.type).mul(target)]) };
-  }
-}
-
-function lossGraph(type: DType): Graph {
-  const inputs = ['output', 'target'].map((name) => ({ name, shape: null, dtype: type }));
-  return trace(new Product(type), { inputs });
-}
-
 const truncated = (values: Float32Array): Float32Array => {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < bits.length; i++) bits[i] = bits[i]! & 0xffff0000;
@@ -119,72 +100,18 @@ function valuesOf(name: string, count: number, settings: ProbeSettings): Float32
   return values;
 }
 
-export interface ProbeResult {
-  output: Float64Array;
-  gradients: Record<string, Float64Array>;
-  buffers: Record<string, Float64Array>;
-  loss: number;
-}
-
-const numbers = (tensor: NativeTensor): Float64Array =>
-  Float64Array.from(
-    (tensor.dtype === 'bfloat16' ? tensor.to({ dtype: 'float32' }) : tensor).toTypedArray() as Float32Array,
-    Number,
-  );
-
-/** Forward and backward once. `type` float64 is the reference: the separate operators in double precision. */
-export async function runProbe(
+/** Forward and backward, with the same numbers whatever they are computed with. */
+export function runProbe(
   settings: ProbeSettings,
-  { type = 'float32', fuse = true, steps = 1 }: { type?: DType; fuse?: boolean; steps?: number } = {},
+  run: Partial<Pick<ProbeRun, 'type' | 'fuse' | 'steps'>> = {},
 ): Promise<ProbeResult> {
-  const { Graph, Tensor, TrainSession } = loadAddon();
-  const filled = (name: string, shape: readonly number[]): NativeTensor => {
-    const values = valuesOf(name, shape.reduce((n, d) => n * d, 1), settings); // prettier-ignore
-    return Tensor.fromTypedArray(type === 'float64' ? Float64Array.from(values) : values, [...shape]);
-  };
-  const model = new Graph(trace(new Probe(settings, type), { inputs: [[1]] }), { trusted: true });
-  const entries = model.state().filter(({ tensor }) => tensor.dtype !== 'int64');
-  model.loadState(Object.fromEntries(entries.map(({ name, tensor }) => [name, filled(name, tensor.shape)])), {
-    strict: false,
+  const { shape, channelsLast = true, threads = 2, mode = 'train' } = settings;
+  return runModule((type) => new Probe(settings, type), {
+    ...run,
+    shape,
+    channelsLast,
+    threads,
+    mode,
+    values: (name, count) => valuesOf(name, count, settings),
   });
-  const parameters = model.state().filter(({ kind }) => kind === 'parameter').map(({ name }) => name); // prettier-ignore
-  const session = new TrainSession(model, {
-    device: 'cpu',
-    loss: lossGraph(type),
-    optimizer: { name: 'sgd' },
-    groups: [{ parameters, weight_decay: 0 }],
-    schedule: { name: 'constant', lr: 0 },
-    channels_last: settings.channelsLast ?? true,
-    fuse: fuse && type !== 'float64',
-    threads: settings.threads ?? 2,
-    modes: { batch_norm: settings.mode ?? 'train' },
-  });
-  const batch = { image: Tensor.fromTypedArray(new Float32Array(1), [1]), target: filled('target', settings.shape) };
-  let loss = 0;
-  let output!: NativeTensor;
-  for (let step = 0; step < steps; step++) {
-    const result = await session.step(batch, { update: false });
-    loss = result.loss;
-    output = result.outputs['output']!;
-  }
-  const gradients = Object.fromEntries(
-    Object.entries(session.gradients()).map(([name, tensor]) => [name, numbers(tensor)]),
-  );
-  session.dispose();
-  const buffers = Object.fromEntries(
-    model.state().filter(({ kind }) => kind === 'buffer').map(({ name, tensor }) => [name, numbers(tensor)]), // prettier-ignore
-  );
-  return { output: numbers(output), gradients, buffers, loss };
-}
-
-/** Largest difference, relative to the largest value of `expected`. */
-export function distance(actual: Float64Array, expected: Float64Array): number {
-  let difference = 0;
-  let largest = 1e-30;
-  for (let i = 0; i < expected.length; i++) {
-    difference = Math.max(difference, Math.abs(actual[i]! - expected[i]!));
-    if (Number.isNaN(actual[i]! - expected[i]!)) return NaN;
-    largest = Math.max(largest, Math.abs(expected[i]!));
-  }
-  return actual.length === expected.length ? difference / largest : NaN;
 }

@@ -63,9 +63,8 @@ struct RowKernels {
 // The fastest that this processor can run.
 const RowKernels& rowKernels();
 
-// The variants; null where the binary was compiled for another processor. For tests.
+// Where the binary was compiled for such processors.
 const RowKernels* rowKernelsAvx512();
 const RowKernels* rowKernelsAvx2();
-const RowKernels* rowKernelsPortable();
 
 }  // namespace fornax

@@ -1,162 +1,57 @@
-// The loops of row_kernels.h, written once with the compiler's vector types. Included by one unit per
-// instruction set, which defines
-//   FORNAX_ROWS_LANES      floats per vector
-//   FORNAX_ROWS_TARGET     the target attribute of every function
-//   FORNAX_ROWS_NAMESPACE  a name of its own, so that the variants stay apart
-// No header of the standard library is used here: inline functions of those would be compiled for this
-// instruction set as well, and the linker might keep that copy for everyone.
-#include <stdint.h>
-
+// The loops of row_kernels.h, written once with the compiler's vector types: see vector.h.
 #include "train/kernels/row_kernels.h"
+#include "train/kernels/vector.h"
 
-#pragma GCC diagnostic ignored "-Wpsabi"  // vectors never cross a call: everything below is inlined
-
-#define ROWS_INLINE FORNAX_ROWS_TARGET inline __attribute__((always_inline))
-
-namespace fornax::FORNAX_ROWS_NAMESPACE {
+namespace fornax::FORNAX_VECTOR_NAMESPACE {
 
 namespace {
 
-constexpr int64_t kLanes = FORNAX_ROWS_LANES;
 constexpr int64_t kTile = 4;     // rows in one go
 constexpr int64_t kBlock = 256;  // rows summed in single precision before they are added in double
 
-using Vec = float __attribute__((vector_size(4 * FORNAX_ROWS_LANES)));
-using Bits = uint32_t __attribute__((vector_size(4 * FORNAX_ROWS_LANES)));
-using Ints = int32_t __attribute__((vector_size(4 * FORNAX_ROWS_LANES)));
-using Halves = uint16_t __attribute__((vector_size(2 * FORNAX_ROWS_LANES)));
-
-using BFloat = uint16_t;
-
-// ---- memory
-
-ROWS_INLINE Vec splat(float value) {
-  return Vec{} + value;
-}
-
-ROWS_INLINE Vec load(const float* from) {
-  Vec value;
-  __builtin_memcpy(&value, from, sizeof value);
-  return value;
-}
-
-ROWS_INLINE Vec load(const BFloat* from) {
-  Halves half;
-  __builtin_memcpy(&half, from, sizeof half);
-  return (Vec)(__builtin_convertvector(half, Bits) << 16);
-}
-
-ROWS_INLINE void store(float* to, Vec value) {
-  __builtin_memcpy(to, &value, sizeof value);
-}
-
-// To the nearest, ties to even; not a number stays so.
-ROWS_INLINE void store(BFloat* to, Vec value) {
-  const Bits bits = (Bits)value;
-  const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const Bits result = value == value ? rounded : Bits{} + 0x7fc0u;
-  const Halves half = __builtin_convertvector(result, Halves);
-  __builtin_memcpy(to, &half, sizeof half);
-}
-
-// The first `count` values; the others are taken from `rest`, or 0.
-template <typename T>
-ROWS_INLINE Vec loadPart(const T* from, int64_t count) {
-  T values[kLanes] = {};
-  for (int64_t i = 0; i < count; ++i) values[i] = from[i];
-  return load(values);
-}
-
-template <typename T>
-ROWS_INLINE void storePart(T* to, Vec value, int64_t count) {
-  T values[kLanes];
-  store(values, value);
-  for (int64_t i = 0; i < count; ++i) to[i] = values[i];
-}
-
-template <bool kWhole, typename T>
-ROWS_INLINE Vec get(const T* from, int64_t count) {
-  if constexpr (kWhole) {
-    return load(from);
-  } else {
-    return loadPart(from, count);
-  }
-}
-
-template <bool kWhole, typename T>
-ROWS_INLINE void put(T* to, Vec value, int64_t count) {
-  if constexpr (kWhole) {
-    store(to, value);
-  } else {
-    storePart(to, value, count);
-  }
-}
-
 // ---- activations
-
-// e^x to about two units in the last place: 2^n · e^r with |r| ≤ ln 2 / 2 and the polynomial of Cephes' expf.
-ROWS_INLINE Vec exponential(Vec x) {
-  x = x < -87.0f ? splat(-87.0f) : x;
-  x = x > 88.0f ? splat(88.0f) : x;
-  const float kRound = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer
-  const Vec shifted = x * 1.44269504088896341f + kRound;
-  const Vec n = shifted - kRound;
-  const Vec r = x - n * 0.693359375f - n * -2.12194440e-4f;
-  Vec p = splat(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  return (Vec)((Ints)p + ((Ints)shifted << 23));
-}
-
-ROWS_INLINE Vec sigmoid(Vec x) {
-  return 1.0f / (1.0f + exponential(-x));
-}
 
 // value(p): the activation. gradient(dy, p): dy times its derivative at p; gradientAt(dy, y): at the p that
 // became y. Comparisons are such that what is not a number stays so, and equal libtorch's at the corners.
 struct None {
   static constexpr bool kFromResult = true;
-  ROWS_INLINE static Vec value(Vec p, Vec, Vec) { return p; }
-  ROWS_INLINE static Vec gradient(Vec dy, Vec, Vec, Vec) { return dy; }
-  ROWS_INLINE static Vec gradientAt(Vec dy, Vec, Vec, Vec) { return dy; }
+  VECTOR_INLINE static Vec value(Vec p, Vec, Vec) { return p; }
+  VECTOR_INLINE static Vec gradient(Vec dy, Vec, Vec, Vec) { return dy; }
+  VECTOR_INLINE static Vec gradientAt(Vec dy, Vec, Vec, Vec) { return dy; }
 };
 
 struct Relu {
   static constexpr bool kFromResult = true;
-  ROWS_INLINE static Vec value(Vec p, Vec, Vec) { return p < 0.0f ? Vec{} : p; }
-  ROWS_INLINE static Vec gradient(Vec dy, Vec p, Vec, Vec) { return p <= 0.0f ? Vec{} : dy; }
-  ROWS_INLINE static Vec gradientAt(Vec dy, Vec y, Vec, Vec) { return y <= 0.0f ? Vec{} : dy; }
+  VECTOR_INLINE static Vec value(Vec p, Vec, Vec) { return p < 0.0f ? Vec{} : p; }
+  VECTOR_INLINE static Vec gradient(Vec dy, Vec p, Vec, Vec) { return p <= 0.0f ? Vec{} : dy; }
+  VECTOR_INLINE static Vec gradientAt(Vec dy, Vec y, Vec, Vec) { return y <= 0.0f ? Vec{} : dy; }
 };
 
 struct Clamp {
   static constexpr bool kFromResult = true;
-  ROWS_INLINE static Vec value(Vec p, Vec low, Vec high) {
+  VECTOR_INLINE static Vec value(Vec p, Vec low, Vec high) {
     p = p < low ? low : p;
     return p > high ? high : p;
   }
-  ROWS_INLINE static Vec gradient(Vec dy, Vec p, Vec low, Vec high) {
+  VECTOR_INLINE static Vec gradient(Vec dy, Vec p, Vec low, Vec high) {
     dy = p <= low ? Vec{} : dy;
     return p >= high ? Vec{} : dy;
   }
-  ROWS_INLINE static Vec gradientAt(Vec dy, Vec y, Vec low, Vec high) { return gradient(dy, y, low, high); }
+  VECTOR_INLINE static Vec gradientAt(Vec dy, Vec y, Vec low, Vec high) { return gradient(dy, y, low, high); }
 };
 
 struct LeakyRelu {
   static constexpr bool kFromResult = true;
-  ROWS_INLINE static Vec value(Vec p, Vec slope, Vec) { return p > 0.0f ? p : p * slope; }
-  ROWS_INLINE static Vec gradient(Vec dy, Vec p, Vec slope, Vec) { return p > 0.0f ? dy : dy * slope; }
+  VECTOR_INLINE static Vec value(Vec p, Vec slope, Vec) { return p > 0.0f ? p : p * slope; }
+  VECTOR_INLINE static Vec gradient(Vec dy, Vec p, Vec slope, Vec) { return p > 0.0f ? dy : dy * slope; }
   // The slope is positive, so y has the sign of p.
-  ROWS_INLINE static Vec gradientAt(Vec dy, Vec y, Vec slope, Vec) { return gradient(dy, y, slope, Vec{}); }
+  VECTOR_INLINE static Vec gradientAt(Vec dy, Vec y, Vec slope, Vec) { return gradient(dy, y, slope, Vec{}); }
 };
 
 struct Silu {
   static constexpr bool kFromResult = false;
-  ROWS_INLINE static Vec value(Vec p, Vec, Vec) { return p * sigmoid(p); }
-  ROWS_INLINE static Vec gradient(Vec dy, Vec p, Vec, Vec) {
+  VECTOR_INLINE static Vec value(Vec p, Vec, Vec) { return p * sigmoid(p); }
+  VECTOR_INLINE static Vec gradient(Vec dy, Vec p, Vec, Vec) {
     const Vec s = sigmoid(p);
     return dy * s * (1.0f + p * (1.0f - s));
   }
@@ -164,13 +59,13 @@ struct Silu {
 
 struct Hardswish {
   static constexpr bool kFromResult = false;
-  ROWS_INLINE static Vec value(Vec p, Vec, Vec) {
+  VECTOR_INLINE static Vec value(Vec p, Vec, Vec) {
     Vec gate = p + 3.0f;
     gate = gate < 0.0f ? Vec{} : gate;
     gate = gate > 6.0f ? splat(6.0f) : gate;
     return p * gate * (1.0f / 6.0f);
   }
-  ROWS_INLINE static Vec gradient(Vec dy, Vec p, Vec, Vec) {
+  VECTOR_INLINE static Vec gradient(Vec dy, Vec p, Vec, Vec) {
     const Vec inside = dy * (p * (1.0f / 3.0f) + 0.5f);
     const Vec result = p <= -3.0f ? Vec{} : inside;
     return p < 3.0f ? result : (p == p ? dy : p);
@@ -187,7 +82,7 @@ struct Moments {
   int64_t width;
 
   template <int64_t kRows, bool kWhole>
-  ROWS_INLINE void step(int64_t row, int64_t i, int64_t count) const {
+  VECTOR_INLINE void step(int64_t row, int64_t i, int64_t count) const {
     const In* from = x + row * width + i;
     // Past the end the deviation is 0.
     const Vec middle = get<kWhole>(center + i, count);
@@ -212,7 +107,7 @@ struct Apply {
   int64_t width;
 
   template <int64_t kRows, bool kWhole>
-  ROWS_INLINE void step(int64_t row, int64_t i, int64_t count) const {
+  VECTOR_INLINE void step(int64_t row, int64_t i, int64_t count) const {
     const int64_t at = row * width + i;
     const Vec scale = load(constants.scale + i), shift = load(constants.shift + i);
     for (int64_t k = 0; k < kRows; ++k) {
@@ -235,7 +130,7 @@ struct GradientSums {
   int64_t width;
 
   template <int64_t kRows, bool kWhole>
-  ROWS_INLINE void step(int64_t row, int64_t i, int64_t count) const {
+  VECTOR_INLINE void step(int64_t row, int64_t i, int64_t count) const {
     const int64_t at = row * width + i;
     const Vec middle = load(mean + i);
     const Vec scale = load(constants.scale + i), shift = load(constants.shift + i);
@@ -270,7 +165,7 @@ struct GradientInput {
   int64_t width;
 
   template <int64_t kRows, bool kWhole>
-  ROWS_INLINE void step(int64_t row, int64_t i, int64_t count) const {
+  VECTOR_INLINE void step(int64_t row, int64_t i, int64_t count) const {
     const int64_t at = row * width + i;
     const Vec scale = load(constants.scale + i), shift = load(constants.shift + i);
     const Vec a = load(of_gradient + i), b = load(of_x + i), c = load(of_one + i);
@@ -285,7 +180,7 @@ struct GradientInput {
 
 // Rows [first, last), all of them whole.
 template <typename Loop>
-ROWS_INLINE void overRows(const Loop& loop, int64_t first, int64_t last, int64_t width) {
+VECTOR_INLINE void overRows(const Loop& loop, int64_t first, int64_t last, int64_t width) {
   int64_t row = first;
   for (; row + kTile <= last; row += kTile) {
     for (int64_t i = 0; i < width; i += kLanes) loop.template step<kTile, true>(row, i, kLanes);
@@ -297,14 +192,14 @@ ROWS_INLINE void overRows(const Loop& loop, int64_t first, int64_t last, int64_t
 
 // `count` values at the beginning of a row.
 template <typename Loop>
-ROWS_INLINE void overPart(const Loop& loop, int64_t row, int64_t count) {
+VECTOR_INLINE void overPart(const Loop& loop, int64_t row, int64_t count) {
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) loop.template step<1, true>(row, i, kLanes);
   if (i < count) loop.template step<1, false>(row, i, count - i);
 }
 
 template <typename Loop>
-ROWS_INLINE void overAll(const Loop& loop, const Rows& rows) {
+VECTOR_INLINE void overAll(const Loop& loop, const Rows& rows) {
   const int64_t whole = rows.count / rows.width;
   overRows(loop, 0, whole, rows.width);
   overPart(loop, whole, rows.count - whole * rows.width);
@@ -312,7 +207,7 @@ ROWS_INLINE void overAll(const Loop& loop, const Rows& rows) {
 
 // As overAll; the loop adds to `scratch`, which is moved into `sums` before it loses precision.
 template <typename Loop>
-ROWS_INLINE void summedOverAll(const Loop& loop, const Rows& rows, float* scratch, double* sums) {
+VECTOR_INLINE void summedOverAll(const Loop& loop, const Rows& rows, float* scratch, double* sums) {
   const int64_t whole = rows.count / rows.width;
   for (int64_t i = 0; i < 2 * rows.width; ++i) scratch[i] = 0;
   for (int64_t first = 0; first <= whole; first += kBlock) {
@@ -330,7 +225,7 @@ ROWS_INLINE void summedOverAll(const Loop& loop, const Rows& rows, float* scratc
 // ---- from types and activations at run time to those of a loop
 
 template <typename In>
-FORNAX_ROWS_TARGET void momentsOf(const Rows& rows, const void* x, const float* center, double* sums,
+FORNAX_VECTOR_TARGET void momentsOf(const Rows& rows, const void* x, const float* center, double* sums,
                                   float* scratch) {
   const Moments<In> loop{static_cast<const In*>(x), center, scratch, rows.width};
   summedOverAll(loop, rows, scratch, sums);
@@ -349,7 +244,7 @@ struct ApplyCall {
   void* y;
 
   template <typename In, typename Out, typename Act>
-  FORNAX_ROWS_TARGET void run() const {
+  FORNAX_VECTOR_TARGET void run() const {
     const auto* from = static_cast<const In*>(x);
     const auto* other = static_cast<const Out*>(residual);
     auto* to = static_cast<Out*>(y);
@@ -375,7 +270,7 @@ struct GradientSumsCall {
   float* scratch;
 
   template <typename In, typename Out, typename Act, bool kFromY>
-  ROWS_INLINE void runFrom() const {
+  VECTOR_INLINE void runFrom() const {
     const GradientSums<In, Out, Act, kFromY> loop{static_cast<const In*>(x),
                                                   static_cast<const Out*>(dy),
                                                   static_cast<const Out*>(y),
@@ -390,7 +285,7 @@ struct GradientSumsCall {
   }
 
   template <typename In, typename Out, typename Act>
-  FORNAX_ROWS_TARGET void run() const {
+  FORNAX_VECTOR_TARGET void run() const {
     if constexpr (Act::kFromResult) {
       if (y != nullptr) return runFrom<In, Out, Act, true>();
     }
@@ -407,7 +302,7 @@ struct GradientInputCall {
   void* dx;
 
   template <typename In, typename Out, typename Act>
-  FORNAX_ROWS_TARGET void run() const {
+  FORNAX_VECTOR_TARGET void run() const {
     overAll(GradientInput<In, Out, Act>{static_cast<const In*>(x), static_cast<const Out*>(dy),
                                         static_cast<In*>(dx), constants, of_gradient, of_x, of_one,
                                         activation.low, activation.high, rows.width},
@@ -460,8 +355,8 @@ void gradientInput(const Rows& rows, const Activation& activation, Element in, E
             GradientInputCall{rows, activation, x, dy, constants, of_gradient, of_x, of_one, dx});
 }
 
-constexpr RowKernels kKernels{FORNAX_ROWS_LANES, moments, apply, gradientSums, gradientInput};
+constexpr RowKernels kRowKernels{FORNAX_VECTOR_LANES, moments, apply, gradientSums, gradientInput};
 
 }  // namespace
 
-}  // namespace fornax::FORNAX_ROWS_NAMESPACE
+}  // namespace fornax::FORNAX_VECTOR_NAMESPACE
