@@ -11,7 +11,7 @@ namespace {
 
 class ComputePool : public Stoppable {
  public:
-  ComputePool() : pool(1, [] { setUpComputeThread({}); }) {}
+  ComputePool() : pool(1, [] { setUpComputeThread({}); }, {kIdleSeconds, endIdlePool}) {}
   void stopAndJoin() noexcept override { pool.stop(); }
   WorkerPool pool;
 };

@@ -32,7 +32,8 @@ class SessionCore : public Stoppable {
       : model(std::move(model)),
         session(this->model->state, options),
         pool(static_cast<size_t>(options.workers),
-             [threads = options.threads] { setUpComputeThread({threads, /*flush_denormal=*/false}); }) {}
+             [threads = options.threads] { setUpComputeThread({threads, /*flush_denormal=*/false}); },
+             {kIdleSeconds, endIdlePool}) {}
 
   void stopAndJoin() noexcept override {
     stopped = true;

@@ -1,12 +1,13 @@
 #include "core/worker_pool.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace fornax {
 
-WorkerPool::WorkerPool(size_t threads, std::function<void()> prepare)
-    : size_(std::max<size_t>(threads, 1)), prepare_(std::move(prepare)) {}
+WorkerPool::WorkerPool(size_t threads, std::function<void()> prepare, WhenIdle idle)
+    : size_(std::max<size_t>(threads, 1)), prepare_(std::move(prepare)), on_idle_(std::move(idle)) {}
 
 WorkerPool::~WorkerPool() {
   stop();
@@ -37,10 +38,19 @@ void WorkerPool::stop() {
 
 void WorkerPool::work() {
   if (prepare_) prepare_();
+  const auto ready = [this] { return stopped_ || !jobs_.empty(); };
+  bool worked = false;
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     ++idle_;
-    ready_.wait(lock, [this] { return stopped_ || !jobs_.empty(); });
+    if (worked && on_idle_.action &&
+        !ready_.wait_for(lock, std::chrono::duration<double>(on_idle_.seconds), ready)) {
+      lock.unlock();
+      on_idle_.action();
+      lock.lock();
+    }
+    ready_.wait(lock, ready);
+    worked = true;
     --idle_;
     if (jobs_.empty()) return;
     auto job = std::move(jobs_.front());

@@ -11,11 +11,17 @@
 
 namespace fornax {
 
+// What a thread does when it has had no job for so long since its last one: once, then it waits on.
+struct WhenIdle {
+  double seconds = 0;
+  std::function<void()> action;
+};
+
 class WorkerPool {
  public:
   // `prepare` runs once on each thread before its first job (thread counts, flush-denormal). Threads start
-  // with the first job.
-  WorkerPool(size_t threads, std::function<void()> prepare);
+  // with the first job. Neither may throw.
+  WorkerPool(size_t threads, std::function<void()> prepare, WhenIdle idle = {});
   ~WorkerPool();
 
   // False after stop(): the job is dropped. A job must not throw.
@@ -28,6 +34,7 @@ class WorkerPool {
 
   size_t size_;
   std::function<void()> prepare_;
+  WhenIdle on_idle_;
   std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<std::function<void()>> jobs_;

@@ -7,6 +7,7 @@
 
 // From the OpenMP runtime that libtorch brings; absent in a libtorch built without OpenMP.
 extern "C" __attribute__((weak)) void omp_set_num_threads(int threads);
+extern "C" __attribute__((weak)) int omp_pause_resource_all(int kind);
 
 namespace fornax {
 
@@ -18,6 +19,11 @@ int defaultThreads() {
 void setUpScriptThread() {
   defaultThreads();  // libtorch's own setting of this thread comes first
   if (omp_set_num_threads != nullptr) omp_set_num_threads(1);
+}
+
+void endIdlePool() {
+  constexpr int kSoft = 1;  // omp_pause_soft: settings of the thread stay
+  if (omp_pause_resource_all != nullptr) omp_pause_resource_all(kSoft);
 }
 
 void setUpComputeThread(const ComputeThreadOptions& options) {

@@ -2,7 +2,10 @@
 
 #include <pthread.h>
 
+#include <chrono>
 #include <utility>
+
+#include "device/compute_thread.h"
 
 namespace fornax {
 
@@ -34,11 +37,17 @@ void JobThread::close() {
 }
 
 void JobThread::loop() {
-  for (;;) {
+  const auto ready = [this] { return closed_ || !jobs_.empty(); };
+  for (bool worked = false;; worked = true) {
     std::function<void()> job;
     {
       std::unique_lock lock(mutex_);
-      posted_.wait(lock, [this] { return closed_ || !jobs_.empty(); });
+      if (worked && !posted_.wait_for(lock, std::chrono::duration<double>(kIdleSeconds), ready)) {
+        lock.unlock();
+        endIdlePool();
+        lock.lock();
+      }
+      posted_.wait(lock, ready);
       if (jobs_.empty()) return;
       job = std::move(jobs_.front());
       jobs_.pop_front();
