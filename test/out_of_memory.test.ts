@@ -48,7 +48,7 @@ async function train({ options = {}, steps = 3, dropout = 0, fail }: Run): Promi
   const events: OutOfMemoryEvent[] = [];
   const perStep = options.grad_accum ?? 1;
   const batches = Array.from({ length: steps * perStep }, (_, i) => goldenBatch((i * ROWS) % 64, ROWS));
-  let allocations = 0;
+  let allocations: number;
   addon.failCpuAllocations(fail ?? null);
   try {
     await session.run(batches, {

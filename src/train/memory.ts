@@ -66,23 +66,35 @@ function prepare({ options, devices, session }: Opening): void {
   if (budget === null) setBudget(devices.train.device, null);
 }
 
+/** What comes after the run may take what there is. */
+export function endBudget({ options, devices }: Pick<OpenRun, 'options' | 'devices'>): void {
+  if ((options.config.memory ?? DEFAULTS).budget !== null) setBudget(devices.train.device, null);
+}
+
+/** @throws DeviceError naming the parts, if what is there whatever the batch exceeds the budget. */
+function requireRoom(trial: MemoryTrial, budget: number): void {
+  const parts = fixedParts(trial);
+  if (sumOf(parts) <= budget) return;
+  throw new DeviceError({
+    what: `the memory budget of ${formatSize(budget)} is too small for the model alone: ${listOf(parts)}, together ${formatSize(sumOf(parts))}`,
+    where: 'memory.budget',
+    fix: 'raise the budget, or use a smaller model or an optimizer with less state (sgd)',
+  });
+}
+
 async function attach(run: OpenRun): Promise<void> {
   const { options, devices, processes, session, train } = run;
   const { budget, onOom } = options.config.memory ?? DEFAULTS;
-  if (budget !== null) setBudget(devices.train.device, budget);
-  // A run that goes on has told already. Of several processes each would have to take part in the step.
+  // A run that goes on has told already.
   const resumed = session.stepCount > 0;
-  if (budget === null && (resumed || processes.world > 1)) return;
-  const rows = Math.min(train.batchSize, session.microBatch ?? Infinity, options.data.trainSamples);
-  const trial = await tryStep(run, processes.world > 1 ? 0 : rows);
-  const parts = fixedParts(trial);
-  if (budget !== null && sumOf(parts) > budget) {
-    throw new DeviceError({
-      what: `the memory budget of ${formatSize(budget)} is too small for the model alone: ${listOf(parts)}, together ${formatSize(sumOf(parts))}`,
-      where: 'memory.budget',
-      fix: 'raise the budget, or use a smaller model or an optimizer with less state (sgd)',
-    });
+  if (budget !== null) {
+    requireRoom(await tryStep(run, 0), budget);
+    setBudget(devices.train.device, budget);
   }
+  // Of several processes each would have to take part in the step.
+  if (processes.world > 1 || (resumed && budget === null)) return;
+  const rows = Math.min(train.batchSize, session.microBatch ?? Infinity, options.data.trainSamples);
+  const trial = await tryStep(run, rows);
   if (!trial.fits && onOom === 'stop') {
     throw new DeviceError({
       what: `a step on ${rows} images does not fit: ${trial.what ?? 'out of memory'}`,
@@ -90,7 +102,7 @@ async function attach(run: OpenRun): Promise<void> {
       fix: 'lower train.batch_size and raise train.grad_accum by as much, set it to auto, or set memory.on_oom to halve',
     });
   }
-  if (!resumed && processes.leads) options.report(memoryEvent(trial, rows, budget));
+  if (!resumed) options.report(memoryEvent(trial, rows, budget));
 }
 
 /** With `rows` 0 nothing is computed, and only the parts that do not depend on the batch are known. */

@@ -10,6 +10,7 @@ import type { Checkpoint } from './checkpoint.js';
 import { CheckpointWriter } from './checkpoint_writer.js';
 import { Evaluator } from './evaluator.js';
 import { checkResumable, type ResumeIdentity } from './resume.js';
+import { endBudget } from './memory.js';
 import { restoreRun } from './restore_run.js';
 import type { RunDevices } from './run_devices.js';
 import { RUN_FEATURES, type RunFeature } from './run_features.js';
@@ -193,6 +194,7 @@ export class OpenRun {
 
   /** Also of what was opened only in part. */
   dispose(): void {
+    endBudget(this);
     this.evaluator?.dispose();
     this.average?.dispose();
     this.session?.dispose();
