@@ -86,8 +86,14 @@ class Tape {
     depth_ = 0;
     Call& call = calls_.back();
     call.results = function.outputs();
+    std::unordered_set<c10::StorageImpl*> given;  // views of a weight are not ours
+    for (const c10::IValue& argument : call.arguments) {
+      forEachTensor(argument, [&](const at::Tensor& tensor) { given.insert(storageOf(tensor)); });
+    }
     for (const c10::IValue& result : call.results) {
-      forEachTensor(result, [&](const at::Tensor& tensor) { ours_.insert(storageOf(tensor)); });
+      forEachTensor(result, [&](const at::Tensor& tensor) {
+        if (!given.count(storageOf(tensor))) ours_.insert(storageOf(tensor));
+      });
     }
   }
 
