@@ -190,22 +190,6 @@ test('settings are checked like those of a configuration', async () => {
   );
 });
 
-test('several trainers run one after another without growing', async () => {
-  const growths: string[] = [];
-  // The first few fill caches, and other tests disturb single measurements; what leaks grows in every round.
-  for (let round = 0; round < 6; round++) {
-    const before = process.memoryUsage().rss;
-    for (let i = 0; i < 6; i++) {
-      using model = tiny(i);
-      await collect(new Trainer({ model, data, device: 'cpu', train: { ...train, epochs: 1 } }));
-    }
-    const growth = (process.memoryUsage().rss - before) / 6 / 2 ** 20;
-    growths.push(growth.toFixed(1));
-    if (round > 0 && growth < 2) return;
-  }
-  assert.fail(`MiB more with every trainer, by round: ${growths.join(', ')}`);
-});
-
 test('parameters are grouped by weight decay', () => {
   class Net extends Module {
     readonly a = new Linear(2, 3);

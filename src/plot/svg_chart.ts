@@ -53,7 +53,10 @@ export function svgChart(chart: LogChart): string {
       const at = across(mark.x);
       return [
         `<line class="mark" x1="${at}" x2="${at}" y1="${AREA.top}" y2="${bottom}" stroke="${colour}" stroke-width="1.6" stroke-dasharray="5 4"/>`,
-        text(mark.label, `x="${Number(at) + 5}" y="${AREA.top + 14 + 16 * i}" fill="${colour}"`),
+        text(
+          mark.label,
+          `x="${Number(at) + 5}" y="${AREA.top + 14 + 16 * i}" fill="${colour}" stroke="#ffffff" stroke-width="3" paint-order="stroke"`,
+        ),
       ];
     }),
     `<rect x="${AREA.left}" y="${AREA.top}" width="${width}" height="${height}" fill="none" stroke="#6b7785"/>`,

@@ -4,6 +4,7 @@ import { AbortedError, ArgumentError, TrainError } from '../errors.js';
 import type { Model } from '../model.js';
 import type { StepsEvent } from '../native/contract.js';
 import type { Tensor } from '../tensor.js';
+import { chooseBatchSize } from './batch_size.js';
 import {
   suggestLearningRates,
   Sweep,
@@ -62,15 +63,18 @@ export async function sweepLearningRates(
   if (!(Number.isSafeInteger(steps) && steps >= 20)) {
     throw new ArgumentError(`a sweep needs at least 20 steps, not ${steps}`);
   }
-  const saved = copyState(run.model);
+  const { model, data, loss, teacher, report, signal } = run;
+  const sizing = { model, data, loss, teacher, begun: null, report, signal };
+  const config = await chooseBatchSize(run.config, sizing);
+  const saved = copyState(model);
   const sweep = new Sweep(stopWhenDiverged);
   try {
-    await train(run, { minLr, maxLr, steps }, sweep);
+    await train({ ...run, config }, { minLr, maxLr, steps }, sweep);
   } finally {
-    run.model.loadState(saved);
+    model.loadState(saved);
     for (const tensor of Object.values(saved)) tensor.dispose();
   }
-  if (run.signal?.aborted) throw new AbortedError('the search for a learning rate was stopped');
+  if (signal?.aborted) throw new AbortedError('the search for a learning rate was stopped');
   if (sweep.points.length === 0) {
     throw new TrainError({
       what: `the loss is not finite at the first step, with a learning rate of ${minLr}`,
