@@ -117,6 +117,11 @@ TrainOptions readTrainOptions(Napi::Value value) {
     options.ema = EmaOptions{ema.number("decay", 0.9999), ema.boolean("warmup", false)};
   }
   options.mix = readMixing(source);
+  if (source.has("nan_watch")) {
+    const Options watch = source.object("nan_watch");
+    options.nan_watch =
+        NanWatchOptions{watch.integer("gradients_every", 10), watch.boolean("anomaly", false)};
+  }
   if (source.has("swa")) {
     const Options swa = source.object("swa");
     options.swa = SwaOptions{swa.integer("start"), swa.integer("interval", 1)};

@@ -149,11 +149,11 @@ Batch Mixing::apply(const Batch& batch, const Graph& model, const DeviceBatch& d
     throw Error(ErrorKind::Data, "mixup and cutmix need the class of each row, int64 [N]", options_.label,
                 "leave them out for data without labels");
   }
-  const Mixture mixture =
-      drawMixture(options_, seed_, step_, part_++, rank_, image.size(2), image.size(3));
+  const Mixture mixture = drawMixture(options_, seed_, step_, part_++, rank_, image.size(2), image.size(3));
   Batch mixed = batch;
   if (teacher) {
-    replaceField(mixed, kTeacherImage, mixImages(imageOf(teacher->graph(), teacher->deviceBatch(), batch), mixture));
+    replaceField(mixed, kTeacherImage,
+                 mixImages(imageOf(teacher->graph(), teacher->deviceBatch(), batch), mixture));
   }
   const std::string& input = model.inputs().front().name;
   replaceField(mixed, batch.find(input) ? input : "image", mixImages(image, mixture));

@@ -1,6 +1,6 @@
-// Mixup (Zhang et al. 2018, arXiv:1710.09412) and CutMix (Yun et al. 2019, arXiv:1905.04899): a batch mixed with
-// itself in reverse order, labels with the same weights, as timm's Mixup in batch mode. What a batch is mixed by is a
-// function of (seed, step, position in the step, process) alone. Used on the session's thread.
+// Mixup (Zhang et al. 2018, arXiv:1710.09412) and CutMix (Yun et al. 2019, arXiv:1905.04899): a batch mixed
+// with itself in reverse order, labels with the same weights, as timm's Mixup in batch mode. What a batch is
+// mixed by is a function of (seed, step, position in the step, process) alone. Used on the session's thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,7 +18,7 @@ class Teacher;
 
 struct MixingOptions {
   int64_t classes = 0;
-  std::string label = "label";  // field with the class of each row
+  std::string label = "label";   // field with the class of each row
   double mixup = 0, cutmix = 0;  // parameters α of Beta(α, α); 0: never
   double prob = 1;               // of mixing a batch
   double switch_prob = 0.5;      // of CutMix where both are wanted
@@ -28,8 +28,8 @@ struct MixingOptions {
 // Shares of a row itself: `lam`; of its partner, the row as far from the other end: 1 − lam.
 struct Mixture {
   double lam = 1;
-  bool cut = false;                                      // the partner's box, instead of a sum
-  int64_t top = 0, bottom = 0, left = 0, right = 0;      // box, exclusive of bottom and right
+  bool cut = false;                                  // the partner's box, instead of a sum
+  int64_t top = 0, bottom = 0, left = 0, right = 0;  // box, exclusive of bottom and right
 };
 
 // The mixture of images of height × width. A pure function of its arguments.
@@ -53,10 +53,11 @@ class Mixing {
     part_ = 0;
   }
 
-  // The batch with the model's image, normalised and mixed, and the labels in shares; `teacher`, if not null, finds
-  // the same image, normalised as it wants, in kTeacherImage. Throws fornax::Error (Argument) for a model with
-  // other inputs than an image, (Data) for a batch without labels.
-  Batch apply(const Batch& batch, const Graph& model, const DeviceBatch& device_batch, const Teacher* teacher);
+  // The batch with the model's image, normalised and mixed, and the labels in shares; `teacher`, if not null,
+  // finds the same image, normalised as it wants, in kTeacherImage. Throws fornax::Error (Argument) for a
+  // model with other inputs than an image, (Data) for a batch without labels.
+  Batch apply(const Batch& batch, const Graph& model, const DeviceBatch& device_batch,
+              const Teacher* teacher);
 
  private:
   MixingOptions options_;

@@ -15,6 +15,7 @@
 #include "graph/state.h"
 #include "train/ema.h"
 #include "train/mixing.h"
+#include "train/nan_watch_options.h"
 #include "train/optimizer.h"
 #include "train/scaler.h"
 #include "train/schedule.h"
@@ -88,6 +89,7 @@ struct TrainOptions {
   std::optional<SwaOptions> swa;  // not with ema
   std::optional<TeacherOptions> teacher;
   std::optional<MixingOptions> mix;
+  std::optional<NanWatchOptions> nan_watch;
   std::shared_ptr<ProcessGroup> group;  // null: this process trains alone
   bool sync_batch_norm = true;          // over the batches of all processes
   OnOutOfMemory on_oom = OnOutOfMemory::Halve;

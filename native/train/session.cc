@@ -272,7 +272,7 @@ bool TrainSession::repeatGroup(BatchSource& source, std::vector<Batch>& taken, G
     step_->give(std::move(inputs));
     return false;
   }
-  group = {*loss, options_.grad_accum, 0, 0, true};
+  group = {*loss, options_.grad_accum, 0, 0, true, {}};
   for (const Batch& batch : taken) group.samples += step_->globalRows(batch);
   return true;
 }

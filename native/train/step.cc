@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <unordered_set>
 #include <utility>
@@ -177,7 +179,10 @@ at::Tensor TrainStep::lossOf(const std::vector<at::Tensor>& outputs, const StepI
   context.generator = generator_;
   context.device = options_.device;
   context.stop = abort_;
-  if (inspector_) context.observer = inspector_->observe(*loss_, /*is_loss=*/true);
+  if (inspector_) {
+    inspector_->given(inputs.loss.fields);
+    context.observer = inspector_->observe(*loss_, /*is_loss=*/true);
+  }
   const at::Tensor loss =
       runGraph(*loss_, device_batch_.lossInputs(*loss_, *graph_, outputs, inputs.loss),
                context)[loss_output_];
@@ -248,6 +253,13 @@ void TrainStep::rescaleGradients(double factor) {
 void TrainStep::unscaleGradients() {
   const c10::NoGradGuard no_grad;
   if (scaler_) scaler_->unscale(definedGradients());
+}
+
+bool TrainStep::weightsAreFinite() const {
+  const c10::NoGradGuard no_grad;
+  return std::all_of(trained_.begin(), trained_.end(), [](const auto& named) {
+    return std::isfinite(named.second.sum(at::kDouble).template item<double>());
+  });
 }
 
 at::Tensor TrainStep::gradientNorm() const {

@@ -96,6 +96,8 @@ class TrainStep {
   at::Tensor clipGradients();
   // Scalar on the device; undefined if there is no gradient.
   at::Tensor gradientNorm() const;
+  // Whether all that is trained is finite. Waits for the device.
+  bool weightsAreFinite() const;
   // Momentum, or the first beta, of the next updates. ArgumentError if the optimizer has none.
   void setMomentum(double momentum);
   // Optimizer, scaler and average: what the host has to say about it, then what the device does.

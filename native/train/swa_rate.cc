@@ -20,9 +20,11 @@ class SwaRate : public Schedule {
   double learningRate(int64_t step) const override {
     const int64_t since = step - options_.start;
     if (since < 0) return before_->learningRate(step);
-    const double share =
-        std::min(1.0, static_cast<double>(since) / static_cast<double>(std::max<int64_t>(options_.anneal_steps, 1)));
-    const double alpha = options_.anneal_steps == 0 ? 1 : options_.linear ? share : (1 - std::cos(kPi * share)) / 2;
+    const double share = std::min(
+        1.0, static_cast<double>(since) / static_cast<double>(std::max<int64_t>(options_.anneal_steps, 1)));
+    const double alpha = options_.anneal_steps == 0 ? 1
+                         : options_.linear          ? share
+                                                    : (1 - std::cos(kPi * share)) / 2;
     return options_.lr * alpha + before_->learningRate(options_.start) * (1 - alpha);
   }
   std::optional<double> momentum(int64_t step) const override {

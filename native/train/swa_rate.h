@@ -1,5 +1,5 @@
-// The learning rate while weights are averaged (torch.optim.swa_utils.SWALR, per step): from what the schedule
-// has reached to a constant one.
+// The learning rate while weights are averaged (torch.optim.swa_utils.SWALR, per step): from what the
+// schedule has reached to a constant one.
 #pragma once
 
 #include <memory>

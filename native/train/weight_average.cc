@@ -9,8 +9,7 @@ namespace fornax {
 
 WeightAverage::WeightAverage(const SwaOptions& options, std::vector<std::pair<std::string, at::Tensor>> state)
     : options_(options), count_(at::zeros({}, at::kLong)) {
-  if (options.start < 0)
-    throw Error(ErrorKind::Argument, "swa: start must be at least 0", "swa.start");
+  if (options.start < 0) throw Error(ErrorKind::Argument, "swa: start must be at least 0", "swa.start");
   if (options.interval < 1)
     throw Error(ErrorKind::Argument, "swa: interval must be at least 1", "swa.interval");
   const c10::NoGradGuard no_grad;

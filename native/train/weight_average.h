@@ -1,6 +1,6 @@
-// Stochastic weight averaging (Izmailov et al. 2018; torch.optim.swa_utils.AveragedModel with use_buffers): the
-// plain mean of a model's weights at chosen steps. Of every floating entry of the state, statistics of batch norm
-// included; integers are copied. Lives on the session's thread and on the model's device.
+// Stochastic weight averaging (Izmailov et al. 2018; torch.optim.swa_utils.AveragedModel with use_buffers):
+// the plain mean of a model's weights at chosen steps. Of every floating entry of the state, statistics of
+// batch norm included; integers are copied. Lives on the session's thread and on the model's device.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -4,6 +4,7 @@ import { groupKeys } from './schema_groups.js';
 import { deterministicKeys } from './schema_deterministic.js';
 import { lossSchema } from './schema_loss.js';
 import { mixingKeys } from './schema_mixing.js';
+import { nanWatchKeys } from './schema_nan_watch.js';
 import { optimizerSchema } from './schema_optimizer.js';
 import { precisionKeys } from './schema_precision.js';
 import { scheduleSchema } from './schema_schedule.js';
@@ -113,6 +114,7 @@ export const trainSchema = z
       ),
     ...groupKeys,
     ...mixingKeys,
+    ...nanWatchKeys,
     ...swaKeys,
     ...stoppingKeys,
     frozen: z

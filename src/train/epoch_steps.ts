@@ -1,8 +1,8 @@
 /** The steps of one epoch: native runs, cut where a checkpoint or a hook is due. */
 import { TrainError } from '../errors.js';
 import type { RunResult, StepsEvent as NativeSteps } from '../native/contract.js';
-import { badLoss } from './loss_watch.js';
 import { outOfMemoryEvent } from './memory.js';
+import { handleNonFinite } from './nan_watch.js';
 import type { OpenRun } from './open_run.js';
 import { outlookOf } from './outlook.js';
 
@@ -37,8 +37,13 @@ export async function trainEpoch(run: OpenRun): Promise<EpochSteps> {
         ? Infinity
         : Math.max(0, everyMinutes * 60 - (run.checkpoints?.secondsSinceLast ?? 0));
     const seconds = run.processes.leads ? Math.min(before.secondsLeft, untilTimed) : Infinity;
-    const { reason } = await runSteps(run, steps, seconds);
+    const result = await runSteps(run, steps, seconds);
     if (run.failure) throw run.failure;
+    const { reason } = result;
+    if (reason === 'not_finite') {
+      await handleNonFinite(run, result);
+      continue;
+    }
     await run.hooks.steps({ step: session.stepCount, epoch: run.progress.epoch + 1 });
     if (meter.epochStep >= stepsPerEpoch) break;
     if (reason === 'epoch_end') {
@@ -81,8 +86,6 @@ function onSteps(run: OpenRun, raw: NativeSteps): void {
   try {
     const epoch = progress.epoch + 1;
     run.options.report(progress.meter.take(raw, { epoch, epochs: train.epochs, stepsPerEpoch, totalSteps }));
-    const bad = badLoss(raw, { epoch, amp: run.devices.amp });
-    if (bad) run.fail(bad);
   } catch (error) {
     run.fail(error as Error);
   }

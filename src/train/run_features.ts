@@ -7,6 +7,7 @@ import type { FixedTrain } from '../config/schema.js';
 import type { Processes } from '../dist/processes.js';
 import type { NativeLoader, TrainOptions } from '../native/contract.js';
 import { mixingFeature } from './mixing.js';
+import { nanWatchFeature } from './nan_watch.js';
 import type { OpenRun } from './open_run.js';
 import { callbackFeature } from './callback_feature.js';
 import { groupsFeature } from './parameter_groups.js';
@@ -46,6 +47,7 @@ export interface RunFeature {
 export const RUN_FEATURES: readonly RunFeature[] = [
   groupsFeature,
   mixingFeature,
+  nanWatchFeature,
   metricsFeature,
   callbackFeature,
   precisionFeature,

@@ -1,0 +1,13 @@
+// What a training session is told about the watch for numbers that are not finite (nan_watch.h).
+#pragma once
+
+#include <cstdint>
+
+namespace fornax {
+
+struct NanWatchOptions {
+  int64_t gradients_every = 10;  // steps; those whose norm is known anyway are looked at every time
+  bool anomaly = false;          // look at every node of every step
+};
+
+}  // namespace fornax
