@@ -54,6 +54,16 @@ test('a run is the same bits again: augmentation, dropout, any number of loader 
   assert.notDeepEqual(await weightsOf(outcome.modelPath!), (results[0] as unknown[])[0]);
 });
 
+test('nothing is decided by timing then: amp auto is float32 on a CPU', async () => {
+  const { outcome, events } = await tiny.run(
+    tiny.config('auto', { train: { deterministic: true, amp: 'auto' } }),
+  );
+  assert.equal(outcome.status, 'done');
+  const device = events.find((event) => event.type === 'device' && event.phase === 'train');
+  assert.match(JSON.stringify(device), /fp32 \(amp auto: deterministic/);
+  assert.ok(!events.some(({ type }) => type === 'precision'));
+});
+
 test('an operator that has no deterministic variant ends the run and is named', async () => {
   using data = await pointData(24, 6);
   using model = pointModel();
@@ -118,6 +128,10 @@ test('the benchmark of cuDNN, which goes by timing, is off then', () => {
     (error) =>
       error instanceof ConfigError &&
       /train\.cudnn_benchmark.*chooses its algorithms by timing/s.test(error.message),
+  );
+  assert.throws(
+    () => train({ deterministic: true, batchSize: 'auto' }),
+    (error) => error instanceof ConfigError && /train\.batch_size.*memory that is free/s.test(error.message),
   );
   const info = loadAddon().systemInfo();
   const cpu = { device: 'cpu', type: 'cpu', name: 'x', requested: 'cpu' } as const;

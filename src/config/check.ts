@@ -4,6 +4,7 @@ import { checkAverages } from './check_averages.js';
 import { checkMetrics } from './check_metrics.js';
 import { checkMixing } from './check_mixing.js';
 import { checkModel } from './check_model.js';
+import { checkDeterministic } from './check_deterministic.js';
 import { checkPrecision } from './check_precision.js';
 import { locate, showPath, type Located, type Path } from './located.js';
 import type { Problem } from './problems.js';
@@ -24,6 +25,7 @@ export function checkRules(config: Parsed, root: Located, metrics: readonly stri
   checkAverages(config, refuse);
   checkMixing(config, refuse);
   checkMetrics(config, metrics, refuse);
+  checkDeterministic(config, refuse);
   checkPrecision(config, refuse);
   return problems;
 }
@@ -87,13 +89,6 @@ function checkTrain({ train, device }: Parsed, refuse: Refuse): void {
       ['train', 'label_smoothing'],
       `${train.loss.map(({ name }) => name).join(' and ')} cannot smooth labels`,
       'leave it out, or use the loss cross_entropy or bce',
-    );
-  }
-  if (train.deterministic && train.cudnn_benchmark === true) {
-    refuse(
-      ['train', 'cudnn_benchmark'],
-      'cuDNN chooses its algorithms by timing, which train.deterministic rules out',
-      'leave it out: auto is off then',
     );
   }
   if (train.amp === 'fp16' && device.train === 'cpu') {

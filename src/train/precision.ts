@@ -175,7 +175,8 @@ async function prepare(opening: Opening): Promise<void> {
     restore: (saved) => (decision = decisionSchema.parse(saved)),
   });
   // Before there was such a measurement, runs computed in float32: they go on like that.
-  if (!kept && !resumed) {
+  // Timing decides, which a deterministic run rules out.
+  if (!kept && !resumed && !train.deterministic) {
     decision = await processes.lead(() => measure(opening));
   }
   const decided = decision as Decision | null;

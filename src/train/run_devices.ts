@@ -30,7 +30,9 @@ export function chooseDevices(
   const train = resolveDevice(config.device.train, info, localRank);
   const { amp, reason }: { amp: Amp; reason: string } = config.train.precision
     ? { amp: 'off', reason: 'but for what train.precision says' }
-    : chooseAmp(config.train.amp, train, info);
+    : config.train.deterministic && config.train.amp === 'auto' && train.type === 'cpu'
+      ? { amp: 'off', reason: 'amp auto: deterministic, so that nothing is decided by timing' }
+      : chooseAmp(config.train.amp, train, info);
   return { train, eval: resolveDevice(config.device.eval, info, localRank), amp, reason };
 }
 
