@@ -8,6 +8,8 @@ import type { CheckpointFigures, TrainResult, VariantResult } from './train_repo
 
 export interface TrainBenchOptions {
   peer: Peer | null;
+  /** Ids of those to measure; null: all. */
+  variants: readonly string[] | null;
   /** Measured rounds of each side. */
   rounds: number;
   /** Seconds that a round of one side lasts, about. */
@@ -31,6 +33,7 @@ const WARM_UP_SECONDS = 1;
 const MOST_STEPS = 4000;
 /** How often the floor measures each layer. */
 const FLOOR_REPEATS = 9;
+const BESIDE_MS = 250;
 const CHECKPOINTS = 3;
 const RESUMES = 3;
 
@@ -42,6 +45,7 @@ export async function benchTraining(setting: TrainCase, options: TrainBenchOptio
   try {
     for (const variant of variantsOn(setting.device)) {
       if (variant.side === 'peer' && !options.peer) continue;
+      if (variant.id !== 'fornax' && options.variants?.includes(variant.id) === false) continue;
       log(`${setting.id}: starting ${variant.title} …`);
       const started = await startSide(setting, variant, options);
       if (typeof started === 'string') {
@@ -57,8 +61,9 @@ export async function benchTraining(setting: TrainCase, options: TrainBenchOptio
     }
     for (const side of sides) variants.push(await figures(side));
     const floor = await measureFloor(setting, sides, log);
+    const beside = await measureBeside(setting, sides, log);
     const checkpoints = setting.checkpoints ? await measureCheckpoints(setting, sides, log) : null;
-    return { setting, variants, floor, checkpoints };
+    return { setting, variants, floor, beside, checkpoints };
   } finally {
     for (const { child } of sides) await child.stop();
   }
@@ -136,6 +141,19 @@ async function measureFloor(
   log(`${setting.id}: floor, layer by layer`);
   const { milliseconds, fastest } = await side.child.ask({ floor: FLOOR_REPEATS });
   return { milliseconds: Number(milliseconds), fastest: fastest as Record<string, number> };
+}
+
+async function measureBeside(
+  setting: TrainCase,
+  sides: Side[],
+  log: TrainBenchOptions['log'],
+): Promise<TrainResult['beside']> {
+  log(`${setting.id}: beside an evaluation session`);
+  const side = sides.find(({ variant }) => variant.id === 'fornax')!;
+  // Half of what an evaluation session keeps its threads for, at most.
+  const step = spread(side.times).median;
+  const { idle, busy } = await side.child.ask({ beside: Math.max(1, Math.round(BESIDE_MS / step)) });
+  return { idle: Number(idle), busy: Number(busy) };
 }
 
 async function measureCheckpoints(

@@ -29,6 +29,9 @@ const command = new Command('npm run bench:train --')
   .option('--only <cases>', `cases to measure, of ${ids('cpu')}; with --device cuda ${ids('cuda')}`, (text) =>
     text.split(',').map((name) => name.trim()),
   )
+  .option('--variants <ids>', 'beside Fornax, of fp32, eager, amp, compile (default: all)', (text) =>
+    text.split(',').map((name) => name.trim()),
+  )
   .addOption(new Option('--device <device>', 'where to train').choices(['cpu', 'cuda']).default('cpu'))
   .option('--rounds <n>', 'measured rounds of each side', positive, 5)
   .option('--seconds <n>', 'about how long a round of one side lasts', positive, 1.5)
@@ -37,6 +40,7 @@ const command = new Command('npm run bench:train --')
   .parse();
 const options = command.opts<{
   only?: string[];
+  variants?: string[];
   device: TrainCase['device'];
   rounds: number;
   seconds: number;
@@ -64,7 +68,7 @@ if (Number(before) > 1) {
 
 const results: TrainResult[] = [];
 for (const setting of cases) {
-  results.push(await benchTraining(setting, { ...options, peer, log }));
+  results.push(await benchTraining(setting, { ...options, variants: options.variants ?? null, peer, log }));
   log(`${setting.id}: done\n${trainReport(results.slice(-1))}`);
 }
 

@@ -37,6 +37,11 @@ export interface TrainResult {
   variants: VariantResult[];
   /** Convolutions and linear layers alone; null without a peer. */
   floor: { milliseconds: number; fastest: Record<string, number> } | null;
+  /**
+   * Milliseconds of a step of Fornax while an evaluation session is open: one that has been idle for a while, and one
+   * that has just computed and still keeps its threads.
+   */
+  beside: { idle: number; busy: number };
   /** Null where they were not measured. */
   checkpoints: CheckpointFigures[] | null;
 }
@@ -208,6 +213,10 @@ function remarks(results: readonly TrainResult[]): string {
       parts.push(`floor: ${fastest.map(([dtype, layers]) => `${layers} layers in ${dtype}`).join(', ')}`);
     }
     if (own?.faults != null) parts.push(`${own.faults.toFixed(0)} page faults a step`);
+    const { idle, busy } = result.beside;
+    parts.push(
+      `beside an open evaluation session ${number(idle)} ms a step, ${number(busy)} ms right after it computed`,
+    );
     for (const each of result.variants) {
       if ('failed' in each) parts.push(`${each.variant.title} failed (${each.failed})`);
       else if (each.variant.id.startsWith('compile')) {

@@ -3,15 +3,18 @@
  * ready, then answers each line of JSON:
  *
  * - `{"run": steps}`: milliseconds of each step, processor time and page faults a step
+ * - `{"beside": steps}`: milliseconds of a step beside an open evaluation session, idle and having just computed
  * - `{"memory": true}`: peak bytes, resident on the CPU, allocated on a GPU
  * - `{"checkpoint": times}`: how long a checkpoint in the background holds training up, milliseconds and bytes
  * - `{"resume": true}`: from building the model to the end of the first step after a checkpoint, milliseconds
  */
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { NativeTrain } from '#fornax/native/contract.js';
 import { loadAddon } from '#fornax/native.js';
 import type { Answer } from './child.js';
+import { spread } from './row.js';
 import { BATCHES, type TrainCase } from './train_case.js';
 import { measureCheckpoint, measureResume, type CheckpointedSide } from './train_checkpoint.js';
 import { configOf, makeBatches, makeModel, openSession } from './train_side.js';
@@ -19,6 +22,8 @@ import { configOf, makeBatches, makeModel, openSession } from './train_side.js';
 const setting = JSON.parse(process.argv[2]!) as TrainCase;
 /** Steps are measured in pieces, so that there is a median. */
 const PIECES = 20;
+/** Longer than a session keeps its pool (compute_thread.h). */
+const IDLE_MS = 1000;
 
 const batches = makeBatches(setting);
 let next = 0;
@@ -52,6 +57,27 @@ async function runSteps(session: NativeTrain, count: number): Promise<Answer> {
   return { milliseconds, cpu: cpu / 1000 / count, faults: faults / count, loss };
 }
 
+/** What an evaluation session that stays open costs: as long as it has an OpenMP pool, regions of the other wait asleep. */
+async function besideEvaluation({ model, session }: CheckpointedSide, steps: number): Promise<Answer> {
+  const evaluation = new (loadAddon().InferenceSession)(model.native, {
+    device: setting.device === 'cpu' ? 'cpu' : 'cuda:0',
+    ...(setting.device === 'cpu' ? { threads: setting.threads } : {}),
+    channels_last: true,
+  });
+  const idle: number[] = [];
+  const busy: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    const outputs = await evaluation.forward({ image: batches[0]!.image! });
+    for (const tensor of Object.values(outputs)) tensor.dispose();
+    busy.push((1000 * (await advance(session, steps))) / steps);
+    await sleep(IDLE_MS);
+    await advance(session, 2);
+    idle.push((1000 * (await advance(session, steps))) / steps);
+  }
+  evaluation.dispose();
+  return { idle: spread(idle).median, busy: spread(busy).median };
+}
+
 function peakBytes(): number {
   if (setting.device === 'cuda') return memory;
   return Number(/VmHWM:\s*(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) * 1024;
@@ -63,6 +89,7 @@ function say(value: unknown): void {
 
 interface Request {
   run?: number;
+  beside?: number;
   memory?: boolean;
   checkpoint?: number;
   resume?: boolean;
@@ -70,6 +97,7 @@ interface Request {
 
 async function answer(side: CheckpointedSide, request: Request): Promise<Answer> {
   if (request.run !== undefined) return runSteps(side.session, request.run);
+  if (request.beside !== undefined) return besideEvaluation(side, request.beside);
   if (request.checkpoint !== undefined) return measureCheckpoint(side, request.checkpoint);
   if (request.resume) return measureResume(side);
   return { bytes: peakBytes() };

@@ -35,6 +35,7 @@ function result(setting: TrainResult['setting'], variants: VariantResult[], floo
     setting,
     variants,
     floor: { milliseconds: floor, fastest: { float32: 3, bfloat16: 17 } },
+    beside: { idle: 101, busy: 133 },
     checkpoints: null,
   };
 }
@@ -93,6 +94,7 @@ test('the report has all ratios, their geometric mean, throughput and what faile
   assert.deepEqual(memory!.slice(2, -1), ['512', '512', '–']);
   assert.match(text, /\*\*geometric mean\*\* .*\*\*2\.00×\*\* \| \*\*2\.00×\*\*/);
   assert.match(text, /torch\.compile failed \(RuntimeError: no compiler\)/);
+  assert.match(text, /beside an open evaluation session 101 ms a step, 133 ms right after/);
   assert.match(text, /12 page faults a step/);
   assert.match(text, /3 layers in float32, 17 layers in bfloat16/);
   assert.doesNotMatch(text, /different versions/);
