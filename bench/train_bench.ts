@@ -25,6 +25,8 @@ interface Side {
   /** Milliseconds of processor time of a step, by round. */
   cpu: number[];
   faults: number[];
+  /** Share of the last round's steps that were repeated from a recording. */
+  repeated: number;
   /** Steps of a round. */
   steps: number;
 }
@@ -90,7 +92,7 @@ async function startSide(
     await child.stop();
     return child.hello.failed;
   }
-  return { variant, child, times: [], cpu: [], faults: [], steps: 1 };
+  return { variant, child, times: [], cpu: [], faults: [], repeated: 0, steps: 1 };
 }
 
 function requireSameModel(setting: TrainCase, sides: Side[]): void {
@@ -110,21 +112,24 @@ async function warmUp(side: Side, seconds: number): Promise<void> {
   side.steps = Math.min(MOST_STEPS, Math.max(5, Math.round((seconds * 1000) / step)));
 }
 
-async function runRound({ variant, child, times, cpu, faults, steps }: Side): Promise<void> {
-  const answer = await child.ask({ run: steps });
-  if (!Number.isFinite(answer.loss))
-    throw new Error(`${variant.title}: the loss became ${String(answer.loss)}`);
-  times.push(spread(answer.milliseconds as number[]).median);
-  cpu.push(answer.cpu as number);
-  if (typeof answer.faults === 'number') faults.push(answer.faults);
+async function runRound(side: Side): Promise<void> {
+  const answer = await side.child.ask({ run: side.steps });
+  if (!Number.isFinite(answer.loss)) {
+    throw new Error(`${side.variant.title}: the loss became ${String(answer.loss)}`);
+  }
+  side.times.push(spread(answer.milliseconds as number[]).median);
+  side.cpu.push(answer.cpu as number);
+  if (typeof answer.faults === 'number') side.faults.push(answer.faults);
+  side.repeated = Number(answer.repeated ?? 0);
 }
 
-async function figures({ variant, child, times, cpu, faults }: Side): Promise<VariantResult> {
+async function figures({ variant, child, times, cpu, faults, repeated }: Side): Promise<VariantResult> {
   return {
     variant,
     time: spread(times),
     cpu: spread(cpu).median,
     faults: faults.length > 0 ? spread(faults).median : null,
+    repeated,
     memory: Number((await child.ask({ memory: true })).bytes),
     firstSeconds: Number(child.hello.firstSeconds),
     libtorch: String(child.hello.torch),

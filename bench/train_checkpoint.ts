@@ -20,6 +20,7 @@ const SECONDS = 1.5;
 
 export interface CheckpointedSide extends OpenedSide {
   setting: TrainCase;
+  variant: string;
   config: Config;
   model: Model;
   /** Runs so many steps; their seconds. */
@@ -103,7 +104,10 @@ export function measureResume(side: CheckpointedSide): Promise<Answer> {
     const start = performance.now();
     const checkpoint = await store.load(newest.path);
     const model = makeModel(side.setting);
-    const { session } = await openSession(side.setting, side.config, model, checkpoint.state.parts);
+    const { session } = await openSession(side.setting, side.config, model, {
+      variant: side.variant,
+      saved: checkpoint.state.parts,
+    });
     await model.loadWeights(join(checkpoint.path, MODEL_FILE));
     const optimizer = await store.optimizer(checkpoint);
     session.restore(optimizer, checkpoint.state.step);

@@ -34,7 +34,7 @@ const command = new Command('npm run bench:train --')
   )
   .addOption(new Option('--device <device>', 'where to train').choices(['cpu', 'cuda']).default('cpu'))
   .option('--rounds <n>', 'measured rounds of each side', positive, 5)
-  .option('--seconds <n>', 'about how long a round of one side lasts', positive, 1.5)
+  .option('--seconds <n>', 'about how long a round of one side lasts', positive, 1.2)
   .option('--threads <n>', 'threads of either side', positive, availableParallelism())
   .option('--out <file>', 'also write the results into this Markdown file, over those of an earlier run')
   .parse();
@@ -57,6 +57,8 @@ const log = (line: string): void => {
 const cases = selectCases(trainCases(options.device, options.threads), options.only ?? null);
 const peer = findPeer();
 if (!peer) log('No Python with torch (set FORNAX_PEER_PYTHON): these are the figures of Fornax alone.');
+// A CUDA build fits one libtorch: there each side keeps its own, and the report says so.
+if (peer && options.device === 'cuda') peer.libtorch = null;
 // Before anything loads the addon: all sides run on the same libtorch.
 if (peer?.libtorch) process.env.FORNAX_LIBTORCH = peer.libtorch;
 const before = loadAverage();

@@ -10,6 +10,8 @@ export interface MeasuredVariant {
   cpu: number;
   /** Minor page faults of a step; null where they were not counted. */
   faults: number | null;
+  /** Share of the steps that were repeated from a recording (CUDA graphs). */
+  repeated: number;
   /** Peak bytes. */
   memory: number;
   /** Of the first step: what compiling, measuring and warming up take. */
@@ -213,6 +215,9 @@ function remarks(results: readonly TrainResult[]): string {
       parts.push(`floor: ${fastest.map(([dtype, layers]) => `${layers} layers in ${dtype}`).join(', ')}`);
     }
     if (own?.faults != null) parts.push(`${own.faults.toFixed(0)} page faults a step`);
+    if (result.setting.device === 'cuda' && own) {
+      parts.push(`${(100 * own.repeated).toFixed(0)} % of the steps of Fornax are replays of a CUDA graph`);
+    }
     const { idle, busy } = result.beside;
     parts.push(
       `beside an open evaluation session ${number(idle)} ms a step, ${number(busy)} ms right after it computed`,

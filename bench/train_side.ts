@@ -6,7 +6,7 @@ import { Processes } from '#fornax/dist/processes.js';
 import { crossEntropy, MSELoss, traceLoss } from '#fornax/losses/index.js';
 import { Model } from '#fornax/model.js';
 import type { Graph } from '#fornax/graph/format.js';
-import type { NativeLoader, NativeTensor, NativeTrain } from '#fornax/native/contract.js';
+import type { NativeLoader, NativeTensor, NativeTrain, TrainOptions } from '#fornax/native/contract.js';
 import { loadAddon } from '#fornax/native.js';
 import { Linear, ReLU, Sequential } from '#fornax/nn/index.js';
 import type { TrainData } from '#fornax/train/data.js';
@@ -81,18 +81,19 @@ export async function openSession(
   setting: TrainCase,
   config: Config,
   model: Model,
-  saved: Record<string, unknown> = {},
+  { variant, saved = {} }: { variant: string; saved?: Record<string, unknown> },
 ): Promise<OpenedSide> {
   const devices = chooseDevices(config);
   const loss = lossOf(setting, model);
   const state = new RunState(saved);
-  const session = trainOptions(model.graph, config.train, {
+  const session: TrainOptions = trainOptions(model.graph, config.train, {
     device: devices.train.device,
     amp: devices.amp,
     loss,
     stepsPerEpoch: STEPS_PER_EPOCH,
     normalize: null,
   });
+  if (variant === 'no_graphs') session.cuda_graphs = 'off';
   const opening: Opening = {
     options: { model, data: dataOf(setting), config, loss, store: null, report },
     train: fixedTrain(config.train),

@@ -29,23 +29,28 @@ const batches = makeBatches(setting);
 let next = 0;
 let memory = 0;
 let loss = NaN;
+/** Steps repeated from a recording, since the last answer. */
+let repeated = 0;
 
 /** As a training run does it: a native loop over batches that are there. Returns its seconds. */
 async function advance(session: NativeTrain, steps: number): Promise<number> {
   const source = Array.from({ length: steps }, () => batches[next++ % BATCHES]!);
-  const { seconds } = await session.run(source, {
+  const result = await session.run(source, {
     steps,
     onEvent: (event) => {
       loss = event.losses.at(-1) ?? loss;
       memory = event.memory;
+      if (event.declined) process.stderr.write(`  No CUDA graphs: ${event.declined}\n`);
     },
   });
-  return seconds;
+  repeated += result.repeated ?? 0;
+  return result.seconds;
 }
 
 async function runSteps(session: NativeTrain, count: number): Promise<Answer> {
   const milliseconds: number[] = [];
   const piece = Math.max(1, Math.round(count / PIECES));
+  repeated = 0;
   const before = process.resourceUsage();
   for (let done = 0; done < count; done += piece) {
     const steps = Math.min(piece, count - done);
@@ -54,7 +59,7 @@ async function runSteps(session: NativeTrain, count: number): Promise<Answer> {
   const after = process.resourceUsage();
   const cpu = after.userCPUTime - before.userCPUTime + after.systemCPUTime - before.systemCPUTime;
   const faults = after.minorPageFault - before.minorPageFault;
-  return { milliseconds, cpu: cpu / 1000 / count, faults: faults / count, loss };
+  return { milliseconds, cpu: cpu / 1000 / count, faults: faults / count, repeated: repeated / count, loss };
 }
 
 /** What an evaluation session that stays open costs: as long as it has an OpenMP pool, regions of the other wait asleep. */
@@ -103,10 +108,11 @@ async function answer(side: CheckpointedSide, request: Request): Promise<Answer>
   return { bytes: peakBytes() };
 }
 
-const config = configOf(setting, process.argv[3]!);
+const variant = process.argv[3]!;
+const config = configOf(setting, variant);
 const model = makeModel(setting);
 const start = performance.now();
-const opened = await openSession(setting, config, model);
+const opened = await openSession(setting, config, model, { variant });
 await advance(opened.session, 1);
 say({
   torch: loadAddon().systemInfo().torch_version,
@@ -114,7 +120,7 @@ say({
   firstSeconds: (performance.now() - start) / 1000,
 });
 for await (const line of createInterface({ input: process.stdin })) {
-  say(await answer({ ...opened, setting, config, model, advance }, JSON.parse(line) as Request));
+  say(await answer({ ...opened, setting, variant, config, model, advance }, JSON.parse(line) as Request));
 }
 opened.session.dispose();
 model.dispose();

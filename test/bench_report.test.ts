@@ -23,6 +23,7 @@ function took(id: string, milliseconds: number, rest: object = {}): VariantResul
     time: spread([milliseconds, 2 * milliseconds, milliseconds / 2]),
     cpu: 2 * milliseconds,
     faults: null,
+    repeated: 0,
     memory: 512 * 2 ** 20,
     firstSeconds: 42,
     libtorch: '2.14.1',
@@ -98,6 +99,28 @@ test('the report has all ratios, their geometric mean, throughput and what faile
   assert.match(text, /12 page faults a step/);
   assert.match(text, /3 layers in float32, 17 layers in bfloat16/);
   assert.doesNotMatch(text, /different versions/);
+});
+
+test('on a GPU everything is in mixed precision, and the report says how many steps were replays', () => {
+  const [resnet50] = trainCases('cuda', 16);
+  const measured = result(resnet50!, [
+    took('fornax', 100, { repeated: 0.97 }),
+    took('no_graphs', 110),
+    took('amp', 120),
+    took('compile_amp', 105),
+  ]);
+  assert.deepEqual(ratios(measured), {
+    baseline: 1.2,
+    fastest: 1.05,
+    fastestPeer: 'torch.compile bf16',
+    cpu: 1.2,
+  });
+  const text = trainReport([measured]);
+  assert.match(text, /97 % of the steps of Fornax are replays of a CUDA graph/);
+  assert.match(
+    text,
+    /\| ms a step \| Fornax \| Fornax, no CUDA graphs \| eager bf16 \| torch\.compile bf16 \|/,
+  );
 });
 
 test('what bounds a step follows from the share of convolution', () => {
