@@ -117,6 +117,21 @@ test('it goes with accumulation, frozen modules, averages and bfloat16', async (
   run.model.dispose();
 });
 
+test('losses that are no numbers any more end a sweep, and are no error', async () => {
+  const run = trainer();
+  const before = weightsOf(run.model);
+  const { diverged, points } = await run.findLearningRate({
+    minLr: 1e-3,
+    maxLr: 1e30,
+    steps: 60,
+    stopWhenDiverged: false,
+  });
+  assert.ok(diverged && points.length < 60);
+  assert.ok(points.every(({ smoothed }) => Number.isFinite(smoothed)));
+  assert.equal(weightsOf(run.model), before);
+  run.model.dispose();
+});
+
 test('mistakes and interruptions', async () => {
   const run = trainer();
   const before = weightsOf(run.model);

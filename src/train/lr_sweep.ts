@@ -115,6 +115,8 @@ function sweepConfig(config: RunConfig, { minLr, maxLr, steps }: Required<Range>
       bnRecompute: null,
       earlyStopping: null,
       maxTime: null,
+      // Losses that explode are the end of a sweep, not a fault.
+      nanWatch: { ...config.train.nanWatch, policy: 'off' },
     },
   };
 }
