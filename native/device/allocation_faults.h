@@ -1,5 +1,5 @@
-// For tests: allocations of the CPU allocator that fail on demand, so that what happens when memory runs out can be
-// tried at every single one of them. Process-wide; off unless a test asks for it.
+// For tests: allocations of the CPU allocator that fail on demand, so that what happens when memory runs out
+// can be tried at every single one of them. Process-wide; off unless a test asks for it.
 #pragma once
 
 #include <cstddef>
@@ -8,9 +8,9 @@
 namespace fornax {
 
 struct AllocationFaults {
-  int64_t first = -1;      // number of the first allocation to fail, counted from 0; -1: none
-  int64_t count = 1;       // how many fail, from there on
-  size_t min_bytes = 0;    // smaller ones succeed and are not counted
+  int64_t first = -1;    // number of the first allocation to fail, counted from 0; -1: none
+  int64_t count = 1;     // how many fail, from there on
+  size_t min_bytes = 0;  // smaller ones succeed and are not counted
 };
 
 // Replaces the plan and starts counting anew. Returns how many allocations the one before has counted.

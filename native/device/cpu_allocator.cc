@@ -3,6 +3,7 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/util/Exception.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +23,7 @@ namespace fornax {
 namespace {
 
 constexpr size_t kAlignment = 64;  // a cache line and the widest vector register; what libtorch's own gives
+constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kSmall = 1024;    // below: classes of 64 bytes
 constexpr int kSteps = 8;          // above: this many classes per power of two, so at most 1/8 is wasted
 constexpr int kSmallClasses = static_cast<int>(kSmall / kAlignment) + 1;
@@ -123,8 +125,8 @@ class CachingCpuAllocator final : public c10::Allocator {
     TORCH_CHECK(bytes < (size_t{1} << 48), "CPU allocator: a tensor of ", bytes,
                 " bytes cannot be allocated");
     const SizeClass wanted = classOf(bytes + sizeof(Block));
-    TORCH_CHECK_WITH(OutOfMemoryError, !allocationFails(bytes), "CPU allocator: not enough memory for ", bytes,
-                     " bytes (a failure that a test has asked for)");
+    TORCH_CHECK_WITH(OutOfMemoryError, !allocationFails(bytes), "CPU allocator: not enough memory for ",
+                     bytes, " bytes (a failure that a test has asked for)");
     std::unique_lock lock(mutex_);
     Block* block = classes_[wanted.index];
     if (block) {
@@ -132,7 +134,8 @@ class CachingCpuAllocator final : public c10::Allocator {
       allocated_ += wanted.bytes;
     } else {
       makeRoom(wanted.bytes);
-      allocated_ += wanted.bytes;  // before the lock is let go: two threads cannot both take the last of a budget
+      allocated_ +=
+          wanted.bytes;  // before the lock is let go: two threads cannot both take the last of a budget
       lock.unlock();
       block = fromSystem(wanted);
       lock.lock();
@@ -144,15 +147,30 @@ class CachingCpuAllocator final : public c10::Allocator {
   // What is cached counts against the budget, too, and goes first. Under the lock.
   void makeRoom(size_t bytes) {
     TORCH_CHECK_WITH(OutOfMemoryError, allocated_ + bytes <= budget_, "CPU allocator: not enough memory for ",
-                     bytes, " bytes: the budget is ", budget_, " bytes, of which ", allocated_, " are in use");
+                     bytes, " bytes: the budget is ", budget_, " bytes, of which ", allocated_,
+                     " are in use");
     while (oldest_ && allocated_ + cached_ + bytes > budget_) evictOldest();
   }
 
+  static void* mapped(size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+    // A pass over a tensor of 28 MB misses the TLB 7,000 times with pages of 4 KiB, 14 times with these. Only
+    // whole ones are asked for, so that no more becomes resident than was wanted.
+    if (bytes >= kHugePage) {
+      void* const memory = std::aligned_alloc(kHugePage, (bytes + kHugePage - 1) / kHugePage * kHugePage);
+      // Refused where the kernel has none: then they are pages as always.
+      if (memory) madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+      return memory;
+    }
+#endif
+    return std::aligned_alloc(kAlignment, bytes);
+  }
+
   Block* fromSystem(const SizeClass& wanted) {
-    void* memory = std::aligned_alloc(kAlignment, wanted.bytes);
+    void* memory = mapped(wanted.bytes);
     if (!memory) {
       release();
-      memory = std::aligned_alloc(kAlignment, wanted.bytes);
+      memory = mapped(wanted.bytes);
     }
     if (!memory) {
       std::lock_guard lock(mutex_);

@@ -27,8 +27,8 @@ CpuMemory cpuMemory();
 void resetCpuMemoryPeak();
 
 // Most bytes in use and cached together. An allocation beyond it gives cached blocks back to the system first
-// and then fails (c10::OutOfMemoryError), instead of driving the machine into its swap. Unset: no budget. Does
-// nothing with libtorch's own allocator.
+// and then fails (c10::OutOfMemoryError), instead of driving the machine into its swap. Unset: no budget.
+// Does nothing with libtorch's own allocator.
 void setCpuMemoryBudget(std::optional<int64_t> bytes);
 
 // Gives all cached blocks back to the system (a session that ends calls it).

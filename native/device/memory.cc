@@ -56,11 +56,12 @@ void releaseCachedMemory(c10::Device device) {
 }
 
 void setMemoryBudget(c10::Device device, std::optional<int64_t> bytes) {
-  if (bytes && *bytes < 1) throw Error(ErrorKind::Argument, "a memory budget must be at least 1 byte", "budget");
+  if (bytes && *bytes < 1)
+    throw Error(ErrorKind::Argument, "a memory budget must be at least 1 byte", "budget");
   if (!device.is_cpu()) return setCudaMemoryBudget(device, bytes);
   if (bytes && std::string(cpuAllocatorName()) == "system") {
-    throw Error(ErrorKind::Argument, "libtorch's own CPU allocator cannot be held to a memory budget", "budget",
-                "unset FORNAX_CPU_ALLOCATOR, or leave the budget out");
+    throw Error(ErrorKind::Argument, "libtorch's own CPU allocator cannot be held to a memory budget",
+                "budget", "unset FORNAX_CPU_ALLOCATOR, or leave the budget out");
   }
   setCpuMemoryBudget(bytes);
 }

@@ -23,8 +23,9 @@ void resetMemoryPeak(c10::Device device);
 // Gives what is kept for reuse back to the device or the system.
 void releaseCachedMemory(c10::Device device);
 
-// The most this process may take on the device; an allocation beyond it fails as if memory had run out. Unset: no
-// budget. ArgumentError where the allocator cannot be bounded, or the budget is more than the device has.
+// The most this process may take on the device; an allocation beyond it fails as if memory had run out.
+// Unset: no budget. ArgumentError where the allocator cannot be bounded, or the budget is more than the
+// device has.
 void setMemoryBudget(c10::Device device, std::optional<int64_t> bytes);
 
 // In memory_cuda.cc for the CUDA variant.

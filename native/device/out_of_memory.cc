@@ -7,11 +7,11 @@ namespace fornax {
 bool isOutOfMemory(const c10::Error& error) {
   if (dynamic_cast<const c10::OutOfMemoryError*>(&error)) return true;
   static constexpr std::array kPhrases = {
-      "not enough memory",            // ours
-      "can't allocate memory",        // libtorch's CPU allocator
-      "CUBLAS_STATUS_ALLOC_FAILED",   // the libraries allocate for themselves
-      "CUDNN_STATUS_ALLOC_FAILED",    // also where its sublibraries name the cause
-      "CUDA error: out of memory",    // the driver: cudaErrorMemoryAllocation
+      "not enough memory",           // ours
+      "can't allocate memory",       // libtorch's CPU allocator
+      "CUBLAS_STATUS_ALLOC_FAILED",  // the libraries allocate for themselves
+      "CUDNN_STATUS_ALLOC_FAILED",   // also where its sublibraries name the cause
+      "CUDA error: out of memory",   // the driver: cudaErrorMemoryAllocation
       "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
   };
   const std::string message = error.what_without_backtrace();

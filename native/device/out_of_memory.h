@@ -1,5 +1,5 @@
-// Memory that ran out, told apart from everything else that can go wrong: a training step can be tried again in
-// smaller parts.
+// Memory that ran out, told apart from everything else that can go wrong: a training step can be tried again
+// in smaller parts.
 #pragma once
 
 #include <c10/util/Exception.h>

@@ -15,7 +15,8 @@ bool isBatchNorm(const Node& node) {
   return node.modal && node.mode_kind == ModeKind::BatchNorm;
 }
 
-// Copies without the dispatcher, where it can be done: a model has a hundred such tensors of a few numbers each.
+// Copies without the dispatcher, where it can be done: a model has a hundred such tensors of a few numbers
+// each.
 void copyAll(const std::vector<at::Tensor>& to, const std::vector<at::Tensor>& from) {
   const c10::NoGradGuard no_grad;
   if (to.empty()) return;

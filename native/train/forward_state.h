@@ -1,6 +1,6 @@
-// What a forward changes beside its results: the statistics of batch norms in training, and the session's generator.
-// Saved before each step, so that an attempt that ran out of memory half-way leaves no trace. Used on the session's
-// thread only.
+// What a forward changes beside its results: the statistics of batch norms in training, and the session's
+// generator. Saved before each step, so that an attempt that ran out of memory half-way leaves no trace. Used
+// on the session's thread only.
 #pragma once
 
 #include <ATen/core/Generator.h>
@@ -15,7 +15,8 @@
 
 namespace fornax {
 
-// The parameters of the graph, by index, that running it in these modes may write to. None that autograd trains.
+// The parameters of the graph, by index, that running it in these modes may write to. None that autograd
+// trains.
 std::vector<size_t> writtenBuffers(const Graph& graph, const ModeTable& modes);
 
 // Batch norms that normalise by the batch.

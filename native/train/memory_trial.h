@@ -1,6 +1,6 @@
-// A step that leaves no trace, to see how much memory it takes: forward, loss and backward on a batch of a given
-// size, after which batch-norm statistics and generator are put back and the gradients freed. Weights and optimizer
-// are not touched. Used on the session's thread.
+// A step that leaves no trace, to see how much memory it takes: forward, loss and backward on a batch of a
+// given size, after which batch-norm statistics and generator are put back and the gradients freed. Weights
+// and optimizer are not touched. Used on the session's thread.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,8 @@ struct MemoryTrial {
   int64_t peak = 0;         // of all tensors of this process on the device
 };
 
-// Memory that runs out is a result; other errors are thrown. Without rows nothing is computed, and only the parts
-// that do not depend on the batch are known.
+// Memory that runs out is a result; other errors are thrown. Without rows nothing is computed, and only the
+// parts that do not depend on the batch are known.
 MemoryTrial runMemoryTrial(TrainStep& step, const Batch& batch, int64_t rows, c10::Device device);
 
 }  // namespace fornax

@@ -18,6 +18,11 @@ int64_t ceilDivide(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
+std::string withoutPrefix(const std::string& what) {
+  const std::string prefix = "out of memory: ";
+  return what.compare(0, prefix.size(), prefix) == 0 ? what.substr(prefix.size()) : what;
+}
+
 std::string images(int64_t rows) {
   return rows == 1 ? "one image" : std::to_string(rows) + " images";
 }
@@ -79,7 +84,8 @@ int64_t MicroBatches::partsOf(int64_t rows) const {
 
 std::vector<StepInputs> MicroBatches::prepare(const std::vector<Batch>& batches) const {
   std::vector<StepInputs> inputs;
-  for (const Batch& batch : batches) {
+  for (const Batch& given : batches) {
+    const Batch batch = step_.mixed(given);
     const int64_t parts = partsOf(batchSize(batch));
     for (int64_t i = 0; i < parts; ++i) inputs.push_back(step_.prepare(partOf(batch, parts, i)));
   }
@@ -98,7 +104,8 @@ TrainStep::MicroResult MicroBatches::accumulate(const Batch& given, double weigh
     const Batch micro = partOf(batch, parts, i);
     // By their share of the rows, so that uneven parts add up to the mean over the batch.
     const double share = static_cast<double>(batchSize(micro)) / static_cast<double>(rows);
-    TrainStep::MicroResult result = step_.accumulate(step_.prepare(micro), weight * share, last && i + 1 == parts);
+    TrainStep::MicroResult result =
+        step_.accumulate(step_.prepare(micro), weight * share, last && i + 1 == parts);
     const at::Tensor loss = result.loss * share;
     whole.loss = whole.loss.defined() ? whole.loss + loss : loss;
     if (outputs) pieces.push_back(std::move(result.outputs));
@@ -118,8 +125,8 @@ void MicroBatches::prepareState() {
   state_of_ = step_.sharedGraph();
 }
 
-// What failed, if memory ran out; other errors pass. The exception is gone on return, and with it all that the
-// attempt held.
+// What failed, if memory ran out; other errors pass. The exception is gone on return, and with it all that
+// the attempt held.
 std::optional<MicroBatches::Failure> MicroBatches::tried(const std::function<void()>& attempt) {
   try {
     if ((retries_ || keeps_) && !saved_) {
@@ -160,13 +167,9 @@ void MicroBatches::run(int64_t step, const std::function<void()>& attempt, const
 void MicroBatches::halve(int64_t step, const Failure& failure, const OnHalved& on_halved) {
   const int64_t from = ceilDivide(largest_batch_, partsOf(largest_batch_));
   const auto giveUp = [&](const std::string& fix) {
-    std::string what = failure.what;
-    if (const std::string prefix = "out of memory: "; what.compare(0, prefix.size(), prefix) == 0) {
-      what.erase(0, prefix.size());
-    }
     const std::string rows = from == 0 ? "" : ", micro-batch of " + images(from);
-    throw OutOfMemoryError(what + " (step " + std::to_string(step + 1) + rows + ")", failure.where, fix,
-                           failure.module);
+    throw OutOfMemoryError(withoutPrefix(failure.what) + " (step " + std::to_string(step + 1) + rows + ")",
+                           failure.where, fix, failure.module);
   };
   if (!alone_) {
     giveUp("lower train.batch_size and raise train.grad_accum by as much: several processes do not halve it");
@@ -176,13 +179,27 @@ void MicroBatches::halve(int64_t step, const Failure& failure, const OnHalved& o
   }
   if (from <= 1) {
     giveUp(
-        "not even one image at a time fits: use smaller images, a smaller model or mixed precision, or give it more "
+        "not even one image at a time fits: use smaller images, a smaller model or mixed precision, or give "
+        "it more "
         "memory (memory.budget, other processes)");
   }
   rows_ = ceilDivide(from, 2);
   if (!on_halved) return;
   on_halved({step, failure.what, failure.where, failure.module, from, rows_,
              batches_per_step_ * partsOf(largest_batch_), step_.trainingBatchNorms()});
+}
+
+void MicroBatches::inUpdate(int64_t step, const std::function<void()>& update) {
+  try {
+    update();
+  } catch (const OutOfMemoryError& error) {
+    throw OutOfMemoryError(
+        withoutPrefix(error.what()) + " (in the update of step " + std::to_string(step + 1) +
+            ", which is now half done)",
+        error.where,
+        "the weights are of no use any more: go on from the last checkpoint (--resume) with more memory "
+        "(memory.budget), or train with an optimizer that keeps less (sgd) and without an average");
+  }
 }
 
 }  // namespace fornax

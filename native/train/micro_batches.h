@@ -1,7 +1,7 @@
-// Splits batches into micro-batches that fit into memory. A step whose forward or backward runs out of memory is
-// put back to where it began, the micro-batch is halved, and the same batch is tried again, its gradients added up
-// over the parts: the step that the optimizer sees stays that of the whole batch. The halved micro-batch is kept
-// for the steps to come. Used on the session's thread only.
+// Splits batches into micro-batches that fit into memory. A step whose forward or backward runs out of memory
+// is put back to where it began, the micro-batch is halved, and the same batch is tried again, its gradients
+// added up over the parts: the step that the optimizer sees stays that of the whole batch. The halved
+// micro-batch is kept for the steps to come. Used on the session's thread only.
 #pragma once
 
 #include <atomic>
@@ -22,8 +22,9 @@ namespace fornax {
 // The offsets of a ragged field, or null if it is none.
 const at::Tensor* offsetsOf(const Batch& batch, const std::string& name);
 
-// Part `index` of `count` nearly equal parts of a batch's rows. Beside `face_offsets` [rows + 1], fields whose
-// names begin with `face_` are ragged and split by it. DataError where such offsets do not fit the rows.
+// Part `index` of `count` nearly equal parts of a batch's rows. Beside `face_offsets` [rows + 1], fields
+// whose names begin with `face_` are ragged and split by it. DataError where such offsets do not fit the
+// rows.
 Batch partOf(const Batch& batch, int64_t count, int64_t index);
 
 class MicroBatches {
@@ -43,13 +44,18 @@ class MicroBatches {
 
   // What accumulate() would prepare for these batches, one after another, part by part.
   std::vector<StepInputs> prepare(const std::vector<Batch>& batches) const;
-  // As TrainStep::accumulate, part by part. Outputs are those of the whole batch, and left out unless asked for.
+  // As TrainStep::accumulate, part by part. Outputs are those of the whole batch, and left out unless asked
+  // for.
   TrainStep::MicroResult accumulate(const Batch& batch, double weight, bool last, bool outputs = false);
 
-  // Runs `attempt`, which computes the gradients of step `step` (0-based) anew, however often it is called, from
-  // the same batches. Tells `on_halved` of each halving. OutOfMemoryError where there is nothing left to halve,
-  // or halving was not wanted; then all is as before the step, but for the gradients, which are gone.
+  // Runs `attempt`, which computes the gradients of step `step` (0-based) anew, however often it is called,
+  // from the same batches. Tells `on_halved` of each halving. OutOfMemoryError where there is nothing left to
+  // halve, or halving was not wanted; then all is as before the step, but for the gradients, which are gone.
   void run(int64_t step, const std::function<void()>& attempt, const OnHalved& on_halved);
+
+  // Runs the update of step `step` (0-based), which cannot be put back: where memory runs out in it, some
+  // weights have it and others do not, and the error says so.
+  static void inUpdate(int64_t step, const std::function<void()>& update);
 
  private:
   struct Failure {

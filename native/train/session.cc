@@ -303,7 +303,7 @@ double TrainSession::finishStep(bool repeated) {
   const double lr = schedule_->learningRate(step_count_);
   if (!repeated) {
     if (const auto momentum = schedule_->momentum(step_count_)) step_->setMomentum(*momentum);
-    step_->update(lr);
+    MicroBatches::inUpdate(step_count_, [&] { step_->update(lr); });
   }
   step_->average(++step_count_);
   return lr;
@@ -333,6 +333,7 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
   const OnHalved on_halved = [&](const Halving& halving) {
     if (!recorder.empty()) closeInterval();
     emit(true);  // in their order
+    if (capture_) capture_->forget();  // it holds the memory of whole batches
     if (options.on_halved) options.on_halved(halving);
   };
 
