@@ -211,6 +211,44 @@ test('an exploding rate: infinity first, and the node is named', async () => {
   session.dispose();
 });
 
+test('where nobody waits for the loss, the bad step and all after it change nothing', async () => {
+  // A tape on the CPU stands in for a CUDA graph.
+  const late = { tape: true, threads: 1, optimizer: { name: 'adam' }, nan_watch: {} } as const;
+  const train = async (count: number): Promise<[NativeTrain, NativeGraph]> => {
+    const model = goldenModel();
+    const session = open(model, late);
+    const batches = Array.from({ length: count }, (_, i) => (i === 8 ? spoilt(NaN) : goldenBatch(4 * i, 4)));
+    const { reason, fault, steps, repeated } = await session.run(batches, { steps: count });
+    assert.ok(repeated > 0);
+    if (count > 8) {
+      assert.deepEqual([reason, fault!.what, fault!.step, fault!.applied], ['not_finite', 'loss', 9, false]);
+      assert.deepEqual([steps, session.stepCount], [8, 8]);
+    }
+    return [session, model];
+  };
+  const [session, model] = await train(12);
+  const [expected, same] = await train(8);
+  const trained = (graph: NativeGraph) =>
+    Object.entries(stateValues(graph)).filter(([name]) => !name.includes('running'));
+  assert.deepEqual(trained(model), trained(same));
+  assert.deepEqual(
+    Object.entries(session.snapshot()).map(([name, tensor]) => [
+      name,
+      [...tensor.toTypedArray()].map(Number),
+    ]),
+    Object.entries(expected.snapshot()).map(([name, tensor]) => [
+      name,
+      [...tensor.toTypedArray()].map(Number),
+    ]),
+  );
+  assert.equal((await session.diagnose([spoilt(NaN)])).phase, 'input');
+  // And it can go on.
+  const again = await session.run([goldenBatch(0, 4), goldenBatch(4, 4)], { steps: 2 });
+  assert.equal(again.reason, 'done');
+  session.dispose();
+  expected.dispose();
+});
+
 test('anomaly mode sees what the loss hides', async () => {
   class Masked extends Module {
     readonly hidden = new Linear(2, 2);

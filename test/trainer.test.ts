@@ -141,13 +141,6 @@ test('frozen parts stay as they are, with their running statistics', async () =>
 });
 
 test('after a training that failed the model runs with the weights it has', async () => {
-  // The value is infinite, its gradient is that of the cross entropy.
-  class Infinite extends Module {
-    forward(output: Symbolic, label: Symbolic): Symbolic {
-      const infinity = output.detach().mul(0).add(1e38).mul(1e38).mean();
-      return F.crossEntropy(output, label).add(infinity);
-    }
-  }
   using model = tiny();
   const x = Tensor.ones([1, 3, 24, 24]);
   const before = (await model.forward(x)).output!.toArray();
@@ -155,12 +148,11 @@ test('after a training that failed the model runs with the weights it has', asyn
     model,
     data,
     device: 'cpu',
-    train: { ...train, lr: 0.01 },
-    loss: traceLoss(new Infinite(), ['output', 'label']),
+    train: { ...train, lr: 1e20, amp: 'off' },
   });
   await assert.rejects(
     collect(trainer),
-    (error) => error instanceof TrainError && /Infinity/.test(error.what),
+    (error) => error instanceof TrainError && /not finite/.test(error.what),
   );
   const file = path.join(root.path, 'failed.safetensors');
   await model.save(file);

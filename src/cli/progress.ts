@@ -3,7 +3,14 @@
  * machines. Jobs send events (src/train/events.ts) and know nothing of where they end up.
  */
 import { formatSize } from '../config/size.js';
-import type { EpochEvent, EvaluationEvent, EvaluationMetrics, JobEvent, Report, StepsEvent } from '../train/events.js';
+import type {
+  EpochEvent,
+  EvaluationEvent,
+  EvaluationMetrics,
+  JobEvent,
+  Report,
+  StepsEvent,
+} from '../train/events.js';
 import { eventRecord } from '../train/events.js';
 import { bar, StatusLine, type TerminalStream } from './progress_bar.js';
 import { bytes, clock, count, paint, percent, rate } from './terminal.js';
@@ -133,8 +140,11 @@ function describe(event: JobEvent): string[] {
     case 'memory':
     case 'resumed':
       return [event.message];
-    case 'out_of_memory':
     case 'not_finite':
+      // The error that ends the run says the same.
+      if (event.action === 'stop') return [];
+      return [`${paint('warning:', 'yellow')} ${event.message}`];
+    case 'out_of_memory':
       return [`${paint('warning:', 'yellow')} ${event.message}`];
     case 'skipped':
     case 'stopped':

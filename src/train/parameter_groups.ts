@@ -61,7 +61,8 @@ function requireMatch(graph: Graph, match: string, where: string): void {
 function headScale({ headLr = null, lr }: GroupConfig): number {
   if (headLr === null) return 1;
   if (typeof headLr === 'string') return Number(headLr.slice(0, -1));
-  if (lr === undefined || lr === 'auto') throw new ConfigError({ what: 'head_lr needs lr', where: 'train.head_lr' });
+  if (lr === undefined || lr === 'auto')
+    throw new ConfigError({ what: 'head_lr needs lr', where: 'train.head_lr' });
   return headLr / lr;
 }
 
