@@ -207,9 +207,9 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
     return std::make_shared<Napi::FunctionReference>(Napi::Persistent(function.As<Napi::Function>()));
   }
 
-  // An evaluation has ended: another may begin, and the function that was told of its progress is let go, on its
-  // own thread. It commonly refers to this object, and would keep it from being collected. The promise of the
-  // evaluation, which is settled afterwards, keeps the handle until then.
+  // An evaluation has ended: another may begin, and the function that was told of its progress is let go, on
+  // its own thread. It commonly refers to this object, and would keep it from being collected. The promise of
+  // the evaluation, which is settled afterwards, keeps the handle until then.
   struct EvaluationEnd {
     std::atomic<bool>& evaluating;
     std::shared_ptr<JsQueue> queue;

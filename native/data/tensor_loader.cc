@@ -135,8 +135,7 @@ bool TensorLoader::next(Batch& batch, const std::atomic<bool>& stop) {
     ++head_;
   }
   batch.fields.clear();
-  for (const auto& [name, field] : options_.fields)
-    batch.fields.emplace_back(name, gatherRows(field, rows));
+  for (const auto& [name, field] : options_.fields) batch.fields.emplace_back(name, gatherRows(field, rows));
   if (!batch.find("index")) batch.fields.emplace_back("index", at::tensor(rows, at::kLong));
   batch.global_rows = whole;
   return true;

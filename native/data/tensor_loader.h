@@ -1,6 +1,7 @@
-// Delivers the batches of an epoch from tensors in memory, one per field, whose first size counts the samples:
-// what a script trains on without files. Shuffles as the Loader does (loader.h); batches are gathered on the
-// thread that asks for them. What is delivered is a pure function of (fields, options, epoch).
+// Delivers the batches of an epoch from tensors in memory, one per field, whose first size counts the
+// samples: what a script trains on without files. Shuffles as the Loader does (loader.h); batches are
+// gathered on the thread that asks for them. What is delivered is a pure function of (fields, options,
+// epoch).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -35,7 +36,8 @@ class TensorLoader : public EpochSource {
   explicit TensorLoader(TensorLoaderOptions options);
 
   void startEpoch(int64_t epoch, int64_t skip = 0) override;
-  // The fields, [B, …] each and contiguous, and `index` int64 [B] (position in the fields) unless there is one.
+  // The fields, [B, …] each and contiguous, and `index` int64 [B] (position in the fields) unless there is
+  // one.
   bool next(Batch& batch, const std::atomic<bool>& stop) override;
 
   int64_t batchesPerEpoch() const override { return batches_; }

@@ -49,7 +49,8 @@ void applyProcessSettings(const ProcessSettings& given) {
   if (wanted.deterministic && !current.deterministic) {
     at::globalContext().setDeterministicAlgorithms(*wanted.deterministic, /*warn_only=*/false);
     at::globalContext().setDeterministicCuDNN(*wanted.deterministic);
-    // Filling fresh memory with NaN finds faults of operators; no operator of ours reads what it has not written.
+    // Filling fresh memory with NaN finds faults of operators; no operator of ours reads what it has not
+    // written.
     at::globalContext().setDeterministicFillUninitializedMemory(false);
     current.deterministic = wanted.deterministic;
   }

@@ -50,9 +50,9 @@ void GraphMetrics::add(const Graph& model, const DeviceBatch& device_batch,
     RunContext context;
     context.parameters = &no_parameters;
     context.device = device_batch.device();
-    const auto values = runGraph(
-        *metric.graph, device_batch.lossInputs(*metric.graph, model, outputs, batch, placeOf(metric)),
-        context);
+    const auto values =
+        runGraph(*metric.graph,
+                 device_batch.lossInputs(*metric.graph, model, outputs, batch, placeOf(metric)), context);
     sums_[i] += sumOf(metric, values[0], rows);
   }
   samples_ += rows;

@@ -26,8 +26,8 @@ class GraphMetrics {
   GraphMetrics(std::vector<MetricGraph> graphs, c10::Device device);
 
   // `model` is the graph that computed `outputs`. Each metric gives one value for the batch (a mean over its
-  // samples) or one for each sample. DataError for an input that is neither output nor field, ArgumentError for
-  // a result of another shape.
+  // samples) or one for each sample. DataError for an input that is neither output nor field, ArgumentError
+  // for a result of another shape.
   void add(const Graph& model, const DeviceBatch& device_batch, const std::vector<at::Tensor>& outputs,
            const Batch& batch);
 

@@ -3,6 +3,7 @@ import path from 'node:path';
 
 import { toSnake } from '../config/case.js';
 import { loadConfig } from '../config/load.js';
+import { findPlace } from '../dist/place.js';
 import { UsageError } from '../errors.js';
 import { writeFileAtomic } from '../io/atomic.js';
 import { writeError } from '../io/write_error.js';
@@ -24,6 +25,12 @@ export async function runLrFind(files: string[], flags: LrFindFlags): Promise<nu
   }
   if (flags.plot !== undefined && path.extname(flags.plot).toLowerCase() !== '.svg') {
     throw new UsageError({ what: `the plot is written as SVG, not ${flags.plot}`, fix: '--plot rates.svg' });
+  }
+  if (findPlace()) {
+    throw new UsageError({
+      what: 'a learning rate is looked for in one process',
+      fix: 'unset RANK and WORLD_SIZE; for N processes, multiply train.batch_size by N meanwhile',
+    });
   }
   const config = loadConfig({ files, sets: flags.set ?? [], overrides: overridesOf(flags) });
   const result = await runLongJob({ json, whatNow: 'stopping' }, ({ report, signal }) =>
