@@ -71,6 +71,17 @@ test('two processes train, are interrupted, and go on as if they had not been, d
   assert.deepEqual(await weights('parts'), await weights('whole'));
 });
 
+test('two processes compute the same modules in bf16', async () => {
+  const { code, stdout, stderr } = await train('mixed', ['--set', 'train.precision={bf16: [conv2]}']);
+  assert.equal(code, 0, stderr);
+  const told = jsonLines(stdout).filter(({ type }) => type === 'precision');
+  assert.deepEqual(
+    told.map(({ bf16, nodes, source }) => [bf16, nodes, source]),
+    [[['conv2'], 3, 'configured']],
+  );
+  assert.notDeepEqual(await weights('mixed'), await weights('whole'));
+});
+
 /** The process that has this place among those of a run. */
 async function findRank(name: string, rank: number): Promise<number> {
   for (const pid of await fs.readdir('/proc')) {
@@ -101,6 +112,23 @@ test('a process that is killed ends the run at once, and its log is named', asyn
   assert.match(started.stderr, /rank-1\.log/);
   assert.ok(seconds < 30, `it took ${seconds} s`);
   await assert.rejects(findRank(name, 0), 'nobody is left');
+});
+
+test('a process that hangs ends the run after dist.timeout', async () => {
+  const name = `hanging-${process.pid}`;
+  let stopped = 0;
+  const { code, stderr } = await train(name, ['--epochs', '1000', '--set', 'dist.timeout=12s'], {
+    onOutput: (text) => {
+      if (stopped > 0 || !text.includes('"steps"')) return;
+      stopped = performance.now();
+      void findRank(name, 1).then((pid) => process.kill(pid, 'SIGSTOP'));
+    },
+  });
+  const seconds = (performance.now() - stopped) / 1000;
+  assert.equal(code, 1, stderr);
+  assert.match(stderr, /process/);
+  assert.ok(seconds > 8 && seconds < 60, `it took ${seconds} s: ${stderr}`);
+  await assert.rejects(findRank(name, 1), 'nobody is left');
 });
 
 test('what one process alone can refuse is refused once, and no other waits', async () => {

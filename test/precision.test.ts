@@ -95,6 +95,35 @@ test('casts stand at the inputs of the nodes that need them', () => {
   ]);
 });
 
+test('of squeeze-and-excitation the factors are cast, not the product', () => {
+  class SqueezeExcitation extends Module {
+    readonly depthwise = new Conv2d(3, 3, 3, { padding: 1, groups: 3, bias: false });
+    readonly norm = new BatchNorm2d(3);
+    readonly gate = new Conv2d(3, 3, 1, { bias: false });
+    readonly project = new Conv2d(3, 4, 1, { bias: false });
+    forward(image: Tensor): Tensor {
+      const x = F.silu(this.norm.forward(this.depthwise.forward(image)));
+      const scale = F.sigmoid(this.gate.forward(F.adaptiveAvgPool2d(x, 1)));
+      return this.project.forward(scale.mul(x));
+    }
+  }
+  assert.deepEqual(plan(new SqueezeExcitation(), [2, 3, 8, 8], ['project']), [
+    'aten::conv2d depthwise',
+    'fornax::batch_norm norm',
+    'aten::silu',
+    'cast BFloat16', // Directly after the activation, with which it is fused: pool and product read it.
+    'aten::adaptive_avg_pool2d',
+    'cast Float gate',
+    'aten::conv2d gate',
+    'aten::sigmoid',
+    'cast BFloat16',
+    'aten::mul.Tensor',
+    'cast BFloat16 project', // The weight.
+    'aten::conv2d project',
+    'cast Float',
+  ]);
+});
+
 test('outputs come back in float32; without names nothing changes', () => {
   const lines = plan(new InvertedResidual(), [2, 3, 16, 16], ['fc']);
   assert.deepEqual(lines.slice(-5), [

@@ -28,7 +28,7 @@ function run(script: string, ...args: string[]): Promise<Outcome> {
   });
 }
 
-for (const work of ['inference', 'evaluation', 'training', 'loading']) {
+for (const work of ['inference', 'evaluation', 'training', 'loading', 'measuring']) {
   describe(`${work} survives`, () => {
     for (const [ending, code] of [
       ['exit', 7],

@@ -94,26 +94,25 @@ Napi::Value measure(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const std::shared_ptr<Model> model = unwrapGraph(info[0], "graph");
     const Options source(info[1], "options");
-    const auto loss =
-        std::make_shared<const Graph>(readGraphSpec(source.require("loss")), /*trusted=*/true);
+    const auto loss = std::make_shared<const Graph>(readGraphSpec(source.require("loss")), /*trusted=*/true);
     TrainOptions options = readTrainOptions(info[1]);
     options.group.reset();
     options.teacher.reset();
     const MeasureRequest request = readRequest(info[2]);
     MeasurePool& pool = poolOf(info.Env());
     auto promise = Promise::create(info.Env());
-    const bool posted = pool.pool.post([promise, graph = model->graph, state = model->state, loss, options,
-                                        request, &stop = pool.stop] {
-      try {
-        const PrecisionVerdict verdict = measurePrecision(graph, *state, *loss, options, request, stop);
-        promise->resolve([verdict](Napi::Env env) -> Napi::Value { return toObject(env, verdict); });
-      } catch (...) {
-        promise->reject(std::current_exception());
-      }
-    });
+    const bool posted = pool.pool.post(
+        [promise, graph = model->graph, state = model->state, loss, options, request, &stop = pool.stop] {
+          try {
+            const PrecisionVerdict verdict = measurePrecision(graph, *state, *loss, options, request, stop);
+            promise->resolve([verdict](Napi::Env env) -> Napi::Value { return toObject(env, verdict); });
+          } catch (...) {
+            promise->reject(std::current_exception());
+          }
+        });
     if (!posted) {
-      promise->reject(std::make_exception_ptr(
-          Error(ErrorKind::Aborted, "nothing is measured any more", "", "the process or the worker is ending")));
+      promise->reject(std::make_exception_ptr(Error(ErrorKind::Aborted, "nothing is measured any more", "",
+                                                    "the process or the worker is ending")));
     }
     return promise->value();
   });

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/jit_type.h>
+#include <dlfcn.h>
 #include <torch/library.h>
 
 #include <mutex>
@@ -187,11 +188,21 @@ void registerAll(torch::Library& library) {
   }
 }
 
+// Keeps this library in memory for good. Node unloads an addon with the last environment that uses it, such
+// as a worker thread's, and the dispatcher would hold kernels whose code is gone.
+void stayLoaded() {
+  Dl_info library;
+  if (dladdr(reinterpret_cast<void*>(&stayLoaded), &library) != 0) {
+    dlopen(library.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+  }
+}
+
 }  // namespace
 
 void registerMetaKernels() {
   static std::once_flag once;
   std::call_once(once, [] {
+    stayLoaded();
     // Never destroyed: unregistering while another thread infers shapes, or at exit, would be worse.
     static auto* library =
         new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::Meta, __FILE__, __LINE__);

@@ -22,7 +22,7 @@ constexpr int64_t kCastElements = 1 << 20;
 
 std::string keyOf(const TimedCall& call) {
   std::ostringstream key;
-  key << call.op.schema().operator_name();
+  key << call.in_float32.schema().operator_name() << call.in_bfloat16.schema().operator_name();
   for (size_t i = 0; i < call.arguments.size(); ++i) {
     const c10::IValue& argument = call.arguments[i];
     key << '|';
@@ -61,7 +61,7 @@ double NodeTimer::once(const TimedCall& call, const std::vector<at::Tensor>& lea
     differentiable = differentiable || leaves[i].requires_grad();
     stack[i] = bfloat16 ? leaves[i].to(at::kBFloat16) : leaves[i];
   }
-  call.op.callBoxed(stack);
+  (bfloat16 ? call.in_bfloat16 : call.in_float32).callBoxed(stack);
   if (differentiable) {
     const at::Tensor result = stack[0].toTensor();
     if (!gradient.defined()) gradient = at::ones_like(result);

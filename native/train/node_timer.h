@@ -16,7 +16,7 @@ namespace fornax {
 
 // A call as inferring shapes saw it.
 struct TimedCall {
-  c10::OperatorHandle op;
+  c10::OperatorHandle in_float32, in_bfloat16;
   std::vector<c10::IValue> arguments;  // tensors on the meta device
   // For each argument: a weight of the model, which a training keeps in float32 and casts in every step; and
   // whether its gradient is needed.

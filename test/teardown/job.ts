@@ -10,10 +10,10 @@ import { trace } from '#fornax/graph/trace.js';
 import { crossEntropy } from '#fornax/losses/index.js';
 import { createModule } from '#fornax/models/registry.js';
 import { loadAddon } from '#fornax/native.js';
-import type { NativeGraph, NativeLoader } from '#fornax/native/contract.js';
+import type { NativeGraph, NativeLoader, TrainOptions } from '#fornax/native/contract.js';
 import { makeImage, writeShard } from '../support/pack_files.js';
 
-type Work = 'inference' | 'evaluation' | 'training' | 'loading';
+type Work = 'inference' | 'evaluation' | 'training' | 'loading' | 'measuring';
 type Ending = 'exit' | 'throw' | 'terminate' | 'gc' | 'finish';
 
 const [work, ending] = (isMainThread ? process.argv.slice(2) : (workerData as string[])) as [Work, Ending];
@@ -66,6 +66,21 @@ async function start(): Promise<void> {
     await Promise.all(Array.from({ length: count }, () => session.forward({ image })));
     return;
   }
+  const parameters = graph.state().flatMap((entry) => (entry.kind === 'parameter' ? [entry.name] : []));
+  const options: TrainOptions = {
+    device: 'cpu',
+    loss: crossEntropy(),
+    optimizer: { name: 'sgd', momentum: 0.9 },
+    groups: [{ parameters, weight_decay: 0 }],
+    schedule: { name: 'constant', lr: 0.01 },
+    channels_last: true,
+    normalize,
+  };
+  if (work === 'measuring') {
+    const inputs = [{ shape: [64, 3, 64, 64], dtype: 'float32' as const }];
+    await addon.measurePrecision(graph, options, { inputs, ...(ending === 'finish' && { steps: 1 }) });
+    return;
+  }
   const loader = makeLoader(ending === 'finish' ? 32 : 4000);
   if (work === 'evaluation') {
     await new addon.InferenceSession(graph, { normalize }).evaluate(loader, {
@@ -75,16 +90,7 @@ async function start(): Promise<void> {
     });
     return;
   }
-  const parameters = graph.state().flatMap((entry) => (entry.kind === 'parameter' ? [entry.name] : []));
-  const session = new addon.TrainSession(graph, {
-    device: 'cpu',
-    loss: crossEntropy(),
-    optimizer: { name: 'sgd', momentum: 0.9 },
-    groups: [{ parameters, weight_decay: 0 }],
-    schedule: { name: 'constant', lr: 0.01 },
-    channels_last: true,
-    normalize,
-  });
+  const session = new addon.TrainSession(graph, options);
   await session.run(loader, { steps: 1e6, event_interval_ms: 5, onEvent: () => undefined });
 }
 

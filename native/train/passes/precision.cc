@@ -180,7 +180,11 @@ PrecisionFlow::PrecisionFlow(const Graph& graph)
   for (const ParameterSpec& parameter : graph.parameters()) is_parameter_[parameter.slot] = true;
   for (size_t i = 0; i < graph.nodes().size(); ++i) {
     const NodeSpec& spec = graph.spec().nodes[i];
-    NodeFlow flow{kindOf(graph.nodes()[i], spec), {}, spec.outs};
+    NodeFlow flow{kindOf(graph.nodes()[i], spec),
+                  spec.op == "aten::mul.Tensor",
+                  spec.op == "aten::adaptive_avg_pool2d",
+                  {},
+                  spec.outs};
     writes_ = writes_ || flow.kind == Kind::Keeps;
     const size_t read = spec.op == kBatchNorm ? std::min<size_t>(1, spec.args.size()) : spec.args.size();
     for (size_t k = 0; k < read; ++k) collectTensors(spec.args[k], flow.slots);
@@ -194,6 +198,7 @@ std::vector<PrecisionCast> PrecisionFlow::casts(const std::vector<bool>& bfloat1
   // Which casts of a value there are by now.
   std::vector<unsigned char> cast(slots_, 0);
   std::vector<PrecisionCast> casts;
+  const std::vector<std::optional<bool>> wanted = this->wanted(bfloat16);
   const auto require = [&](size_t node, int slot, bool to_bfloat16) {
     if (held[slot] == (to_bfloat16 ? Held::BFloat16 : Held::Other)) return;
     const unsigned char bit = to_bfloat16 ? 1 : 2;
@@ -209,20 +214,11 @@ std::vector<PrecisionCast> PrecisionFlow::casts(const std::vector<bool>& bfloat1
       lower = lower || held[slot] != Held::Other;
     }
     Held result = Held::Other;
-    switch (node.kind) {
-      case Kind::Planned:
-        for (int slot : node.slots) require(i, slot, bfloat16[i]);
-        if (bfloat16[i]) result = Held::BFloat16;
-        break;
-      case Kind::Float32:
-        for (int slot : node.slots) require(i, slot, false);
-        break;
-      case Kind::Follows:
-        if (lower) result = mixed ? Held::Either : Held::BFloat16;
-        break;
-      case Kind::Keeps:
-        if (lower) result = Held::Either;
-        break;
+    if (wanted[i]) {
+      for (int slot : node.slots) require(i, slot, *wanted[i]);
+      if (*wanted[i]) result = Held::BFloat16;
+    } else if (lower) {
+      result = mixed || node.kind == Kind::Keeps ? Held::Either : Held::BFloat16;
     }
     for (int slot : node.outs) {
       if (slot >= 0) held[slot] = result;
@@ -237,15 +233,42 @@ std::vector<PrecisionCast> PrecisionFlow::casts(const std::vector<bool>& bfloat1
   return casts;
 }
 
-std::optional<bool> PrecisionFlow::wanted(size_t node, const std::vector<bool>& bfloat16) const {
-  switch (nodes_[node].kind) {
-    case Kind::Planned:
-      return bfloat16[node];
-    case Kind::Float32:
-      return false;
-    default:
-      return std::nullopt;
+// Nodes between that are better off in bfloat16: the products of squeeze-and-excitation (Hu et al. 2018),
+// where only nodes in bfloat16 read them, and the means over the same values. Their factors are then cast
+// where they come out of an activation, which costs nothing once that is fused, instead of the product.
+std::vector<bool> PrecisionFlow::lowered(const std::vector<bool>& bfloat16) const {
+  std::vector<bool> lower(nodes_.size(), false), shared(slots_, false), otherwise(slots_, false);
+  for (int slot : outputs_) otherwise[slot] = true;
+  for (size_t i = nodes_.size(); i-- > 0;) {
+    const NodeFlow& node = nodes_[i];
+    lower[i] = node.kind == Kind::Planned && bfloat16[i];
+    if (node.kind == Kind::Follows && node.scales && !node.outs.empty() && node.outs[0] >= 0) {
+      lower[i] = shared[node.outs[0]] && !otherwise[node.outs[0]];
+    }
+    for (int slot : node.slots) (lower[i] ? shared : otherwise)[slot] = true;
   }
+  std::vector<bool> factor(slots_, false);
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    if (!nodes_[i].scales || !lower[i]) continue;
+    for (int slot : nodes_[i].slots) factor[slot] = true;
+  }
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    const NodeFlow& node = nodes_[i];
+    if (node.kind == Kind::Follows && node.pools && node.slots.size() == 1 && factor[node.slots[0]]) {
+      lower[i] = true;
+    }
+  }
+  return lower;
+}
+
+std::vector<std::optional<bool>> PrecisionFlow::wanted(const std::vector<bool>& bfloat16) const {
+  const std::vector<bool> lower = lowered(bfloat16);
+  std::vector<std::optional<bool>> wanted(nodes_.size());
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    const Kind kind = nodes_[i].kind;
+    if (lower[i] || kind == Kind::Planned || kind == Kind::Float32) wanted[i] = lower[i];
+  }
+  return wanted;
 }
 
 std::shared_ptr<const Graph> applyPrecision(const std::shared_ptr<const Graph>& graph,
@@ -269,6 +292,7 @@ std::shared_ptr<const Graph> applyPrecision(const std::shared_ptr<const Graph>& 
   std::vector<NodeSpec> nodes;
   const PrecisionFlow flow(*graph);
   const std::vector<PrecisionCast> casts = flow.casts(bfloat16);
+  const std::vector<std::optional<bool>> wanted = flow.wanted(bfloat16);
   size_t next = 0;
   const auto insertCasts = [&](size_t before, const std::string& path) {
     for (; next < casts.size() && casts[next].node == before; ++next) {
@@ -280,11 +304,11 @@ std::shared_ptr<const Graph> applyPrecision(const std::shared_ptr<const Graph>& 
   for (size_t i = 0; i < spec.nodes.size(); ++i) {
     insertCasts(i, spec.nodes[i].path);
     NodeSpec& node = spec.nodes[i];
-    if (const auto wanted = flow.wanted(i, bfloat16)) {
+    if (wanted[i]) {
       std::vector<int> slots;
       for (const ArgumentSpec& argument : node.args) collectTensors(argument, slots);
       for (int slot : slots) {
-        const auto found = current.find({slot, *wanted});
+        const auto found = current.find({slot, *wanted[i]});
         if (found == current.end()) continue;
         for (ArgumentSpec& argument : node.args) replaceSlot(argument, slot, found->second);
       }

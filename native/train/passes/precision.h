@@ -41,8 +41,8 @@ class PrecisionFlow {
   // `bfloat16` has one entry per node of the graph; only those of precisionNodes() count. A value that two
   // nodes need is cast once.
   std::vector<PrecisionCast> casts(const std::vector<bool>& bfloat16) const;
-  // Whether a node must be given bfloat16; unset: it takes what comes.
-  std::optional<bool> wanted(size_t node, const std::vector<bool>& bfloat16) const;
+  // For each node, whether it must be given bfloat16; unset: it takes what comes.
+  std::vector<std::optional<bool>> wanted(const std::vector<bool>& bfloat16) const;
 
  private:
   enum class Kind : unsigned char {
@@ -56,11 +56,13 @@ class PrecisionFlow {
 
   struct NodeFlow {
     Kind kind;
+    bool scales = false, pools = false;  // a product of two values, a mean over pixels
     std::vector<int> slots;  // tensors it reads, the statistics and weights of batch norm left out
     std::vector<int> outs;
   };
 
   static Kind kindOf(const Node& node, const NodeSpec& spec);
+  std::vector<bool> lowered(const std::vector<bool>& bfloat16) const;
 
   size_t slots_;
   bool writes_ = false;  // some node changes a tensor in place: a cast is then true for one moment only
