@@ -73,12 +73,16 @@ class Victim {
     const recomputes = Boolean(SCENARIOS[this.scenario]!.train.bnRecompute);
     const phase = wanted === 'batch norm' && !recomputes ? 'evaluation' : wanted;
     const once = phase === 'batch norm' || phase === 'finish' || phase === 'opening';
-    const visit = once ? 1 : 1 + Math.floor(3 * this.random());
+    const visit = once ? 1 : 1 + Math.floor(2 * this.random());
     let hit: Phase | null = null;
     // Where fewer visits were left the run has come to its end, and the next one begins.
     for (let attempt = 0; hit === null; attempt++) {
       assert.ok(attempt < 8, `"${this.scenario}" is never killed in ${phase}`);
-      hit = await this.goOn({ phase, visit: attempt < 2 ? visit : 1, delay: this.random() });
+      hit = await this.goOn({
+        phase,
+        visit: attempt === 0 ? visit : 1,
+        delay: this.random() * this.random(),
+      });
     }
     this.hits[hit] = (this.hits[hit] ?? 0) + 1;
   }

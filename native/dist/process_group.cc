@@ -24,7 +24,7 @@ using Work = c10::intrusive_ptr<c10d::Work>;
 
 // How soon an interruption is noticed.
 constexpr std::chrono::milliseconds kGlance(200);
-// Of texts: others may be decoding images or evaluating.
+// With which others wait for the text of rank 0: it may be decoding images or evaluating.
 constexpr std::chrono::hours kPatience(24 * 7);
 
 std::mutex registry_mutex;
@@ -149,6 +149,15 @@ ProcessGroup::~ProcessGroup() {
 
 void ProcessGroup::lost(const std::string& message) const {
   backends_->abandoned = true;
+  if (message.find("imed out") != std::string::npos) {
+    throw Error(
+        ErrorKind::Train,
+        "another process of this training has not answered for " +
+            std::to_string(std::chrono::duration_cast<std::chrono::seconds>(options_.timeout).count()) + " s",
+        "rank " + std::to_string(options_.rank) + " of " + std::to_string(options_.size),
+        "see the logs of the other ranks, and go on with --resume; where processes may be busy for longer, "
+        "raise dist.timeout");
+  }
   throw Error(ErrorKind::Train,
               "the connection to another process of this training broke: " + firstLine(message),
               "rank " + std::to_string(options_.rank) + " of " + std::to_string(options_.size),
@@ -211,7 +220,7 @@ std::vector<std::string> ProcessGroup::gather(const std::string& text) {
     for (int i = 0; i < size(); ++i) outputs[0].push_back(at::empty_like(mine));
     std::vector<at::Tensor> inputs{mine};
     c10d::AllgatherOptions options;
-    options.timeout = kPatience;
+    options.timeout = rank() == 0 ? options_.timeout : kPatience;
     backends_->await(backends_->host->allgather(outputs, inputs, options), interrupted_);
     return outputs[0];
   };
