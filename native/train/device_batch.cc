@@ -32,6 +32,14 @@ const at::Tensor& inputField(const Graph& graph, const std::string& name, const 
               "batch", "name the model's inputs like the fields of the data");
 }
 
+[[noreturn]] void refuseMissing(const std::string& name, const Graph& model, const Batch& batch,
+                                const std::string& what) {
+  throw Error(ErrorKind::Data,
+              "the input `" + name + "` is neither an output of the model (" + outputNames(model) +
+                  ") nor a field of the batch (" + fieldNames(batch) + ")",
+              what, "trace it with inputs named like the outputs and the fields");
+}
+
 bool hasOutput(const Graph& model, const std::string& name) {
   return std::any_of(model.outputs().begin(), model.outputs().end(),
                      [&](const PortSpec& port) { return port.name == name; });
@@ -73,10 +81,27 @@ at::Tensor DeviceBatch::toDevice(const at::Tensor& tensor) const {
   return tensor.to(device_);
 }
 
+// As fornax::normalize, which would copy its numbers to the device each time.
+at::Tensor DeviceBatch::normalized(const at::Tensor& pixels) const {
+  const auto channels = static_cast<int64_t>(normalize_->mean.size());
+  if (pixels.is_cpu() || pixels.size(3) != channels) return normalizePixels(pixels, *normalize_);
+  if (!scale_.defined()) {
+    std::vector<float> scale, shift;
+    for (int64_t c = 0; c < channels; ++c) {
+      scale.push_back(static_cast<float>(1.0 / (255.0 * normalize_->std[c])));
+      shift.push_back(static_cast<float>(-normalize_->mean[c] / normalize_->std[c]));
+    }
+    scale_ = at::tensor(scale).to(device_);
+    shift_ = at::tensor(shift).to(device_);
+  }
+  const at::Tensor ordered = normalize_->reverse ? pixels.flip({3}) : pixels;
+  return at::addcmul(shift_, ordered.to(at::kFloat), scale_).permute({0, 3, 1, 2});
+}
+
 at::Tensor DeviceBatch::asInput(const at::Tensor& field) const {
   at::Tensor input = toDevice(field);
   if (normalize_ && input.dim() == 4 && input.scalar_type() == at::kByte)
-    input = normalizePixels(input, *normalize_);
+    input = normalized(input);
   if (input.dim() != 4 || !input.is_floating_point()) return input;
   return input.contiguous(channels_last_ ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
 }
@@ -92,8 +117,10 @@ Batch DeviceBatch::lossFields(const Graph& loss, const Graph& model, const Batch
   Batch result;
   result.global_rows = batch.global_rows;
   for (const PortSpec& port : loss.inputs()) {
-    const at::Tensor* field = hasOutput(model, port.name) ? nullptr : batch.find(port.name);
-    if (field) result.fields.emplace_back(port.name, toDevice(*field));
+    if (hasOutput(model, port.name)) continue;
+    const at::Tensor* field = batch.find(port.name);
+    if (!field) refuseMissing(port.name, model, batch, "loss");
+    result.fields.emplace_back(port.name, toDevice(*field));
   }
   return result;
 }
@@ -109,10 +136,7 @@ std::vector<at::Tensor> DeviceBatch::lossInputs(const Graph& loss, const Graph& 
     } else if (const at::Tensor* field = batch.find(port.name)) {
       inputs.push_back(toDevice(*field));
     } else {
-      throw Error(ErrorKind::Data,
-                  "the input `" + port.name + "` is neither an output of the model (" + outputNames(model) +
-                      ") nor a field of the batch (" + fieldNames(batch) + ")",
-                  what, "trace it with inputs named like the outputs and the fields");
+      refuseMissing(port.name, model, batch, what);
     }
   }
   return inputs;

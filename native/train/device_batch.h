@@ -31,8 +31,8 @@ class DeviceBatch {
                                      const std::vector<at::Tensor>& outputs, const Batch& batch,
                                      const std::string& what = "loss") const;
 
-  // The fields of the batch, on the device, that `loss` reads beside the outputs of `model`; those that are
-  // missing are left out: lossInputs() says so.
+  // The fields of the batch, on the device, that `loss` reads beside the outputs of `model`. Throws fornax::Error
+  // (Data) if one is missing.
   Batch lossFields(const Graph& loss, const Graph& model, const Batch& batch) const;
 
   // Without waiting for the device.
@@ -41,10 +41,13 @@ class DeviceBatch {
 
  private:
   at::Tensor asInput(const at::Tensor& field) const;
+  at::Tensor normalized(const at::Tensor& pixels) const;
 
   c10::Device device_;
   std::optional<Normalize> normalize_;
   bool channels_last_;
+  // On an accelerator: what pixels are multiplied by and what is added then, brought there once.
+  mutable at::Tensor scale_, shift_;
 };
 
 // Rows of a batch: the first size of its first field.

@@ -42,6 +42,7 @@ TrainStep::TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> 
       options_(options),
       abort_(abort),
       loss_output_(findLossOutput(*loss_)),
+      upload_(options.device),
       device_batch_(options.device, options.normalize, options.channels_last),
       generator_(
           makeGenerator(options.device,
@@ -136,9 +137,9 @@ std::vector<OptimizerGroup> TrainStep::selectGroups() {
 }
 
 Batch TrainStep::mixed(const Batch& batch) {
-  if (!mixing_) return batch;
+  if (!mixing_ || !given_.empty()) return batch;
   const c10::NoGradGuard no_grad;
-  return mixing_->apply(batch, *graph_, device_batch_, teacher_ ? &*teacher_ : nullptr);
+  return mixing_->apply(upload_.bring(batch), *graph_, device_batch_, teacher_ ? &*teacher_ : nullptr);
 }
 
 StepInputs TrainStep::prepare(const Batch& batch) {
@@ -148,10 +149,10 @@ StepInputs TrainStep::prepare(const Batch& batch) {
     return inputs;
   }
   const c10::NoGradGuard no_grad;
-  Batch seen = batch;
+  Batch seen = upload_.bring(batch);
   if (teacher_) {
     const AutocastScope autocast(options_.device.type(), options_.precision);
-    seen = teacher_->withOutputs(batch, abort_);
+    seen = teacher_->withOutputs(seen, abort_);
   }
   return {device_batch_.modelInputs(*graph_, seen), device_batch_.lossFields(*loss_, *graph_, seen),
           batchSize(batch), globalRows(batch)};

@@ -21,6 +21,7 @@
 #include "graph/executor.h"
 #include "graph/graph.h"
 #include "graph/state.h"
+#include "train/batch_upload.h"
 #include "train/device_batch.h"
 #include "train/node_inspector.h"
 #include "train/optimizer.h"
@@ -158,6 +159,7 @@ class TrainStep {
   ModeTable modes_, loss_modes_;
   std::vector<at::Tensor> parameters_;  // all of the state, in its order
   std::vector<std::pair<std::string, at::Tensor>> trained_;
+  BatchUpload upload_;
   DeviceBatch device_batch_;
   at::Generator generator_;
   std::unique_ptr<Optimizer> optimizer_;

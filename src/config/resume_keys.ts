@@ -53,6 +53,7 @@ export const RESUME_KEYS: Readonly<Record<string, ResumeClass>> = {
   'train.channels_last': 'compared',
   'train.deterministic': 'free',
   'train.cudnn_benchmark': 'free',
+  'train.cuda_graphs': 'free',
   'train.tf32': 'compared',
   'train.flush_denormal': 'compared',
   // Another number gives a warning.

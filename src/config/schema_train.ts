@@ -1,6 +1,7 @@
 /** The section `train` of a config. */
 import { z } from 'zod';
 import { groupKeys } from './schema_groups.js';
+import { cudaGraphsKeys } from './schema_cuda_graphs.js';
 import { deterministicKeys } from './schema_deterministic.js';
 import { lossSchema } from './schema_loss.js';
 import { mixingKeys } from './schema_mixing.js';
@@ -62,6 +63,7 @@ export const trainSchema = z
       .default('auto')
       .describe('Memory layout of images and convolutions. `auto`: on.'),
     ...deterministicKeys,
+    ...cudaGraphsKeys,
     tf32: z.boolean().default(true).describe('TensorFloat-32 for float32 matrix products (CUDA only).'),
     flush_denormal: z
       .boolean()

@@ -2,6 +2,7 @@
 import { TrainError } from '../errors.js';
 import type { RunResult, StepsEvent as NativeSteps } from '../native/contract.js';
 import { outOfMemoryEvent } from './memory.js';
+import { countRepeated } from './cuda_graphs.js';
 import { handleNonFinite } from './nan_watch.js';
 import type { OpenRun } from './open_run.js';
 import { outlookOf } from './outlook.js';
@@ -84,6 +85,7 @@ async function runSteps(run: OpenRun, steps: number, seconds: number): Promise<R
 function onSteps(run: OpenRun, raw: NativeSteps): void {
   const { progress, train, stepsPerEpoch, totalSteps } = run;
   try {
+    countRepeated(run, raw);
     const epoch = progress.epoch + 1;
     run.options.report(progress.meter.take(raw, { epoch, epochs: train.epochs, stepsPerEpoch, totalSteps }));
   } catch (error) {

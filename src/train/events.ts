@@ -145,6 +145,8 @@ export interface StepsEvent {
   memoryReserved: number;
   /** Seconds until the last epoch's end, at the present speed. */
   etaSeconds: number;
+  /** Of the steps, those repeated from a CUDA graph; absent: none. */
+  repeated?: number;
   /** Loss scale and skipped steps (fp16 only). */
   scale?: number;
   skipped?: number;

@@ -8,6 +8,7 @@ import { loadAddon } from '../native.js';
 import { AveragedModel } from './averaged_model.js';
 import type { Checkpoint } from './checkpoint.js';
 import { CheckpointWriter } from './checkpoint_writer.js';
+import { forDevice } from './cuda_graphs.js';
 import { Evaluator } from './evaluator.js';
 import { checkResumable, type ResumeIdentity } from './resume.js';
 import { endBudget } from './memory.js';
@@ -114,15 +115,13 @@ export class OpenRun {
   private openLoader(): void {
     const { data, config } = this.options;
     const workers = config.data?.workers;
+    const options = data.loaderOptions('train', {
+      batchSize: this.train.batchSize,
+      seed: this.train.seed,
+      threads: typeof workers === 'number' ? workers : this.processes.loaderThreads,
+    });
     this.loader = new (loadAddon().Loader)(
-      this.processes.shard(
-        data.loaderOptions('train', {
-          batchSize: this.train.batchSize,
-          seed: this.train.seed,
-          threads: typeof workers === 'number' ? workers : this.processes.loaderThreads,
-        }),
-        data.trainSamples,
-      ),
+      this.processes.shard(forDevice(options, this.devices.train.device), data.trainSamples),
     );
     if (this.loader.batches === 0) {
       throw new DataError({ what: 'there are no training images', fix: 'check data.path and data.train' });

@@ -10,6 +10,7 @@ import { mixingFeature } from './mixing.js';
 import { nanWatchFeature } from './nan_watch.js';
 import type { OpenRun } from './open_run.js';
 import { callbackFeature } from './callback_feature.js';
+import { cudaGraphsFeature } from './cuda_graphs.js';
 import { groupsFeature } from './parameter_groups.js';
 import { precisionFeature } from './precision.js';
 import type { RunDevices } from './run_devices.js';
@@ -52,4 +53,5 @@ export const RUN_FEATURES: readonly RunFeature[] = [
   callbackFeature,
   precisionFeature,
   memoryFeature,
+  cudaGraphsFeature,
 ];

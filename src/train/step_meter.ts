@@ -84,6 +84,7 @@ export class StepMeter {
       memoryPeak: raw.memory_peak ?? 0,
       memoryReserved: raw.memory_reserved ?? 0,
       etaSeconds: left * secondsPerStep + epochsLeft * (this.overhead ?? 0),
+      ...(raw.repeated === undefined ? {} : { repeated: raw.repeated }),
       ...(raw.scale === undefined ? {} : { scale: raw.scale }),
       ...(raw.skipped === undefined ? {} : { skipped: raw.skipped }),
     };
