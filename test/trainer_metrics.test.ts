@@ -63,6 +63,24 @@ test('a metric is averaged over the samples, whatever the batches', async () => 
   assert.equal(model.info.metrics.per_sample, run.metrics!.metrics!.per_sample);
 });
 
+test('metrics are measured again where batch-norm statistics are computed anew at the end', async () => {
+  using model = pointModel();
+  const run = new Trainer({
+    model,
+    data,
+    device: 'cpu',
+    train: { ...train, bnRecompute: 3 },
+    metrics: {
+      confidence: ({ output, label }) => F.softmax(output!, 1).gather(1, label!.unsqueeze(1)).squeeze(1),
+    },
+  });
+  await collect(run);
+  const last = run.history.at(-1)!.evaluation!.metrics!.confidence!;
+  const now = run.metrics!.metrics!.confidence!;
+  assert.ok(now > 0 && now < 1 && now !== last, `${last} before, ${now} after`);
+  assert.equal(model.info.metrics.confidence, now);
+});
+
 test('a metric chooses the best weights and stops early', async () => {
   const options = {
     data,

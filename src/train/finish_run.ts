@@ -181,9 +181,11 @@ export async function recomputeAfterTraining(options: FinishedTraining): Promise
   return after;
 }
 
-async function evaluate({ model, data, config, report, signal }: FinishedTraining): Promise<Evaluation> {
+async function evaluate({ config, ...rest }: FinishedTraining): Promise<Evaluation> {
+  const { model, data, loss, metrics, report, signal } = rest;
   const device = chooseDevices(config).eval.device;
-  const evaluator = new Evaluator({ model, data, device, batchSize: config.eval.batchSize, report, signal });
+  const { batchSize } = config.eval;
+  const evaluator = new Evaluator({ model, data, loss, metrics, device, batchSize, report, signal });
   try {
     const result = await evaluator.evaluate(null);
     if (!result) throw new AbortedError('the final evaluation was stopped');

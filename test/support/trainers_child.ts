@@ -40,6 +40,8 @@ class Net extends Module {
 
 const [kind = 'done', count = '20'] = process.argv.slice(2);
 
+/** Of the whole process: trainers must take their listeners off. */
+const shared = new AbortController();
 const made: WeakRef<object>[] = [];
 
 /** Sizes differ, and come again. */
@@ -88,7 +90,8 @@ async function trainOne(round: number): Promise<void> {
   const trainer = new Trainer(options);
   made.push(new WeakRef(trainer), new WeakRef(model));
   try {
-    for await (const { type } of trainer.fit()) if (kind === 'left' && type === 'epoch') break;
+    for await (const { type } of trainer.fit({ signal: shared.signal }))
+      if (kind === 'left' && type === 'epoch') break;
   } catch (error) {
     if (kind !== 'callback' && kind !== 'loss') throw error;
   }
