@@ -17,9 +17,9 @@ void setUpComputeThread(const ComputeThreadOptions& options);
 // of its time.
 void setUpScriptThread();
 
-// Ends the OpenMP pool of the calling thread, which has nothing to compute for now; its next parallel region starts
-// one again. A pool that stays counts for libgomp even if its threads sleep: see above. A thread that computes
-// from time to time (evaluation beside training) calls this once it has been idle for kIdleSeconds.
+// Ends the OpenMP pool of the calling thread, which has nothing to compute for now; its next parallel region
+// starts one again. A pool that stays counts for libgomp even if its threads sleep: see above. A thread that
+// computes from time to time (evaluation beside training) calls this once it has been idle for kIdleSeconds.
 void endIdlePool();
 constexpr double kIdleSeconds = 0.5;
 

@@ -1,8 +1,9 @@
 // What happens to parameters on the CPU after backward, over all tensors of a list in one parallel region, as
-// operators (`fornax::sgd_`, …), so that whoever looks at the dispatcher sees them. libtorch's operators take the
-// tensors one by one, a region each; and where weights are channels-last its fused optimizers copy every gradient
-// into another layout, which they then do not read (FusedSGDKernel.cpp, FusedAdamKernel.cpp). Results do not depend
-// on the number of threads. Tensors that are not dense float32 of one layout in all lists go to libtorch.
+// operators (`fornax::sgd_`, …), so that whoever looks at the dispatcher sees them. libtorch's operators take
+// the tensors one by one, a region each; and where weights are channels-last its fused optimizers copy every
+// gradient into another layout, which they then do not read (FusedSGDKernel.cpp, FusedAdamKernel.cpp).
+// Results do not depend on the number of threads. Tensors that are not dense float32 of one layout in all
+// lists go to libtorch.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,8 +16,8 @@ struct SgdUpdate {
   double lr, weight_decay, momentum, dampening;
   bool nesterov;
 };
-// torch.optim.SGD; `momenta` is empty without momentum. `rate` (scalar): goes before `lr`. `found_inf` (scalar):
-// where it is not 0, nothing changes.
+// torch.optim.SGD; `momenta` is empty without momentum. `rate` (scalar): goes before `lr`. `found_inf`
+// (scalar): where it is not 0, nothing changes.
 void sgdOnCpu(at::TensorList parameters, at::TensorList gradients, at::TensorList momenta,
               const SgdUpdate& update, const std::optional<at::Tensor>& rate,
               const std::optional<at::Tensor>& found_inf);

@@ -51,8 +51,8 @@ constexpr int64_t kFlatUnit = 16;
 // Units worth a thread: 128 KiB of each list.
 constexpr int64_t kFlatGrain = 2048;
 
-// Calls function(tensor, begin, size) for ranges of elements that together are all of them, shared evenly among
-// the threads.
+// Calls function(tensor, begin, size) for ranges of elements that together are all of them, shared evenly
+// among the threads.
 template <typename Function>
 void overElements(at::TensorList tensors, const Function& function) {
   std::vector<int64_t> ends;  // in units, added up

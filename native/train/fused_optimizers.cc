@@ -119,17 +119,18 @@ void Adam::update(const Bucket& bucket, const at::Tensor* found_inf) {
   const auto& steps = bucket.slots[0];
   const std::vector<at::Tensor>& largest = options_.amsgrad ? bucket.slots[3] : none;
   if (onCpu(bucket.parameters)) {
-    adamOnCpu(bucket.parameters, bucket.gradients, bucket.slots[1], bucket.slots[2], largest, steps,
-              {bucket.lr, bucket.weight_decay, options_.beta1, options_.beta2, options_.eps,
-               options_.decoupled},
-              optional(&bucket.rate), optional(found_inf));
+    adamOnCpu(
+        bucket.parameters, bucket.gradients, bucket.slots[1], bucket.slots[2], largest, steps,
+        {bucket.lr, bucket.weight_decay, options_.beta1, options_.beta2, options_.eps, options_.decoupled},
+        optional(&bucket.rate), optional(found_inf));
     return;
   }
   at::_foreach_add_(steps, 1);
   const auto fused = [&](auto&& op) {
     withRate(bucket.rate, bucket.lr, [&](const auto& lr) {
       op(bucket.parameters, bucket.gradients, bucket.slots[1], bucket.slots[2], largest, steps, lr,
-         options_.beta1, options_.beta2, bucket.weight_decay, options_.eps, options_.amsgrad, /*maximize=*/false,
+         options_.beta1, options_.beta2, bucket.weight_decay, options_.eps, options_.amsgrad,
+         /*maximize=*/false,
          /*grad_scale=*/std::nullopt, optional(found_inf));
     });
   };

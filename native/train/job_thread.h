@@ -1,6 +1,6 @@
 // One thread that runs jobs in the order they are posted, until it is closed. libtorch keeps settings and an
-// OpenMP pool per thread, so a session computes on one thread of its own for as long as it lives. While it has
-// nothing to do for long, its pool ends (compute_thread.h).
+// OpenMP pool per thread, so a session computes on one thread of its own for as long as it lives. While it
+// has nothing to do for long, its pool ends (compute_thread.h).
 #pragma once
 
 #include <condition_variable>

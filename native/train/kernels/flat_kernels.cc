@@ -2,8 +2,9 @@
 
 #include <cmath>
 
-// The compiler makes a variant of each loop for each of these; the loader picks one. Compiled without errno and
-// traps of floating-point functions (CMakeLists.txt), so that roots and choices become vector instructions.
+// The compiler makes a variant of each loop for each of these; the loader picks one. Compiled without errno
+// and traps of floating-point functions (CMakeLists.txt), so that roots and choices become vector
+// instructions.
 #if defined(__x86_64__) && defined(__gnu_linux__)
 #define FORNAX_VARIANTS __attribute__((target_clones("avx512f", "arch=haswell", "default")))
 #else
