@@ -58,8 +58,10 @@ export const SCENARIOS: Readonly<Record<string, Settings>> = {
     },
     checkpoint: { monitor: 'loss', keepBest: 3, everyEpochs: 2 },
   },
-  'SGD, cosine per step, random crop, weight decay': {
+  'SGD, cosine per step, random crop, bf16 for one layer': {
     train: {
+      amp: 'auto',
+      precision: { bf16: ['conv2'] },
       optimizer: { name: 'sgd', momentum: 0.8, nesterov: false },
       lr: 0.1,
       weightDecay: 0.01,
