@@ -197,7 +197,7 @@ test('names and settings that make no sense are refused', () => {
 
 async function train(
   options: Partial<TrainOptions>,
-  steps = 24,
+  steps = 16,
 ): Promise<{ losses: number[]; model: NativeGraph }> {
   const model = graphOf(new InvertedResidual(), [2, 3, 16, 16]);
   const session = openSession(model, { schedule: { name: 'constant', lr: 0.1 }, ...options });

@@ -6,7 +6,7 @@
 import { z } from 'zod';
 
 import type { Config } from '../config/schema.js';
-import { ConfigError } from '../errors.js';
+import { ConfigError, DeviceError } from '../errors.js';
 import type { MeasureRequest, PrecisionNode, PrecisionVerdict } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { nearest } from '../nearest.js';
@@ -99,11 +99,17 @@ async function measure(opening: Opening): Promise<Decision | null> {
   const inputs = inputShapes(opening);
   if (!inputs) return null;
   const epochs = Math.min(train.epochs, options.epochLimit ?? Infinity);
-  const verdict = await loadAddon().measurePrecision(options.model.native, session, {
-    inputs,
-    steps: epochs * stepsPerEpoch,
-  });
-  return { ...verdict, threads: threadsOf(train) };
+  const request = { inputs, steps: epochs * stepsPerEpoch };
+  try {
+    const verdict = await loadAddon().measurePrecision(options.model.native, session, request);
+    return { ...verdict, threads: threadsOf(train) };
+  } catch (error) {
+    // Without the memory for a copy of the model, training itself may still have enough.
+    if (!(error instanceof DeviceError)) throw error;
+    const message = `Precision was not measured, so that training is in float32: ${error.what}`;
+    options.report({ type: 'warning', message });
+    return null;
+  }
 }
 
 /** The line that tells what was decided; null where there is nothing to tell. */
