@@ -109,7 +109,7 @@ train:
   optimizer: sgd          # or adamw
   schedule: { name: cosine, warmup_epochs: 1 }
   label_smoothing: 0.1
-  amp: auto               # mixed precision on a GPU
+  amp: auto               # mixed precision, where it is faster
 
 device: auto              # or cpu, cuda:1, { train: cuda, eval: cpu }
 
