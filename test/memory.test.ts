@@ -6,7 +6,7 @@ import { formatSize, parseSize } from '#fornax/config/size.js';
 import { ConfigError, DeviceError } from '#fornax/errors.js';
 import { loadAddon } from '#fornax/native.js';
 import type { MemoryTrial, NativeTrain } from '#fornax/native/contract.js';
-import { roundRows, searchRows } from '#fornax/train/batch_size.js';
+import { largestBatch, roundRows, searchRows } from '#fornax/train/batch_size.js';
 import { describeMemory } from '#fornax/train/memory.js';
 import { goldenBatch, goldenModel, openSession } from './support/training_golden.js';
 
@@ -162,6 +162,15 @@ async function search(given: {
 describe('the automatic batch size', () => {
   it('is a power of two up to 64, then a multiple of 8', () => {
     assert.deepEqual([1, 3, 7, 33, 63, 64, 71, 100, 300].map(roundRows), [1, 2, 4, 32, 32, 64, 64, 96, 296]);
+  });
+
+  it('leaves an epoch its steps', () => {
+    assert.equal(largestBatch('cpu', 50_000, 1), 256);
+    assert.equal(largestBatch('cuda', 50_000, 1), 1024);
+    assert.equal(largestBatch('cpu', 1000, 1), 125);
+    assert.equal(largestBatch('cpu', 1000, 4), 31);
+    assert.equal(largestBatch('cpu', 60, 1), 8);
+    assert.equal(largestBatch('cpu', 5, 1), 5);
   });
 
   it('is the largest that fits, found with a handful of trials', async () => {

@@ -32,6 +32,6 @@ export const batchKeys = {
     .union([auto, z.int().min(1).max(65_536)])
     .default(64)
     .describe(
-      'Images in a batch; of several processes, in the batch of each. `auto`: as many as fit into `memory.budget`, or into the memory that is free, found by trial steps before the run begins: a power of two up to 64, then a multiple of 8; at most 256 on a CPU, 1024 on a GPU. It is kept when the run is resumed. Of one process only.',
+      'Images in a batch; of several processes, in the batch of each. `auto`: as many as fit into `memory.budget`, or into the memory that is free, found by trial steps before the run begins: a power of two up to 64, then a multiple of 8; at most 256 on a CPU, 1024 on a GPU, and so many that an epoch has 8 steps. It is kept when the run is resumed. Of one process only.',
     ),
 };

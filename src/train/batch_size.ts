@@ -18,6 +18,8 @@ import type { RunConfig, TrainingRunOptions } from './training_run_types.js';
 
 /** Larger batches seldom train faster, and seldom train better. */
 export const LARGEST = { cpu: 256, cuda: 1024 } as const;
+/** However much fits: an epoch of fewer steps learns little. */
+const LEAST_STEPS = 8;
 /** Of the memory that is free, what the rest of the system is left with. */
 const LEFT_FREE = { cpu: 0.2, cuda: 0.1 } as const;
 /** A step may take a little more than the trial did: another order of blocks in the allocator. */
@@ -63,14 +65,14 @@ export async function chooseBatchSize<C extends RunConfig>(config: C, context: B
   const devices = chooseDevices(config);
   const { device, type } = devices.train;
   const limit = config.memory?.budget ?? freeMemory(devices) * (1 - LEFT_FREE[type]);
-  const largest = Math.min(LARGEST[type], context.data.trainSamples);
+  const largest = largestBatch(type, context.data.trainSamples, config.train.gradAccum);
   const { setMemoryBudget } = loadAddon();
   setMemoryBudget(device, Math.floor(limit));
   const trial = await TrialSession.open(config, devices, context);
   try {
     const { rows, peak } = await searchRows((count) => trial.run(count), HEADROOM * limit, largest);
     const bound =
-      rows === largest ? 'the most that is tried' : `the most that fits into ${formatSize(limit)}`;
+      rows === roundRows(largest) ? 'no more is wanted' : `the most that fits into ${formatSize(limit)}`;
     context.report({
       type: 'batch_size',
       batchSize: rows,
@@ -83,6 +85,12 @@ export async function chooseBatchSize<C extends RunConfig>(config: C, context: B
     trial.dispose();
     setMemoryBudget(device, null);
   }
+}
+
+/** The largest batch that is wanted, whatever fits. */
+export function largestBatch(type: 'cpu' | 'cuda', samples: number, gradAccum: number): number {
+  const forSteps = Math.floor(samples / (LEAST_STEPS * gradAccum));
+  return Math.min(LARGEST[type], samples, Math.max(FIRST_TRIAL, forSteps));
 }
 
 /** Bytes that this process could take, beside those it has. */
