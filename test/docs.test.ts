@@ -37,7 +37,7 @@ function examples(): Example[] {
 
 let root: Awaited<ReturnType<typeof temporaryFolder>>;
 /** Inside the package, so that `fornax` means this package. */
-const folder = fileURLToPath(new URL('./docs-examples/', import.meta.url));
+const folder = fileURLToPath(new URL(`./docs-examples-${process.pid}/`, import.meta.url));
 
 before(async () => {
   root = await temporaryFolder();
