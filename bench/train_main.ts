@@ -79,7 +79,7 @@ const gpu = options.device === 'cuda' ? (info.cuda.devices[0]?.name ?? 'no GPU')
 const text = [
   `${new Date().toISOString().slice(0, 10)}, Node ${process.versions.node}, libtorch ${info.torch_version}; ${peer?.name ?? 'no peer'}.`,
   `${gpu ? `${gpu}; ` : ''}${describeMachine(info)}. Load before the run: ${before}. ${options.threads} threads on either side.`,
-  `Command: \`npm run bench:train${['', ...process.argv.slice(2)].join(' ')}\`, ${((performance.now() - started) / 60_000).toFixed(1)} minutes. Median (lowest–highest) of the rounds' medians; the sides take turns.`,
+  `Command: \`npm run bench:train${process.argv.length > 2 ? ` -- ${process.argv.slice(2).join(' ')}` : ''}\`, ${((performance.now() - started) / 60_000).toFixed(1)} minutes. Median (lowest–highest) of the rounds' medians; the sides take turns.`,
   trainReport(results),
 ].join('\n\n');
 console.log(text);
