@@ -8,6 +8,7 @@ import { overridesOf } from '#fornax/cli/train.js';
 import { ConfigError, TrainError } from '#fornax/errors.js';
 import { fileSha256 } from '#fornax/io/safetensors.js';
 import { CheckpointStore } from '#fornax/train/checkpoint.js';
+import { checkResumable } from '#fornax/train/resume.js';
 
 import { tinyRuns } from './support/tiny_runs.js';
 
@@ -81,4 +82,42 @@ test('--init-from takes the weights of a run, a checkpoint or a file', async () 
   const { outcome: tuned, events } = await run(started);
   assert.equal((events.find(({ type }) => type === 'start') as { firstStep: number }).firstStep, 0);
   assert.deepEqual(tuned.metrics!.top1, outcome.metrics!.top1);
+});
+
+test('a run does not go on with other images, nor with a model that became another one', async () => {
+  const moved = path.join(tiny.root, 'moved');
+  const data = { path: moved, cache: path.join(tiny.root, 'cache'), resolution: 24 };
+  await fs.cp(tiny.images, moved, { recursive: true });
+  const { outcome } = await run(config('moved', { data, train: { epochs: 1 } }));
+  await fs.copyFile(path.join(moved, 'val', 'red', '0.png'), path.join(moved, 'train', 'red', 'more.png'));
+  await assert.rejects(run(config('moved', { data }), { resume: true }), (error) => {
+    assert.ok(error instanceof TrainError);
+    assert.match(
+      error.message,
+      /because it changed:\n {2}- data: the training images are others \(\w{12} → \w{12}\)/,
+    );
+    return true;
+  });
+  // A later version of Fornax may trace an architecture in another way.
+  const [entry] = await new CheckpointStore(path.join(outcome.folder, 'checkpoints')).list();
+  const checkpoint = await new CheckpointStore(path.join(outcome.folder, 'checkpoints')).load(entry!.path);
+  const { state } = checkpoint;
+  const now = {
+    config: state.config,
+    computed: state.computed,
+    dataFingerprint: state.data_fingerprint,
+    graphHash: state.graph_hash,
+    stepsPerEpoch: state.steps_per_epoch,
+  };
+  checkResumable(checkpoint, now, assert.fail);
+  assert.throws(
+    () => checkResumable(checkpoint, { ...now, graphHash: 'f'.repeat(64) }, assert.fail),
+    (error) =>
+      error instanceof TrainError &&
+      /- model: its graph is another one \(\w{12} → f{12}\)/.test(error.message),
+  );
+  assert.throws(
+    () => checkResumable(checkpoint, { ...now, stepsPerEpoch: 3 }, assert.fail),
+    (error) => error instanceof TrainError && /- steps per epoch: 8 → 3/.test(error.message),
+  );
 });
