@@ -12,8 +12,17 @@ export class BenchChild {
     readonly hello: Answer,
   ) {}
 
-  /** Starts the process and waits until it is ready. @throws Error with its exit code if it is not */
-  static async start(command: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<BenchChild> {
+  /**
+   * Starts the process and waits until it is ready, for so many seconds at most.
+   *
+   * @throws Error with its exit code, or saying that it took too long
+   */
+  static async start(
+    command: string,
+    args: string[],
+    env: NodeJS.ProcessEnv = {},
+    seconds?: number,
+  ): Promise<BenchChild> {
     const child = spawn(command, args, {
       stdio: ['pipe', 'pipe', 'inherit'],
       env: { ...process.env, ...env },
@@ -30,7 +39,21 @@ export class BenchChild {
       const line = await Promise.race([lines.next(), ended]);
       return line.done ? ended : (JSON.parse(line.value) as Answer);
     };
-    return new BenchChild(child, read, await read());
+    let late = false;
+    const timer =
+      seconds === undefined
+        ? null
+        : setTimeout(() => {
+            late = true;
+            child.kill('SIGKILL');
+          }, seconds * 1000);
+    try {
+      return new BenchChild(child, read, await read());
+    } catch (error) {
+      throw late ? new Error(`it was not ready after ${seconds} s`) : error;
+    } finally {
+      if (timer) clearTimeout(timer);
+    }
   }
 
   async ask(request: Answer): Promise<Answer> {

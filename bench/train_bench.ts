@@ -32,6 +32,8 @@ interface Side {
 }
 
 const WARM_UP_SECONDS = 1;
+/** For a peer to compile and make its first step. */
+const PEER_SECONDS = 300;
 const MOST_STEPS = 4000;
 /** How often the floor measures each layer. */
 const FLOOR_REPEATS = 9;
@@ -83,7 +85,8 @@ async function startSide(
   const env = variant.side === 'fornax' && peer?.libtorch ? { FORNAX_LIBTORCH: peer.libtorch } : {};
   let child: BenchChild;
   try {
-    child = await BenchChild.start(of.command, [of.script, JSON.stringify(setting), variant.id], env);
+    const limit = variant.side === 'peer' ? PEER_SECONDS : undefined;
+    child = await BenchChild.start(of.command, [of.script, JSON.stringify(setting), variant.id], env, limit);
   } catch (error) {
     if (variant.side === 'fornax') throw error;
     return (error as Error).message;
