@@ -118,6 +118,7 @@ Napi::Object toObject(Napi::Env env, const RunResult& result) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("steps", static_cast<double>(result.steps));
   object.Set("repeated", static_cast<double>(result.repeated));
+  if (result.syncs) object.Set("syncs", static_cast<double>(*result.syncs));
   object.Set("samples", static_cast<double>(result.samples));
   object.Set("seconds", result.seconds);
   object.Set("reason", reasonName(result.reason));
@@ -174,6 +175,7 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
                                                  InstanceMethod<&TrainHandle::stop>("stop"),
                                                  InstanceMethod<&TrainHandle::gradients>("gradients"),
                                                  InstanceMethod<&TrainHandle::snapshot>("snapshot"),
+                                                 InstanceMethod<&TrainHandle::operators>("operators"),
                                                  InstanceMethod<&TrainHandle::restore>("restore"),
                                                  InstanceMethod<&TrainHandle::ema>("ema"),
                                                  InstanceMethod<&TrainHandle::learningRate>("learningRate"),
@@ -319,6 +321,19 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
   Napi::Value gradients(const Napi::CallbackInfo& info) {
     return guarded(info.Env(),
                    [&]() -> Napi::Value { return toObject(info.Env(), core().session.gradients()); });
+  }
+
+  Napi::Value operators(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      Napi::Array list = Napi::Array::New(info.Env());
+      for (const auto& [name, path] : core().session.operators()) {
+        Napi::Object entry = Napi::Object::New(info.Env());
+        entry.Set("op", name);
+        entry.Set("path", path);
+        list.Set(list.Length(), entry);
+      }
+      return list;
+    });
   }
 
   Napi::Value snapshot(const Napi::CallbackInfo& info) {

@@ -99,6 +99,7 @@ TrainOptions readTrainOptions(Napi::Value value) {
   options.fuse = source.boolean("fuse", true);
   options.cuda_graphs = static_cast<CudaGraphs>(source.choice("cuda_graphs", {"auto", "on", "off"}, "auto"));
   options.tape = source.boolean("tape", false);
+  options.count_syncs = source.boolean("count_syncs", false);
   options.cudnn_benchmark = optionalBoolean(source, "cudnn_benchmark");
   options.tf32 = optionalBoolean(source, "tf32");
   options.deterministic = optionalBoolean(source, "deterministic");

@@ -95,7 +95,8 @@ struct TrainOptions {
   OnOutOfMemory on_oom = OnOutOfMemory::Halve;
   int64_t micro_batch = 0;  // rows at most; 0: whole batches
   CudaGraphs cuda_graphs = CudaGraphs::Auto;
-  bool tape = false;  // in place of CUDA graphs, on the CPU: for tests
+  bool tape = false;         // in place of CUDA graphs, on the CPU: for tests
+  bool count_syncs = false;  // on CUDA: for tests
 };
 
 }  // namespace fornax

@@ -12,6 +12,7 @@
 #include "device/cpu_allocator.h"
 #include "device/process_settings.h"
 #include "device/side_stream.h"
+#include "device/sync_count.h"
 #include "dist/process_group.h"
 #include "train/snapshot.h"
 #include "train/torch_errors.h"
@@ -337,6 +338,7 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
     if (options.on_halved) options.on_halved(halving);
   };
 
+  const auto syncs = options_.count_syncs ? countSyncs(options_.device) : nullptr;
   while (result.steps < options.steps && !result.fault && !stopAgreed()) {
     throwIfAborted(abort_);
     const Group group = computeGradients(source, on_halved);
@@ -364,6 +366,7 @@ RunResult TrainSession::runLoop(BatchSource& source, const RunOptions& options,
     }
   }
 
+  if (syncs) result.syncs = syncs->count();
   if (!recorder.empty()) closeInterval();
   emit(true);
   if (capture_) capture_->check();
@@ -429,6 +432,14 @@ NamedTensors TrainSession::ema() {
       throw Error(ErrorKind::Argument, "the session keeps no average of the weights", "ema");
     }
     return copyToCpu(averages);
+  });
+}
+
+std::vector<std::pair<std::string, std::string>> TrainSession::operators() {
+  return exclusively([&] {
+    std::vector<std::pair<std::string, std::string>> operators;
+    for (const Node& node : step_->graph().nodes()) operators.emplace_back(node.name, node.path);
+    return operators;
   });
 }
 

@@ -40,6 +40,7 @@ struct RunResult {
   enum class Reason : uint8_t { Done, EpochEnd, Stopped, NotFinite };
   int64_t steps = 0;
   int64_t repeated = 0;  // of the steps: from a recording
+  std::optional<int64_t> syncs;  // in the loop over the steps, where they were counted
   int64_t samples = 0;
   double seconds = 0;
   Reason reason = Reason::Done;
@@ -92,6 +93,8 @@ class TrainSession {
   // These wait for the session's thread, and for the device. Copies on the CPU.
   NamedTensors gradients();
   NamedTensors snapshot();
+  // Operators of the graph as it is run (prepare_graph.h), in their order, each with its module path.
+  std::vector<std::pair<std::string, std::string>> operators();
   // The averaged weights by their names in the state dict. ArgumentError without `ema` or `swa`.
   NamedTensors ema();
   // Throws WeightsError if the entries are not those of snapshot(); then nothing has changed.

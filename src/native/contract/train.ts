@@ -209,6 +209,8 @@ export interface TrainOptions {
   cuda_graphs?: 'auto' | 'on' | 'off';
   /** For tests: on the CPU a tape of operators stands in for a CUDA graph. */
   tape?: boolean;
+  /** For tests: count on CUDA where the host waits for the device. */
+  count_syncs?: boolean;
 }
 
 /** A step ran out of memory and was tried again with smaller micro-batches, which are kept. */
@@ -311,6 +313,8 @@ export interface RunResult {
   steps: number;
   /** Of these, repeated from a recording (`cuda_graphs`). */
   repeated: number;
+  /** Times that the host waited for the device between the first step and the last, with `count_syncs`. */
+  syncs?: number;
   samples: number;
   seconds: number;
   /**
@@ -369,6 +373,8 @@ export interface NativeTrain extends NativeHandle {
   ema(): Record<string, NativeTensor>;
   /** Everything beside the weights that a resume needs (copies on the CPU): optimizer, scaler, average, generators. */
   snapshot(): Record<string, NativeTensor>;
+  /** The operators of the model as they are run, exchanged and fused (`fuse`), each with its module path. */
+  operators(): { op: string; path: string }[];
   /** The reverse of snapshot(). */
   restore(entries: Record<string, NativeTensor>, step: number): void;
   /** A metric of the model as it is now, for the schedule `reduce_on_plateau`. Not while a run or a step is under way. */
