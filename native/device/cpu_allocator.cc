@@ -24,8 +24,8 @@ namespace {
 
 constexpr size_t kAlignment = 64;  // a cache line and the widest vector register; what libtorch's own gives
 constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kSmall = 1024;    // below: classes of 64 bytes
-constexpr int kSteps = 8;          // above: this many classes per power of two, so at most 1/8 is wasted
+constexpr size_t kSmall = 1024;  // below: classes of 64 bytes
+constexpr int kSteps = 8;        // above: this many classes per power of two, so at most 1/8 is wasted
 constexpr int kSmallClasses = static_cast<int>(kSmall / kAlignment) + 1;
 constexpr int kClasses = kSmallClasses + kSteps * 40;
 

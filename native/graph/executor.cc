@@ -323,7 +323,8 @@ class Run {
   }
 
   [[noreturn]] void outOfMemory(size_t index, const Node& node, const std::string& message) const {
-    throw OutOfMemoryError(message, graph_.describe(index), "use a smaller batch size or resolution", node.path);
+    throw OutOfMemoryError(message, graph_.describe(index), "use a smaller batch size or resolution",
+                           node.path);
   }
 
   [[noreturn]] void failed(size_t index, std::string message) const {
