@@ -1,5 +1,8 @@
 /** Batch norm fused with what follows it, against the separate operators in double precision. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { runProbe, type Activation, type ProbeSettings } from './support/batch_norm_probe.js';
 import { assertNear } from './support/graph_probe.js';
 
@@ -31,6 +34,89 @@ describe('batch norm and activation in one operator', () => {
   it('holds for every number of channels', async () => {
     for (let channels = 1; channels <= 70; channels++) {
       await assertExact({ shape: [3, channels, 5, 3], activation: 'relu' });
+    }
+  });
+
+  it('holds for every number of rows', async () => {
+    for (const [images, height, width] of [
+      [2, 1, 1],
+      [1, 1, 2],
+      [3, 1, 1],
+      [1, 5, 1],
+      [7, 1, 9],
+      [1, 31, 33],
+    ] as const) {
+      for (const channels of [1, 5, 16, 48]) {
+        await assertExact(
+          { shape: [images, channels, height, width], activation: 'relu', residual: 'first' },
+          1e-4,
+        );
+      }
+    }
+  });
+
+  it('works without weights, without statistics, on two dimensions and in the other memory format', async () => {
+    await assertExact({ shape, activation: 'relu', affine: false });
+    await assertExact({ shape, activation: 'silu', tracked: false, mode: 'eval' });
+    await assertExact({ shape: [40, 24], activation: 'hardswish' });
+    await assertExact({ shape, activation: 'relu6', residual: 'second', channelsLast: false });
+  });
+
+  it('averages statistics cumulatively where there is no momentum', async () => {
+    await assertExact({ shape, momentum: null }, 2e-5, 3);
+    await assertExact({ shape, momentum: 0.3 }, 2e-5, 3);
+  });
+
+  it('loses nothing to a mean that is large against the deviation', async () => {
+    const settings = { shape: [8, 20, 16, 16], activation: 'none', mean: 1000 } as const;
+    const expected = await runProbe(settings, { type: 'float64' });
+    // The input itself is rounded to 1000 · 2⁻²⁴ = 6e-5 of its deviation.
+    assertNear(await runProbe(settings), expected, 3e-4, 'mean 1000');
+  });
+
+  it('reads and writes bfloat16, with statistics in single precision', async () => {
+    for (const activation of ['relu', 'silu'] as const) {
+      for (const result of ['bfloat16', 'float32'] as const) {
+        const settings = { shape, activation, input: 'bfloat16', result } as const;
+        const expected = await runProbe(settings, { type: 'float64' });
+        const actual = await runProbe(settings);
+        assertNear(actual, expected, 1e-2, JSON.stringify(settings));
+        assertNear(
+          { ...actual, output: expected.output, gradients: expected.gradients },
+          expected,
+          1e-6,
+          'statistics',
+        );
+      }
+    }
+    await assertExact({ shape, activation: 'relu', result: 'bfloat16' }, 1e-2);
+  });
+
+  it('passes on what is not a number', async () => {
+    const settings = { shape, activation: 'relu', mean: NaN } as const;
+    const { output } = await runProbe(settings);
+    assert.ok(output.every(Number.isNaN));
+  });
+
+  it('gives the same bits in every run', async () => {
+    const settings = { shape: [16, 24, 24, 24], activation: 'silu', threads: 2 } as const;
+    const first = await runProbe(settings);
+    for (let run = 0; run < 5; run++) assert.deepEqual(await runProbe(settings), first);
+  });
+
+  it('computes the same with every instruction set', () => {
+    for (const capability of ['default', 'avx2']) {
+      const child = fileURLToPath(new URL('./support/kernel_child.js', import.meta.url));
+      const { status, stdout, stderr } = spawnSync(process.execPath, [child], {
+        encoding: 'utf8',
+        env: { ...process.env, ATEN_CPU_CAPABILITY: capability },
+      });
+      assert.equal(status, 0, stderr);
+      const distances = JSON.parse(stdout) as Record<string, number>;
+      for (const [what, off] of Object.entries(distances)) {
+        assert.ok(off < 2e-5, `${capability}: ${what} is off by ${off}`);
+      }
+      assert.ok(Object.keys(distances).length > 20);
     }
   });
 });

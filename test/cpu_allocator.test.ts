@@ -45,6 +45,7 @@ test('a training step faults hardly any page in again, unlike with the system al
 test('a cache that is too small for a step costs time, not results', () => {
   const small = trainWith({ FORNAX_CPU_CACHE_MIB: '4' });
   const none = trainWith({ FORNAX_CPU_CACHE_MIB: '0' });
-  if (!skip) assert.ok(none.faults > 1000, `no cache: ${none.faults} faults a step`);
+  // Big blocks come in huge pages where the kernel has them: one fault for 2 MiB.
+  if (!skip) assert.ok(none.faults > 50, `no cache: ${none.faults} faults a step`);
   assert.deepEqual(small.losses, none.losses);
 });

@@ -26,6 +26,9 @@ at::Tensor orUndefined(const OptionalTensor& tensor) {
   return tensor.value_or(at::Tensor());
 }
 
+// Up to here a derivative that is written and read again costs less than computing it twice.
+constexpr int64_t kCachedValues = 4 << 20;
+
 bool isElement(at::ScalarType type) {
   return type == at::kFloat || type == at::kBFloat16;
 }
@@ -112,7 +115,8 @@ class BatchNormActFunction : public torch::autograd::Function<BatchNormActFuncti
  public:
   // Undefined tensors are passed as nullopt: autograd takes no others.
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const OptionalTensor& weight,
-                            const OptionalTensor& bias, const OptionalTensor& added, const Settings& settings) {
+                            const OptionalTensor& bias, const OptionalTensor& added,
+                            const Settings& settings) {
     const at::Tensor residual = orUndefined(added);
     const at::Tensor constants = normalization(x, orUndefined(weight), orUndefined(bias), settings);
     const at::Tensor y = emptyInRows(x, settings.out);
@@ -156,11 +160,19 @@ class BatchNormActFunction : public torch::autograd::Function<BatchNormActFuncti
     const RowPieces pieces(x, period);
 
     at::Tensor dy = inRows(gradients[0]);
+    // The memory of a gradient that nobody else reads serves for the next one.
+    const bool ours = !dy.is_same(gradients[0]) || (dy.use_count() <= 2 && dy.storage().use_count() == 1);
     at::Tensor of_residual;
     std::vector<double> sums(2 * channels, 0.0);
     if (training || wants_weight || wants_bias || y.defined()) {
       at::Tensor masked;
-      if (y.defined()) masked = emptyInRows(dy, dy.scalar_type());
+      const bool costly =
+          activation.kind == ActivationKind::Silu || activation.kind == ActivationKind::Hardswish;
+      if (y.defined()) {
+        masked = emptyInRows(dy, dy.scalar_type());
+      } else if (costly && ours && dy.scalar_type() == at::kFloat && dy.numel() < kCachedValues) {
+        masked = dy;
+      }
       sums = gradientSums(pieces, activation, x, dy, y, constants, masked);
       if (masked.defined()) {
         dy = masked;
@@ -172,10 +184,7 @@ class BatchNormActFunction : public torch::autograd::Function<BatchNormActFuncti
     at::Tensor of_x, of_weight, of_bias;
     const float* const values = constants.const_data_ptr<float>();
     if (context->needs_input_grad(0)) {
-      // Our own or somebody else's, the memory of a gradient that nobody reads any more serves for the next.
-      const bool reusable = !has_residual && dy.scalar_type() == x.scalar_type() &&
-                            gradients[0].use_count() <= 2 && dy.is_same(gradients[0]) &&
-                            dy.storage().use_count() == 1;
+      const bool reusable = ours && !has_residual && dy.scalar_type() == x.scalar_type();
       of_x = reusable ? dy : emptyInRows(x, x.scalar_type());
       const at::Tensor factors = at::empty({3, channels}, at::kFloat);
       float* const factor = factors.mutable_data_ptr<float>();

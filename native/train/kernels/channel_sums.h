@@ -51,7 +51,7 @@ class RowPieces {
 
  private:
   RowPeriod period_;
-  int64_t count_;   // values
+  int64_t count_;  // values
   int64_t pieces_;
   int64_t length_;  // periods in a piece
 };

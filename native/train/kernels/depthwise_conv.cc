@@ -63,7 +63,8 @@ at::Tensor unpack(const std::vector<float>& packed, const at::Tensor& weight) {
   const float* from = packed.data();
   for (int64_t block = 0; block < blocks; ++block) {
     for (int64_t tap = 0; tap < taps; ++tap) {
-      for (int64_t lane = 0; lane < lanes(); ++lane) to[channelOf(block, lane, channels) * taps + tap] = *from++;
+      for (int64_t lane = 0; lane < lanes(); ++lane)
+        to[channelOf(block, lane, channels) * taps + tap] = *from++;
     }
   }
   // As the weight lies, so that autograd keeps it without a copy.
@@ -195,12 +196,14 @@ bool isFloat(const at::Tensor& tensor) {
 bool fits(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias, at::IntArrayRef stride,
           at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
   if (!isFloat(x) || x.dim() != 4 || !x.is_contiguous(at::MemoryFormat::ChannelsLast)) return false;
-  if (!isFloat(weight) || weight.dim() != 4 || weight.size(1) != 1 || weight.size(0) != x.size(1)) return false;
+  if (!isFloat(weight) || weight.dim() != 4 || weight.size(1) != 1 || weight.size(0) != x.size(1))
+    return false;
   if (groups != x.size(1) || groups < lanes() || x.numel() == 0) return false;
   if (bias && (!isFloat(*bias) || !bias->is_contiguous() || bias->numel() != groups)) return false;
   const int64_t kernel = weight.size(2);
   if (weight.size(3) != kernel || (kernel != 3 && kernel != 5 && kernel != 7)) return false;
-  if (stride.empty() || padding.empty() || !allAre(stride, stride[0]) || !allAre(padding, padding[0])) return false;
+  if (stride.empty() || padding.empty() || !allAre(stride, stride[0]) || !allAre(padding, padding[0]))
+    return false;
   if (!allAre(dilation, 1) || (stride[0] != 1 && stride[0] != 2)) return false;
   if (padding[0] < 0 || padding[0] >= kernel) return false;
   return x.size(2) + 2 * padding[0] >= kernel && x.size(3) + 2 * padding[0] >= kernel;

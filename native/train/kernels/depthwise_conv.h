@@ -1,4 +1,5 @@
-// Depthwise convolution in channels-last float32 memory on the CPU, forward and backward (depthwise_kernels.h).
+// Depthwise convolution in channels-last float32 memory on the CPU, forward and backward
+// (depthwise_kernels.h).
 #pragma once
 
 namespace fornax {

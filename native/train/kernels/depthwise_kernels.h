@@ -2,9 +2,9 @@
 // pixel of several channels, so every tap is one multiply-add, and a few neighbouring results share what they
 // read. (oneDNN's gradient of the weights takes up to 30 times as long for 5×5 windows.)
 //
-// Channels come in blocks of a vector's length. The last block ends with the last channel and overlaps the one
-// before where they do not divide: then some channels are computed twice, to the same result. Weights are packed
-// block by block: [blocks][kernel · kernel][lanes].
+// Channels come in blocks of a vector's length. The last block ends with the last channel and overlaps the
+// one before where they do not divide: then some channels are computed twice, to the same result. Weights are
+// packed block by block: [blocks][kernel · kernel][lanes].
 #pragma once
 
 #include <cstdint>

@@ -55,8 +55,7 @@ const Kernels& choose(const Kernels* (*avx512)(), const Kernels* (*avx2)(), cons
 }  // namespace
 
 const RowKernels& rowKernels() {
-  static const RowKernels& chosen =
-      choose(rowKernelsAvx512, rowKernelsAvx2, kernels_portable::kRowKernels);
+  static const RowKernels& chosen = choose(rowKernelsAvx512, rowKernelsAvx2, kernels_portable::kRowKernels);
   return chosen;
 }
 

@@ -48,7 +48,8 @@ struct RowKernels {
 
   // With g = dy · activation′: sums[i] += Σ g, sums[width + i] += Σ g · (x − mean). The derivative is taken
   // at x · scale + shift, or, if `y` is given, at what the activation made of it (not Silu, not Hardswish);
-  // then g is written, too. dy, y and g have the type `out`.
+  // then g is written, too. Silu and Hardswish, which cost more than memory, write it where `g` is not null;
+  // it may be dy's memory. dy, y and g have the type `out`.
   void (*gradientSums)(const Rows& rows, const Activation& activation, Element in, Element out, const void* x,
                        const void* dy, const void* y, const NormConstants& constants, const float* mean,
                        void* g, double* sums, float* scratch);

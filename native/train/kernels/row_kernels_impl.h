@@ -118,7 +118,7 @@ struct Apply {
   }
 };
 
-template <typename In, typename Out, typename Act, bool kFromY>
+template <typename In, typename Out, typename Act, bool kFromY, bool kWrites>
 struct GradientSums {
   const In* x;
   const Out *dy, *y;
@@ -142,10 +142,10 @@ struct GradientSums {
       Vec gradient = get<kWhole>(dy + place, count);
       if constexpr (kFromY) {
         gradient = Act::gradientAt(gradient, get<kWhole>(y + place, count), splat(low), splat(high));
-        put<kWhole>(g + place, gradient, count);
       } else {
         gradient = Act::gradient(gradient, value * scale + shift, splat(low), splat(high));
       }
+      if constexpr (kWrites) put<kWhole>(g + place, gradient, count);
       sum += gradient;
       product += gradient * (value - middle);
     }
@@ -172,7 +172,8 @@ struct GradientInput {
     for (int64_t k = 0; k < kRows; ++k) {
       const int64_t place = at + k * width;
       const Vec value = get<kWhole>(x + place, count);
-      const Vec g = Act::gradient(get<kWhole>(dy + place, count), value * scale + shift, splat(low), splat(high));
+      const Vec g =
+          Act::gradient(get<kWhole>(dy + place, count), value * scale + shift, splat(low), splat(high));
       put<kWhole>(dx + place, a * g + (b * value + c), count);
     }
   }
@@ -226,7 +227,7 @@ VECTOR_INLINE void summedOverAll(const Loop& loop, const Rows& rows, float* scra
 
 template <typename In>
 FORNAX_VECTOR_TARGET void momentsOf(const Rows& rows, const void* x, const float* center, double* sums,
-                                  float* scratch) {
+                                    float* scratch) {
   const Moments<In> loop{static_cast<const In*>(x), center, scratch, rows.width};
   summedOverAll(loop, rows, scratch, sums);
 }
@@ -249,12 +250,13 @@ struct ApplyCall {
     const auto* other = static_cast<const Out*>(residual);
     auto* to = static_cast<Out*>(y);
     if (other != nullptr) {
-      overAll(Apply<In, Out, Act, true>{from, other, to, constants, activation.low, activation.high, rows.width},
-              rows);
-    } else {
       overAll(
-          Apply<In, Out, Act, false>{from, nullptr, to, constants, activation.low, activation.high, rows.width},
+          Apply<In, Out, Act, true>{from, other, to, constants, activation.low, activation.high, rows.width},
           rows);
+    } else {
+      overAll(Apply<In, Out, Act, false>{from, nullptr, to, constants, activation.low, activation.high,
+                                         rows.width},
+              rows);
     }
   }
 };
@@ -269,27 +271,29 @@ struct GradientSumsCall {
   double* sums;
   float* scratch;
 
-  template <typename In, typename Out, typename Act, bool kFromY>
+  template <typename In, typename Out, typename Act, bool kFromY, bool kWrites>
   VECTOR_INLINE void runFrom() const {
-    const GradientSums<In, Out, Act, kFromY> loop{static_cast<const In*>(x),
-                                                  static_cast<const Out*>(dy),
-                                                  static_cast<const Out*>(y),
-                                                  static_cast<Out*>(g),
-                                                  constants,
-                                                  mean,
-                                                  scratch,
-                                                  activation.low,
-                                                  activation.high,
-                                                  rows.width};
+    const GradientSums<In, Out, Act, kFromY, kWrites> loop{static_cast<const In*>(x),
+                                                           static_cast<const Out*>(dy),
+                                                           static_cast<const Out*>(y),
+                                                           static_cast<Out*>(g),
+                                                           constants,
+                                                           mean,
+                                                           scratch,
+                                                           activation.low,
+                                                           activation.high,
+                                                           rows.width};
     summedOverAll(loop, rows, scratch, sums);
   }
 
   template <typename In, typename Out, typename Act>
   FORNAX_VECTOR_TARGET void run() const {
     if constexpr (Act::kFromResult) {
-      if (y != nullptr) return runFrom<In, Out, Act, true>();
+      if (y != nullptr) return runFrom<In, Out, Act, true, true>();
+    } else {
+      if (g != nullptr) return runFrom<In, Out, Act, false, true>();
     }
-    runFrom<In, Out, Act, false>();
+    runFrom<In, Out, Act, false, false>();
   }
 };
 
@@ -351,8 +355,7 @@ void gradientSums(const Rows& rows, const Activation& activation, Element in, El
 void gradientInput(const Rows& rows, const Activation& activation, Element in, Element out, const void* x,
                    const void* dy, const NormConstants& constants, const float* of_gradient,
                    const float* of_x, const float* of_one, void* dx) {
-  withTypes(in, out,
-            GradientInputCall{rows, activation, x, dy, constants, of_gradient, of_x, of_one, dx});
+  withTypes(in, out, GradientInputCall{rows, activation, x, dy, constants, of_gradient, of_x, of_one, dx});
 }
 
 constexpr RowKernels kRowKernels{FORNAX_VECTOR_LANES, moments, apply, gradientSums, gradientInput};

@@ -1,17 +1,18 @@
-// The compiler's vector types and what the kernels are made of. Included by one unit per instruction set, which
-// defines
+// The compiler's vector types and what the kernels are made of. Included by one unit per instruction set,
+// which defines
 //   FORNAX_VECTOR_LANES      floats per vector
 //   FORNAX_VECTOR_TARGET     the target attribute of every function
 //   FORNAX_VECTOR_NAMESPACE  a name of its own, so that the variants stay apart
-// No header of the standard library is used in the kernels: inline functions of those would be compiled for this
-// instruction set as well, and the linker might keep that copy for everyone.
+// No header of the standard library is used in the kernels: inline functions of those would be compiled for
+// this instruction set as well, and the linker might keep that copy for everyone.
 #pragma once
 
 #include <stdint.h>
 
 #if FORNAX_VECTOR_LANES == 16
 #include <immintrin.h>
-// GCC 12 takes the deliberately undefined operands inside its own AVX-512 intrinsics for a mistake (PR105593).
+// GCC 12 takes the deliberately undefined operands inside its own AVX-512 intrinsics for a mistake
+// (PR105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
