@@ -32,7 +32,7 @@ void measure(TrainStep& step, const Batch& batch, c10::Device device, MemoryTria
   step.afterForward([&] { result.activations = memoryFigures(device).allocated - before; });
   step.accumulate(step.prepare(step.mixed(batch)), 1);
   result.peak = memoryFigures(device).peak;
-  result.gradients = bytesOf(step.gradients());
+  result.gradients = bytesOf(step.trained().namedGradients());
   result.workspace = std::max<int64_t>(0, result.peak - before - result.activations - result.gradients);
   result.fits = true;
 }
@@ -73,7 +73,7 @@ MemoryTrial runMemoryTrial(TrainStep& step, const Batch& batch, int64_t rows, c1
   result.weights = bytesOf(step.stateTensors());
   result.average = bytesOf(step.averages());
   result.optimizer = bytesOf(state, "optimizer/") + bytesOf(state, "scaler/");
-  result.gradients = step.trainedBytes();
+  result.gradients = step.trained().bytes();
   if (rows == 0) {
     result.fits = true;
     return result;

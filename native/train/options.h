@@ -47,20 +47,20 @@ struct TeacherOptions {
   std::optional<Normalize> normalize;
 };
 
-// What becomes of a step that runs out of memory.
 // Whether whole steps are recorded and repeated (step_capture.h). Auto: on CUDA, where they can be.
 enum class CudaGraphs : uint8_t { Auto, On, Off };
 
+// What becomes of a step that runs out of memory.
 enum class OnOutOfMemory : uint8_t { Halve, Stop };
 
 // A micro-batch was halved because memory ran out (micro_batches.h).
 struct Halving {
-  int64_t step;        // 0-based
-  std::string what;    // the allocator's words
-  std::string where;   // a node, or a phase such as `backward`
-  std::string module;  // path of the module that was running, or empty
-  int64_t from, to;    // rows of a micro-batch
-  int64_t parts;       // micro-batches of a step from now on
+  int64_t step;         // 0-based
+  std::string what;     // the allocator's words
+  std::string where;    // a node, or a phase such as `backward`
+  std::string module;   // path of the module that was running, or empty
+  int64_t from, to;     // rows of a micro-batch
+  int64_t parts;        // micro-batches of a step from now on
   int64_t batch_norms;  // layers whose statistics are those of smaller batches from now on
 };
 using OnHalved = std::function<void(const Halving&)>;
@@ -75,7 +75,7 @@ struct TrainOptions {
   std::vector<std::string> bf16_nodes;
   ScalerOptions scaler;  // used with Float16
   bool channels_last = false;
-  bool fuse = true;  // exchange and fuse operators for speed (prepare_graph.h)
+  bool fuse = true;                           // exchange and fuse operators for speed (prepare_graph.h)
   std::optional<bool> cudnn_benchmark, tf32;  // process-wide; unset: as they are
   std::optional<bool> deterministic;          // process-wide, too
   bool flush_denormal = true;

@@ -11,8 +11,8 @@
 #include <exception>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "data/batch.h"
@@ -20,40 +20,13 @@
 #include "graph/state.h"
 #include "train/job_thread.h"
 #include "train/memory_trial.h"
-#include "train/micro_batches.h"
-#include "train/nan_watch.h"
-#include "train/node_inspector.h"
 #include "train/options.h"
-#include "train/step.h"
-#include "train/step_capture.h"
-#include "train/step_recorder.h"
+#include "train/schedule.h"
+#include "train/session_signals.h"
+#include "train/snapshot.h"
+#include "train/step_loop.h"
 
 namespace fornax {
-
-struct RunOptions {
-  int64_t steps = 0;
-  double event_interval = 0.25;  // seconds
-  OnHalved on_halved;            // after the events of all steps before it
-};
-
-struct RunResult {
-  enum class Reason : uint8_t { Done, EpochEnd, Stopped, NotFinite };
-  int64_t steps = 0;
-  int64_t repeated = 0;  // of the steps: from a recording
-  std::optional<int64_t> syncs;  // in the loop over the steps, where they were counted
-  int64_t samples = 0;
-  double seconds = 0;
-  Reason reason = Reason::Done;
-  std::optional<NonFinite> fault;   // NotFinite: the step that was not done; all is as before it
-  std::optional<Finding> finding;  // where it began, if every node was looked at
-};
-
-struct StepResult {
-  double loss = 0;
-  double lr = 0;
-  std::optional<double> grad_norm;  // before clipping; where clip_norm is set, or without an update
-  NamedTensors outputs;
-};
 
 class TrainSession {
  public:
@@ -81,11 +54,11 @@ class TrainSession {
                 std::function<void(Finding)> on_done, OnFailed on_failed);
 
   // Ends a run after the current step.
-  void stop() { stop_ = true; }
+  void stop() { signals_.stop = true; }
   // Steps done; any thread.
-  int64_t stepCount() const { return step_count_; }
+  int64_t stepCount() const { return signals_.steps; }
   // Rows of a micro-batch at most; 0: batches stay whole. Any thread.
-  int64_t microBatch() const { return micro_batches_->rows(); }
+  int64_t microBatch() const { return loop_->microBatches().rows(); }
   double learningRate(int64_t step) const { return schedule_->learningRate(step); }
   // A metric of the model as it is now, for a schedule that looks at one. TrainError while a job is running.
   void observe(double metric);
@@ -105,54 +78,23 @@ class TrainSession {
   void shutDown();
 
  private:
-  struct Group {
-    at::Tensor loss;  // mean over the micro-batches; undefined if there was none
-    int64_t micro_batches = 0;
-    int64_t samples = 0;  // in all processes
-    double wait_seconds = 0;
-    bool repeated = false;  // from a recording: the update is done, too
-    at::Tensor norm;        // of the gradients, where clipping had to know it
-  };
-
-  void claim();                      // TrainError if a job is running
-  void refuseIfClosed(bool posted);  // AbortedError if the thread takes no jobs any more
+  void claim();  // TrainError if a job is running
+  // Runs `job` on the session's thread with the loop set to `graph`, after claim(). What it works on is gone
+  // before the owner hears of it, and with a failure the gradients. AbortedError if the thread takes no jobs
+  // any more.
+  template <typename Result, typename Material>
+  void start(std::shared_ptr<const Graph> graph, Material material, std::function<Result(Material&)> job,
+             std::function<void(Result)> on_done, OnFailed on_failed);
+  // There, while no job runs; waits for the result.
   template <typename Function>
   auto exclusively(Function&& function);
-  RunResult runLoop(BatchSource& source, const RunOptions& options,
-                    const std::function<void(StepsEvent)>& on_event);
-  bool stopAgreed();
-  void makeCapture();
-  bool takeBatch(BatchSource& source, std::vector<Batch>& taken);
-  Group accumulateGroup(BatchSource& source, std::vector<Batch>& taken);
-  bool repeatGroup(BatchSource& source, std::vector<Batch>& taken, Group& group);
-  Group computeGradients(BatchSource& source, const OnHalved& on_halved);
-  StepResult stepOnce(const Batch& batch, bool update);
-  void makeWatch();
-  Finding diagnoseStep(BatchSource& source);
-  // Of gradients that are computed and not yet applied. The step is undone if something is found.
-  std::optional<NonFinite> foundNonFinite(const at::Tensor& loss, at::Tensor norm, bool last);
-  // Throws TrainError instead.
-  void requireFinite(const at::Tensor& loss, const at::Tensor& norm);
-  // At the end of a run: what the last step, not looked at in full, has left; and what the fault means for it.
-  void finishWatch(RunResult& result);
-  void undoStep();
-  double finishStep(bool repeated = false);
+  SnapshotParts snapshotParts();
 
   TrainOptions options_;
   std::unique_ptr<Schedule> schedule_;
-  std::atomic<bool> stop_{false};   // after this step
-  std::atomic<bool> abort_{false};  // now
+  SessionSignals signals_;
   std::atomic<bool> busy_{false};
-  std::atomic<int64_t> step_count_{0};
-  std::unique_ptr<TrainStep> step_;  // touched on the session's thread only, until that has ended
-  std::unique_ptr<MicroBatches> micro_batches_;  // likewise
-  std::unique_ptr<StepCapture> capture_;         // likewise; null where steps are not recorded
-  std::optional<c10::Stream> stream_;            // where steps are computed; unset: the default one
-  double wait_seconds_ = 0;                      // for the source, in the step under way
-  std::unique_ptr<NanWatch> watch_;              // null: nobody looks
-  bool late_ = false;                            // what is not finite is noticed once losses arrive
-  int64_t norm_seen_ = -1;                       // the last step whose gradients were looked at, 0-based
-  std::unique_ptr<NodeInspector> anomaly_;      // null: only at steps that went wrong
+  std::unique_ptr<StepLoop> loop_;  // touched on the session's thread only, until that has ended
   JobThread thread_;
 };
 

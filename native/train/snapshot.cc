@@ -5,6 +5,7 @@
 
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "core/error.h"
 
@@ -13,6 +14,8 @@ namespace fornax {
 namespace {
 
 constexpr const char* kGenerator = "generator";
+constexpr const char* kScheduleState = "schedule/state";
+constexpr const char* kMicroBatch = "memory/micro_batch";
 
 [[noreturn]] void refuse(const std::string& name, const std::string& what) {
   throw Error(
@@ -36,6 +39,20 @@ void checkEntries(const NamedTensors& targets, const std::unordered_map<std::str
   refuse(unknown.begin()->first, "is unknown");
 }
 
+void restoreStep(TrainStep& step, const NamedTensors& entries) {
+  const c10::NoGradGuard no_grad;
+  const NamedTensors targets = step.resumeState();
+  const std::unordered_map<std::string, at::Tensor> by_name(entries.begin(), entries.end());
+  checkEntries(targets, by_name);
+  // The generator first: it is the one that can still refuse.
+  try {
+    step.generator().set_state(by_name.at(kGenerator).to(at::kCPU).contiguous());
+  } catch (const c10::Error& error) {
+    refuse(kGenerator, std::string("does not fit: ") + error.what_without_backtrace());
+  }
+  for (const auto& [name, target] : targets) target.copy_(by_name.at(name));
+}
+
 }  // namespace
 
 NamedTensors copyToCpu(const NamedTensors& tensors) {
@@ -48,24 +65,40 @@ NamedTensors copyToCpu(const NamedTensors& tensors) {
   return copies;
 }
 
-NamedTensors takeSnapshot(TrainStep& step) {
-  NamedTensors snapshot = copyToCpu(step.resumeState());
-  snapshot.emplace_back(kGenerator, step.generator().get_state().clone());
+NamedTensors takeSnapshot(const SnapshotParts& parts) {
+  NamedTensors snapshot = copyToCpu(parts.step.resumeState());
+  snapshot.emplace_back(kGenerator, parts.step.generator().get_state().clone());
+  const std::vector<double> state = parts.schedule.state();
+  if (!state.empty()) snapshot.emplace_back(kScheduleState, at::tensor(state, at::kDouble));
+  // Only where a step ran out of memory: what is computed depends on it.
+  const int64_t rows = parts.micro_batches.rows();
+  if (rows != parts.micro_batch) snapshot.emplace_back(kMicroBatch, at::scalar_tensor(rows, at::kLong));
   return snapshot;
 }
 
-void restoreSnapshot(TrainStep& step, const NamedTensors& entries) {
-  const c10::NoGradGuard no_grad;
-  const NamedTensors targets = step.resumeState();
-  const std::unordered_map<std::string, at::Tensor> by_name(entries.begin(), entries.end());
-  checkEntries(targets, by_name);
-  // The generator first: it is the one that can still refuse.
-  try {
-    step.generator().set_state(by_name.at(kGenerator).to(at::kCPU).contiguous());
-  } catch (const c10::Error& error) {
-    refuse(kGenerator, std::string("does not fit: ") + error.what_without_backtrace());
+void restoreSnapshot(const SnapshotParts& parts, const NamedTensors& entries) {
+  NamedTensors of_step;
+  at::Tensor of_schedule;
+  int64_t micro_batch = parts.micro_batch;
+  for (const auto& entry : entries) {
+    if (entry.first == kScheduleState)
+      of_schedule = entry.second.to(at::kCPU).contiguous();
+    else if (entry.first == kMicroBatch)
+      micro_batch = entry.second.item<int64_t>();
+    else
+      of_step.push_back(entry);
   }
-  for (const auto& [name, target] : targets) target.copy_(by_name.at(name));
+  const auto wanted = static_cast<int64_t>(parts.schedule.state().size());
+  const int64_t given = of_schedule.defined() ? of_schedule.numel() : 0;
+  if (wanted != given || (given > 0 && of_schedule.scalar_type() != at::kDouble)) {
+    throw Error(ErrorKind::Weights, std::string("`") + kScheduleState + "` does not fit the schedule",
+                "snapshot", "restore a snapshot of a session with the same schedule");
+  }
+  restoreStep(parts.step, of_step);
+  parts.micro_batches.setRows(micro_batch);
+  if (given == 0) return;
+  const double* values = of_schedule.const_data_ptr<double>();
+  parts.schedule.restore({values, values + given});
 }
 
 }  // namespace fornax

@@ -1,6 +1,11 @@
-// What a resume needs beside the weights: optimizer state, scaler and generator, as named tensors on the CPU.
+// What a resume needs beside the weights: optimizer state, scaler, generator, the state of a schedule that
+// has one, and the micro-batch where memory ran out, as named tensors on the CPU.
 #pragma once
 
+#include <cstdint>
+
+#include "train/micro_batches.h"
+#include "train/schedule.h"
 #include "train/step.h"
 
 namespace fornax {
@@ -8,10 +13,18 @@ namespace fornax {
 // Contiguous copies on the CPU.
 NamedTensors copyToCpu(const NamedTensors& tensors);
 
-NamedTensors takeSnapshot(TrainStep& step);
+// Of these parts of a session that was opened with `micro_batch` rows at most (0: whole batches).
+struct SnapshotParts {
+  TrainStep& step;
+  Schedule& schedule;
+  MicroBatches& micro_batches;
+  int64_t micro_batch;
+};
+
+NamedTensors takeSnapshot(const SnapshotParts& parts);
 
 // The reverse. Throws WeightsError naming the first entry that is missing, unknown or of another shape or
 // dtype; then nothing has changed.
-void restoreSnapshot(TrainStep& step, const NamedTensors& entries);
+void restoreSnapshot(const SnapshotParts& parts, const NamedTensors& entries);
 
 }  // namespace fornax

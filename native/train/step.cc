@@ -3,10 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
-#include <algorithm>
-#include <cmath>
 #include <iterator>
-#include <unordered_set>
 #include <utility>
 
 #include "core/error.h"
@@ -54,14 +51,12 @@ TrainStep::TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> 
   useGraph(std::move(graph));
   loss_modes_ = resolveModes(*loss_, options_.modes);
   moveState();
-  optimizer_ = makeOptimizer(options_.optimizer, selectGroups());
-  if (options_.group) {
-    std::vector<at::Tensor> trained;
-    for (const auto& [name, parameter] : trained_) trained.push_back(parameter);
-    reducer_ = std::make_unique<GradientReducer>(options_.group, std::move(trained));
-  }
+  trained_.emplace(options_.groups, *state_, parameters_);
+  optimizer_ = makeOptimizer(options_.optimizer, trained_->groups());
+  if (options_.group) reducer_ = std::make_unique<GradientReducer>(options_.group, trained_->tensors());
   if (options_.teacher) teacher_.emplace(*options_.teacher, *loss_, options_);
-  if (options_.mix) mixing_.emplace(*options_.mix, options_.seed, options_.group ? options_.group->rank() : 0);
+  if (options_.mix)
+    mixing_.emplace(*options_.mix, options_.seed, options_.group ? options_.group->rank() : 0);
   if (options_.precision == Precision::Float16) scaler_.emplace(options_.scaler, options_.device);
   NamedTensors entries;
   for (size_t i = 0; i < parameters_.size(); ++i) {
@@ -73,7 +68,6 @@ TrainStep::TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> 
 
 TrainStep::~TrainStep() {
   clearGradients();
-  for (auto& [name, parameter] : trained_) parameter.set_requires_grad(false);
 }
 
 void TrainStep::useGraph(std::shared_ptr<const Graph> graph) {
@@ -103,37 +97,6 @@ void TrainStep::moveState() {
     if (options_.group) options_.group->broadcast(tensor);
     parameters_.push_back(std::move(tensor));
   }
-}
-
-std::vector<OptimizerGroup> TrainStep::selectGroups() {
-  std::vector<OptimizerGroup> groups;
-  std::unordered_set<std::string> seen;
-  for (const GroupOptions& options : options_.groups) {
-    OptimizerGroup group{{}, options.weight_decay, options.lr_scale};
-    for (const std::string& name : options.parameters) {
-      const int index = state_->find(name);
-      if (index < 0 || !state_->specs()[index].trainable) {
-        throw Error(ErrorKind::Argument, "`" + name + "` is not a parameter of the model", "groups");
-      }
-      if (!seen.insert(name).second) {
-        throw Error(ErrorKind::Argument, "parameter `" + name + "` is in two groups", "groups");
-      }
-      at::Tensor& parameter = parameters_[index];
-      if (!parameter.is_floating_point()) {
-        throw Error(ErrorKind::Argument, "parameter `" + name + "` is not of a floating-point type",
-                    "groups");
-      }
-      parameter.set_requires_grad(true);
-      trained_.emplace_back(name, parameter);
-      group.parameters.emplace_back(name, parameter);
-    }
-    groups.push_back(std::move(group));
-  }
-  if (trained_.empty()) {
-    throw Error(ErrorKind::Argument, "no parameter is to be trained", "groups",
-                "put parameters into a group");
-  }
-  return groups;
 }
 
 Batch TrainStep::mixed(const Batch& batch) {
@@ -166,7 +129,7 @@ std::vector<at::Tensor> TrainStep::forward(const StepInputs& inputs) {
   context.device = options_.device;
   context.stop = abort_;
   if (inspector_) {
-    inspector_->begin(trained_, *graph_, inputs.model);
+    inspector_->begin(trained_->named(), *graph_, inputs.model);
     context.observer = inspector_->observe(*graph_, /*is_loss=*/false);
   }
   return runGraph(*graph_, inputs.model, context);
@@ -184,9 +147,8 @@ at::Tensor TrainStep::lossOf(const std::vector<at::Tensor>& outputs, const StepI
     inspector_->given(inputs.loss.fields);
     context.observer = inspector_->observe(*loss_, /*is_loss=*/true);
   }
-  const at::Tensor loss =
-      runGraph(*loss_, device_batch_.lossInputs(*loss_, *graph_, outputs, inputs.loss),
-               context)[loss_output_];
+  const at::Tensor loss = runGraph(*loss_, device_batch_.lossInputs(*loss_, *graph_, outputs, inputs.loss),
+                                   context)[loss_output_];
   if (loss.numel() != 1) {
     throw Error(ErrorKind::Execution, "the loss has " + std::to_string(loss.numel()) + " elements, not one",
                 "loss", "reduce it to its mean or sum");
@@ -232,47 +194,19 @@ TrainStep::MicroResult TrainStep::accumulate(const StepInputs& inputs, double we
   if (weight != 1) loss = loss * weight;
   if (scaler_) loss = scaler_->scaleLoss(loss);
   inPhase("backward", [&] { loss.backward(); });
-  if (inspector_) inspector_->gradients(gradients());
+  if (inspector_) inspector_->gradients(trained_->namedGradients());
   return result;
-}
-
-std::vector<at::Tensor> TrainStep::definedGradients() const {
-  std::vector<at::Tensor> gradients;
-  gradients.reserve(trained_.size());
-  for (const auto& [name, parameter] : trained_) {
-    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
-  }
-  return gradients;
-}
-
-void TrainStep::rescaleGradients(double factor) {
-  const c10::NoGradGuard no_grad;
-  const std::vector<at::Tensor> gradients = definedGradients();
-  if (!gradients.empty()) at::_foreach_mul_(gradients, factor);
 }
 
 void TrainStep::unscaleGradients() {
   const c10::NoGradGuard no_grad;
-  if (scaler_) scaler_->unscale(definedGradients());
-}
-
-bool TrainStep::weightsAreFinite() const {
-  const c10::NoGradGuard no_grad;
-  return std::all_of(trained_.begin(), trained_.end(), [](const auto& named) {
-    return std::isfinite(named.second.sum(at::kDouble).template item<double>());
-  });
-}
-
-at::Tensor TrainStep::gradientNorm() const {
-  const c10::NoGradGuard no_grad;
-  const std::vector<at::Tensor> gradients = definedGradients();
-  return gradients.empty() ? at::Tensor() : totalNorm(gradients);
+  if (scaler_) scaler_->unscale(trained_->definedGradients());
 }
 
 at::Tensor TrainStep::clipGradients() {
   if (!options_.clip_norm && !options_.clip_value) return {};
   const c10::NoGradGuard no_grad;
-  const std::vector<at::Tensor> gradients = definedGradients();
+  const std::vector<at::Tensor> gradients = trained_->definedGradients();
   if (gradients.empty()) return {};
   at::Tensor norm;
   if (options_.clip_norm) {
@@ -318,27 +252,9 @@ void TrainStep::give(std::vector<StepInputs> prepared) {
   given_.assign(std::make_move_iterator(prepared.begin()), std::make_move_iterator(prepared.end()));
 }
 
-std::vector<at::Tensor> TrainStep::gradientTensors() const {
-  std::vector<at::Tensor> gradients;
-  for (const auto& [name, parameter] : trained_) gradients.push_back(parameter.grad());
-  return gradients;
-}
-
-void TrainStep::setGradientTensors(const std::vector<at::Tensor>& gradients) {
-  for (size_t i = 0; i < trained_.size(); ++i) trained_[i].second.mutable_grad() = gradients[i];
-}
-
 void TrainStep::clearGradients() {
   if (reducer_) reducer_->reset();
-  for (auto& [name, parameter] : trained_) parameter.mutable_grad().reset();
-}
-
-NamedTensors TrainStep::gradients() const {
-  NamedTensors gradients;
-  for (const auto& [name, parameter] : trained_) {
-    if (parameter.grad().defined()) gradients.emplace_back(name, parameter.grad());
-  }
-  return gradients;
+  if (trained_) trained_->clearGradients();
 }
 
 NamedTensors TrainStep::stateTensors() const {
@@ -347,12 +263,6 @@ NamedTensors TrainStep::stateTensors() const {
     tensors.emplace_back(state_->specs()[i].name, parameters_[i]);
   }
   return tensors;
-}
-
-int64_t TrainStep::trainedBytes() const {
-  int64_t bytes = 0;
-  for (const auto& [name, parameter] : trained_) bytes += static_cast<int64_t>(parameter.nbytes());
-  return bytes;
 }
 
 std::vector<at::Tensor> TrainStep::writtenBuffers() const {

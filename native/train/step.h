@@ -28,6 +28,7 @@
 #include "train/options.h"
 #include "train/scaler.h"
 #include "train/teacher.h"
+#include "train/trained_parameters.h"
 
 namespace fornax {
 
@@ -57,7 +58,8 @@ class TrainStep {
   void beginStep(int64_t step) {
     if (mixing_) mixing_->beginStep(step);
   }
-  // The next batch of the step, mixed with itself where the options say so: once, before it is split or prepared.
+  // The next batch of the step, mixed with itself where the options say so: once, before it is split or
+  // prepared.
   Batch mixed(const Batch& batch);
 
   // Shows every node of the next forwards and backwards to `inspector`; null: no longer.
@@ -88,17 +90,11 @@ class TrainStep {
   // Rows of the batch in all processes together.
   int64_t globalRows(const Batch& batch) const;
 
-  // Multiplies the gradients collected so far: for a group of micro-batches that ended early.
-  void rescaleGradients(double factor);
   // Undoes the loss scale and notes whether a gradient is not finite. Once per step, before the others.
   void unscaleGradients();
   // Clips as the options say. Returns the norm before clipping, a scalar on the device, if clipping by norm
   // had to compute it; undefined otherwise.
   at::Tensor clipGradients();
-  // Scalar on the device; undefined if there is no gradient.
-  at::Tensor gradientNorm() const;
-  // Whether all that is trained is finite. Waits for the device.
-  bool weightsAreFinite() const;
   // Momentum, or the first beta, of the next updates. ArgumentError if the optimizer has none.
   void setMomentum(double momentum);
   // Optimizer, scaler and average: what the host has to say about it, then what the device does.
@@ -108,25 +104,20 @@ class TrainStep {
   }
   void beginUpdate(double lr);
   void applyUpdate();
-  // Frees the gradients.
+  // Frees the gradients, and forgets what of them travels between processes.
   void clearGradients();
 
   // Parameters and buffers, by name.
   NamedTensors stateTensors() const;
-  // Bytes of what is trained, and so of its gradients.
-  int64_t trainedBytes() const;
-  // Gradients of the trained parameters that have one, by name.
-  NamedTensors gradients() const;
+  // What is trained, and the gradients collected so far.
+  TrainedParameters& trained() { return *trained_; }
 
-  // Steps that can be recorded and repeated (step_capture.h): why they cannot, or empty; to be called before the
-  // first one: what the host changes from step to step is kept on the device from then on.
+  // Steps that can be recorded and repeated (step_capture.h): why they cannot, or empty; to be called before
+  // the first one: what the host changes from step to step is kept on the device from then on.
   std::string recordingObstacle() const;
   void keepNumbersOnDevice();
   // What the next calls of prepare() return, in their order, whatever they are given.
   void give(std::vector<StepInputs> prepared);
-  // Of the trained parameters in their order; undefined ones mean none.
-  std::vector<at::Tensor> gradientTensors() const;
-  void setGradientTensors(const std::vector<at::Tensor>& gradients);
   // After update(): what is averaged at some steps only.
   void average(int64_t steps_done) {
     if (swa_) swa_->update(steps_done);
@@ -136,15 +127,14 @@ class TrainStep {
   // Optimizer, scaler, average and generator; the tensors themselves.
   NamedTensors resumeState();
   at::Generator& generator() { return generator_; }
-  // What a forward writes to beside its results, and how many batch norms normalise by the batch: forward_state.h.
+  // What a forward writes to beside its results, and how many batch norms normalise by the batch:
+  // forward_state.h.
   std::vector<at::Tensor> writtenBuffers() const;
   int64_t trainingBatchNorms() const;
   const GradScaler* scaler() const { return scaler_ ? &*scaler_ : nullptr; }
 
  private:
   void moveState();
-  std::vector<OptimizerGroup> selectGroups();
-  std::vector<at::Tensor> definedGradients() const;
   std::vector<at::Tensor> forward(const StepInputs& inputs);
   at::Tensor lossOf(const std::vector<at::Tensor>& outputs, const StepInputs& inputs);
 
@@ -157,8 +147,8 @@ class TrainStep {
   const std::atomic<bool>* abort_;
   size_t loss_output_ = 0;
   ModeTable modes_, loss_modes_;
-  std::vector<at::Tensor> parameters_;  // all of the state, in its order
-  std::vector<std::pair<std::string, at::Tensor>> trained_;
+  std::vector<at::Tensor> parameters_;        // all of the state, in its order
+  std::optional<TrainedParameters> trained_;  // set once the state is on the device
   BatchUpload upload_;
   DeviceBatch device_batch_;
   at::Generator generator_;
@@ -172,8 +162,8 @@ class TrainStep {
   const at::Tensor* guard_ = nullptr;
   std::unique_ptr<GradientReducer> reducer_;  // null with one process
   std::function<void()> after_forward_;
-  std::deque<StepInputs> given_;              // for prepare()
-  double lr_ = 0;                             // of the update to come
+  std::deque<StepInputs> given_;  // for prepare()
+  double lr_ = 0;                 // of the update to come
 };
 
 }  // namespace fornax

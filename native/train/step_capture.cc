@@ -14,8 +14,8 @@ namespace {
 
 // As torch.cuda.make_graphed_callables: three are enough where one process trains alone.
 constexpr int64_t kWarmUp = 3;
-// Steps of another size one after another, after which they are recorded instead: one last batch of each epoch
-// must not throw the recording away, a micro-batch that was halved for good must.
+// Steps of another size one after another, after which they are recorded instead: one last batch of each
+// epoch must not throw the recording away, a micro-batch that was halved for good must.
 constexpr int64_t kChanged = 16;
 // Sizes that changed this often before anything could be recorded will go on changing.
 constexpr int64_t kRestless = 32;
@@ -79,7 +79,7 @@ std::optional<at::Tensor> StepCapture::repeat(std::vector<StepInputs>& inputs,
   begin();
   recorded_->recording->replay();
   ++repeated_;
-  step_.setGradientTensors(recorded_->gradients);
+  step_.trained().setGradients(recorded_->gradients);
   return recorded_->loss.clone();  // the next step writes to the same place
 }
 
@@ -96,7 +96,8 @@ void StepCapture::record(const std::vector<StepInputs>& inputs, const Sizes& siz
   try {
     {
       const c10::NoGradGuard no_grad;
-      forEachTensor(recorded.inputs, [](at::Tensor& tensor) { tensor = tensor.clone(at::MemoryFormat::Preserve); });
+      forEachTensor(recorded.inputs,
+                    [](at::Tensor& tensor) { tensor = tensor.clone(at::MemoryFormat::Preserve); });
     }
     step_.clearGradients();  // so that they lie in memory of the recording
     recorded.recording->record([&] {
@@ -105,7 +106,7 @@ void StepCapture::record(const std::vector<StepInputs>& inputs, const Sizes& siz
       const c10::NoGradGuard no_grad;
       counter_.add_(1);
     });
-    recorded.gradients = step_.gradientTensors();
+    recorded.gradients = step_.trained().gradients();
     recorded_ = std::move(recorded);
   } catch (const OutOfMemoryError& error) {
     reason = error.what();
@@ -144,6 +145,28 @@ void StepCapture::check() const {
               std::to_string(repeated_) + " steps were to be repeated on the device, and it counted " +
                   std::to_string(counted),
               "CUDA graphs", "report this, and set cuda_graphs to off");
+}
+
+std::unique_ptr<StepCapture> makeStepCapture(TrainStep& step, const TrainOptions& options,
+                                             const Schedule& schedule) {
+  const bool required = options.cuda_graphs == CudaGraphs::On;
+  if (options.cuda_graphs == CudaGraphs::Off) return nullptr;
+  if (!options.device.is_cuda() && !options.tape) {
+    if (!required) return nullptr;
+    throw Error(ErrorKind::Argument, "CUDA graphs need a CUDA device, and this is " + options.device.str(),
+                "train.cuda_graphs", "set cuda_graphs to auto or off");
+  }
+  const auto make = [&step, device = options.device] { return makeRecording(device, step.generator()); };
+  auto capture = std::make_unique<StepCapture>(step, options.device, make, required);
+  std::string obstacle = step.recordingObstacle();
+  if (obstacle.empty() && schedule.momentum(0)) {
+    obstacle = "the schedule moves the momentum, which the optimizer takes from the host";
+  }
+  if (obstacle.empty())
+    step.keepNumbersOnDevice();
+  else
+    capture->decline(obstacle);
+  return capture;
 }
 
 }  // namespace fornax

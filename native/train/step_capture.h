@@ -1,9 +1,9 @@
 // Decides when a whole step (forward, loss, backward, unscale, clip, optimizer, average) is recorded and when
 // the recording is repeated instead of computing the step operator by operator. The first steps of a size are
-// computed as usual: they are what a capture needs as warm-up (algorithms are measured, workspaces allocated),
-// and being steps of the training they leave nothing to put back. Then one step is recorded, which changes
-// nothing, and from it on all steps with inputs of the same sizes are repeated. Other sizes (the last batch of
-// an epoch) are computed as usual. Lives on the session's thread.
+// computed as usual: they are what a capture needs as warm-up (algorithms are measured, workspaces
+// allocated), and being steps of the training they leave nothing to put back. Then one step is recorded,
+// which changes nothing, and from it on all steps with inputs of the same sizes are repeated. Other sizes
+// (the last batch of an epoch) are computed as usual. Lives on the session's thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+#include "train/options.h"
+#include "train/schedule.h"
 #include "train/step.h"
 #include "train/step_recording.h"
 
@@ -25,14 +27,15 @@ class StepCapture {
  public:
   using MakeRecording = std::function<std::unique_ptr<StepRecording>()>;
 
-  // `required`: where a step cannot be recorded there is an error instead of a reason. `step` must outlive it,
-  // and keepNumbersOnDevice() have been called.
+  // `required`: where a step cannot be recorded there is an error instead of a reason. `step` must outlive
+  // it, and keepNumbersOnDevice() have been called.
   StepCapture(TrainStep& step, c10::Device device, MakeRecording make, bool required)
       : step_(step), device_(device), make_(std::move(make)), required_(required) {}
 
-  // One step on these micro-batches: repeated, and its loss returned. Nothing if it has to be computed as usual,
-  // which is left to the caller; then `inputs` are as they were. `compute` is the device's part of a step and
-  // returns the loss, a scalar; it takes its inputs from TrainStep::prepare(). `begin` is the host's part.
+  // One step on these micro-batches: repeated, and its loss returned. Nothing if it has to be computed as
+  // usual, which is left to the caller; then `inputs` are as they were. `compute` is the device's part of a
+  // step and returns the loss, a scalar; it takes its inputs from TrainStep::prepare(). `begin` is the host's
+  // part.
   std::optional<at::Tensor> repeat(std::vector<StepInputs>& inputs, const std::function<void()>& begin,
                                    const std::function<at::Tensor()>& compute);
 
@@ -77,5 +80,11 @@ class StepCapture {
   int64_t repeated_ = 0;
   at::Tensor counter_;  // the device's count
 };
+
+// As the options say; null where steps are not to be recorded. Where they cannot be, it has declined already,
+// or ArgumentError or DeviceError is thrown if that was required. Numbers that move are on the device from
+// then on.
+std::unique_ptr<StepCapture> makeStepCapture(TrainStep& step, const TrainOptions& options,
+                                             const Schedule& schedule);
 
 }  // namespace fornax

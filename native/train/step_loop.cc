@@ -1,0 +1,190 @@
+#include "train/step_loop.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "device/side_stream.h"
+#include "device/sync_count.h"
+#include "dist/process_group.h"
+#include "train/step_diagnosis.h"
+
+namespace fornax {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double secondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Recorded steps are computed on a stream of their own.
+std::optional<c10::Stream> streamFor(const StepCapture* capture, c10::Device device) {
+  if (!capture || !capture->declined().empty()) return std::nullopt;
+  return sideStream(device);
+}
+
+}  // namespace
+
+StepLoop::StepLoop(std::shared_ptr<const Graph> graph, std::shared_ptr<State> state,
+                   std::shared_ptr<const Graph> loss, const TrainOptions& options, const Schedule& schedule,
+                   SessionSignals& signals)
+    : options_(options),
+      schedule_(schedule),
+      signals_(signals),
+      step_(std::move(graph), std::move(state), std::move(loss), options_, &signals_.abort),
+      micro_batches_(step_, options_),
+      capture_(makeStepCapture(step_, options_, schedule_)),
+      stream_(streamFor(capture_.get(), options_.device)),
+      guard_(step_, micro_batches_, capture_.get(), options_),
+      source_step_(step_, micro_batches_, capture_.get(), guard_, schedule_, options_, signals_) {
+  if (const auto momentum = schedule_.momentum(0)) step_.setMomentum(*momentum);
+}
+
+// Asked once before every step. A stop that reaches one process stops all of them before the same step.
+bool StepLoop::stopAgreed() {
+  if (options_.group && options_.group->any(signals_.stop)) signals_.stop = true;
+  return signals_.stop;
+}
+
+// Returns the rate it used.
+double StepLoop::finishStep(bool repeated) {
+  const int64_t done = signals_.steps;
+  const double lr = schedule_.learningRate(done);
+  if (!repeated) {
+    if (const auto momentum = schedule_.momentum(done)) step_.setMomentum(*momentum);
+    MicroBatches::inUpdate(done, [&] { step_.update(lr); });
+  }
+  step_.average(++signals_.steps);
+  return lr;
+}
+
+RunResult StepLoop::run(BatchSource& source, const RunOptions& options,
+                        const std::function<void(StepsEvent)>& on_event) {
+  const OptionalStreamScope stream(stream_);
+  const auto start = Clock::now();
+  auto interval_start = start;
+  RunResult result;
+  StepRecorder recorder(options_.device, step_.scaler());
+  const auto emit = [&](bool wait) {
+    while (auto event = recorder.take(wait)) {
+      if (guard_.late()) {
+        if (result.fault) continue;  // steps that changed nothing
+        result.fault = guard_.inspect(*event);
+      }
+      on_event(std::move(*event));
+    }
+  };
+  const auto closeInterval = [&] {
+    recorder.close(secondsSince(interval_start));
+    interval_start = Clock::now();
+  };
+  const OnHalved on_halved = [&](const Halving& halving) {
+    if (!recorder.empty()) closeInterval();
+    emit(true);                        // in their order
+    if (capture_) capture_->forget();  // it holds the memory of whole batches
+    if (options.on_halved) options.on_halved(halving);
+  };
+
+  const auto syncs = options_.count_syncs ? countSyncs(options_.device) : nullptr;
+  while (result.steps < options.steps && !result.fault && !stopAgreed()) {
+    signals_.throwIfAborted();
+    const SourceStep::Result step = source_step_.compute(source, on_halved);
+    if (step.micro_batches == 0) {
+      if (!signals_.stop) result.reason = RunResult::Reason::EpochEnd;
+      break;
+    }
+    const bool last = result.steps + 1 == options.steps || (!options_.group && signals_.stop);
+    result.fault = guard_.look(signals_.steps, step.loss, step.norm, last);
+    if (result.fault) break;
+    const double lr = finishStep(step.repeated);
+    ++result.steps;
+    result.repeated += step.repeated ? 1 : 0;
+    result.samples += step.samples;
+    if (capture_) recorder.decline(capture_->news());
+    recorder.record(signals_.steps, step.loss, lr, step.samples, step.wait_seconds, step.repeated);
+    if (secondsSince(interval_start) >= options.event_interval) {
+      emit(false);
+      closeInterval();
+      if (options_.device.is_cpu()) emit(false);
+    }
+    if (step.micro_batches < options_.grad_accum && result.steps < options.steps) {
+      result.reason = RunResult::Reason::EpochEnd;
+      break;
+    }
+  }
+
+  if (syncs) result.syncs = syncs->count();
+  if (!recorder.empty()) closeInterval();
+  emit(true);
+  if (capture_) capture_->check();
+  finishRun(result);
+  signals_.throwIfAborted();
+  if (result.reason == RunResult::Reason::Done && result.steps < options.steps) {
+    result.reason = RunResult::Reason::Stopped;
+  }
+  result.seconds = secondsSince(start);
+  return result;
+}
+
+// What a step that was not finite means for the run.
+void StepLoop::finishRun(RunResult& result) {
+  if (!result.fault) result.fault = guard_.lookAtWeights(result.steps, signals_.steps);
+  if (!result.fault) return;
+  result.reason = RunResult::Reason::NotFinite;
+  if (const NodeInspector* inspector = guard_.inspector()) result.finding = inspector->finding();
+  const int64_t undone = guard_.takeBack(*result.fault, signals_.steps);
+  result.steps -= undone;
+  signals_.steps -= undone;
+}
+
+StepResult StepLoop::once(const Batch& batch, bool update) {
+  const OptionalStreamScope stream(stream_);
+  signals_.throwIfAborted();
+  const int64_t rows = batchSize(batch);
+  const int64_t parts = std::min(options_.grad_accum, std::max<int64_t>(rows, 1));
+  std::vector<std::vector<at::Tensor>> outputs;
+  at::Tensor loss, norm;
+  const auto attempt = [&] {
+    step_.clearGradients();
+    outputs.assign(step_.graph().outputs().size(), {});
+    loss = at::Tensor();
+    for (int64_t i = 0; i < parts; ++i) {
+      const Batch micro = partOf(batch, parts, i);
+      // By their share of the rows, so that uneven parts add up to the mean over the batch.
+      const double weight =
+          parts == 1 ? 1 : static_cast<double>(batchSize(micro)) / static_cast<double>(rows);
+      TrainStep::MicroResult result = micro_batches_.accumulate(micro, weight, i + 1 == parts, true);
+      const at::Tensor share = result.loss * weight;
+      loss = loss.defined() ? loss + share : share;
+      for (size_t k = 0; k < outputs.size(); ++k) outputs[k].push_back(std::move(result.outputs[k]));
+    }
+    step_.reduce(loss);
+    step_.unscaleGradients();
+    // Without an update the gradients are what the caller is after: they stay as they are, and have a norm.
+    norm = update ? step_.clipGradients() : step_.trained().gradientNorm();
+  };
+  guard_.beginAttempt();
+  micro_batches_.run(signals_.steps, attempt, nullptr);
+  if (update) guard_.require(signals_.steps, loss, norm);
+  StepResult result;
+  result.lr = update ? finishStep() : schedule_.learningRate(signals_.steps);
+  for (size_t k = 0; k < outputs.size(); ++k) {
+    result.outputs.emplace_back(step_.graph().outputs()[k].name,
+                                parts == 1 ? outputs[k][0] : at::cat(outputs[k]));
+  }
+  result.loss = loss.item<double>();
+  if (norm.defined()) result.grad_norm = norm.item<double>();
+  return result;
+}
+
+Finding StepLoop::diagnose(BatchSource& source) {
+  return diagnoseStep(step_, micro_batches_, guard_.inspector(), source, signals_.steps, options_,
+                      signals_.abort);
+}
+
+}  // namespace fornax
