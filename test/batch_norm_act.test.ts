@@ -105,7 +105,7 @@ describe('batch norm and activation in one operator', () => {
   });
 
   it('computes the same with every instruction set', () => {
-    for (const capability of ['default', 'avx2']) {
+    for (const capability of ['default', 'avx2', 'avx512']) {
       const child = fileURLToPath(new URL('./support/kernel_child.js', import.meta.url));
       const { status, stdout, stderr } = spawnSync(process.execPath, [child], {
         encoding: 'utf8',

@@ -32,6 +32,8 @@ export interface ProbeSettings {
   mode?: Mode;
   /** Mean of the input against its standard deviation, 1. Default 0.3. */
   mean?: number;
+  /** Factor on the input. Default 1. */
+  scale?: number;
   channelsLast?: boolean;
   threads?: number;
 }
@@ -94,7 +96,7 @@ function valuesOf(name: string, count: number, settings: ProbeSettings): Float32
   if (name === 'running_var') return values.map((value) => 1.5 + 0.5 * Math.sin(value));
   if (name === 'weight') return values.map((value) => 1 + 0.3 * value);
   if (name === 'x') {
-    const moved = values.map((value) => value + (settings.mean ?? 0.3));
+    const moved = values.map((value) => value * (settings.scale ?? 1) + (settings.mean ?? 0.3));
     return settings.input ? truncated(moved) : moved;
   }
   return values;

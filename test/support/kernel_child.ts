@@ -7,6 +7,10 @@ const cases: ProbeSettings[] = [
   { shape: [4, 24, 7, 5], activation: 'relu', residual: 'first' },
   { shape: [4, 13, 7, 5], activation: 'silu' },
   { shape: [3, 40, 9, 9], activation: 'hardswish', mode: 'eval' },
+  // As far out as numbers of a training that diverges get.
+  ...[1e2, 1e6, 1e9, 1e15, 1e30].map(
+    (scale) => ({ shape: [2, 24, 5, 5], activation: 'silu', mode: 'eval', scale }) as const,
+  ),
   { shape: [3, 7, 9, 9], activation: 'relu6' },
 ];
 for (const settings of cases) {

@@ -118,12 +118,20 @@ VECTOR_INLINE Vec exponential(Vec x) {
   return (Vec)((Ints)p + ((Ints)shifted << 23));
 }
 
+// Below it a sigmoid is no normal number any more, and taken for 0: so that x · sigmoid(x) does not grow again
+// where x is huge.
+constexpr float kSigmoidIsZero = -88.0f;
+
 #if FORNAX_VECTOR_LANES == 16
 // As below, with what AVX-512 has for it: scaling by powers of two that saturates by itself, and a reciprocal
 // of 14 bits, which one step of Newton's makes exact to the last place or two.
-VECTOR_INLINE Vec sigmoid(Vec x) {
+VECTOR_INLINE Vec sigmoid(Vec value) {
+  // Far out, n has no bits left for what is behind the point, and r would be anything. Of two operands one of
+  // which is not a number, the second one is taken: not a number stays so.
+  const __m512 x = _mm512_max_ps(_mm512_set1_ps(kSigmoidIsZero),
+                                 _mm512_min_ps(_mm512_set1_ps(88.0f), (__m512)value));
   const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(-1.44269504088896341f)), 8);
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), -(__m512)x);
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), -x);
   r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
   __m512 p = _mm512_set1_ps(1.9875691500e-4f);
   p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
@@ -137,11 +145,14 @@ VECTOR_INLINE Vec sigmoid(Vec x) {
   const __m512 power = _mm512_scalef_ps(p, _mm512_min_ps(_mm512_set1_ps(125.0f), n));
   const __m512 sum = _mm512_add_ps(power, _mm512_set1_ps(1.0f));
   const __m512 guess = _mm512_rcp14_ps(sum);
-  return (Vec)_mm512_mul_ps(guess, _mm512_fnmadd_ps(sum, guess, _mm512_set1_ps(2.0f)));
+  const __mmask16 normal =
+      _mm512_cmp_ps_mask((__m512)value, _mm512_set1_ps(kSigmoidIsZero), _CMP_NLT_UQ);
+  return (Vec)_mm512_maskz_mul_ps(normal, guess, _mm512_fnmadd_ps(sum, guess, _mm512_set1_ps(2.0f)));
 }
 #else
 VECTOR_INLINE Vec sigmoid(Vec x) {
-  return 1.0f / (1.0f + exponential(-x));
+  const Vec normal = 1.0f / (1.0f + exponential(-x));
+  return x < kSigmoidIsZero ? Vec{} : normal;
 }
 #endif
 
