@@ -46,6 +46,7 @@ function makeWriter(
       graphHash: model.graphHash(),
       stepsPerEpoch: STEPS_PER_EPOCH,
     }),
+    epochs: config.train.epochs,
     report: (event) => {
       if (event.type === 'checkpoint') onWritten(event);
     },

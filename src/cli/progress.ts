@@ -8,6 +8,7 @@ import type {
   EvaluationEvent,
   EvaluationMetrics,
   JobEvent,
+  LearningRateProgressEvent,
   Report,
   StepsEvent,
 } from '../train/events.js';
@@ -58,6 +59,15 @@ function stepFigures(event: StepsEvent): string[] {
   return figures;
 }
 
+const TRYING = 'Trying learning rates';
+
+function triedRate({ done, total, lr, loss }: LearningRateProgressEvent): string {
+  return `${count(done)}/${count(total)}  lr ${rate(lr)}  loss ${loss.toFixed(3)}`;
+}
+
+/** Events that come many times a second: they move a bar and leave no lines. */
+const PROGRESS = ['steps', 'data_progress', 'evaluation_progress', 'lr_find_progress'];
+
 /** @param width of the figures, for lines that stand in columns */
 function metricFigures(event: EvaluationMetrics, width = 0): string[] {
   const figures: string[] = [];
@@ -90,7 +100,7 @@ abstract class TextReporter implements Reporter {
     }
     if (event.type === 'evaluation') return this.evaluated(event);
     if (event.type !== 'evaluation_progress') this.flushEpoch();
-    if (event.type === 'steps' || event.type === 'data_progress' || event.type === 'evaluation_progress') {
+    if (PROGRESS.includes(event.type)) {
       this.progress(event);
     } else for (const text of describe(event)) this.line(text);
   };
@@ -107,7 +117,7 @@ abstract class TextReporter implements Reporter {
     this.flushEpoch();
     // The weights of the last epoch, whose figures are told already.
     if (event.weights === 'last' && event.epoch === null) return;
-    const which = { last: 'evaluation', best: 'best weights', file: 'evaluation' }[event.weights];
+    const which = { last: 'evaluation', best: 'best weights', average: 'averaged weights', file: 'evaluation' }[event.weights];
     this.line([which, ...metricFigures(event), `${count(event.samples)} images`].join('  '));
   }
 
@@ -206,6 +216,9 @@ class TerminalReporter extends TextReporter {
       const share = event.done / Math.max(1, event.total);
       const title = `${event.stage} (${event.split})`;
       this.status.draw(`${title}  ${this.bar(share)}  ${count(event.done)}/${count(event.total)}`);
+    } else if (event.type === 'lr_find_progress') {
+      const share = event.done / Math.max(1, event.total);
+      this.status.draw(`${TRYING}  ${this.bar(share)}  ${triedRate(event)}`);
     } else if (event.type === 'evaluation_progress') {
       const share = event.done / Math.max(1, event.total);
       this.status.draw(`evaluation  ${this.bar(share)}  ${count(event.done)}/${count(event.total)}`);
@@ -239,13 +252,16 @@ class PlainReporter extends TextReporter {
 
   protected progress(event: JobEvent): void {
     const time = this.now();
-    const finished = event.type === 'data_progress' && event.done === event.total;
+    const counted = event.type === 'data_progress' || event.type === 'lr_find_progress';
+    const finished = counted && event.done === event.total;
     if (!finished && time - this.last < PLAIN_INTERVAL_MS) return;
     if (event.type === 'steps') {
       const title = `${epochTitle(event.epoch, event.epochs)} step ${event.epochStep}/${event.stepsPerEpoch}`;
       this.line([title, ...stepFigures(event)].join('  '));
     } else if (event.type === 'data_progress') {
       this.line(`${event.stage} (${event.split})  ${count(event.done)}/${count(event.total)}`);
+    } else if (event.type === 'lr_find_progress') {
+      this.line(`${TRYING}  ${triedRate(event)}`);
     } else return;
     this.last = time;
   }

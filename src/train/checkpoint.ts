@@ -1,7 +1,8 @@
 /**
  * Checkpoints: each is a folder with the model, what else a resume needs as tensors, and state.json with the
  * checksums of both. It is written beside its place and committed by one rename, so that it is there as a whole or
- * not at all. The newest few and the best ones are kept; the one a run was resumed from is never removed.
+ * not at all. The newest few and the best ones are kept; the newest regular one and the one a run was resumed from are
+ * never removed.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, promises as fs } from 'node:fs';
@@ -40,6 +41,18 @@ export interface CheckpointContents {
 
 function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex');
+}
+
+/** @throws TrainError for books that no resume could read: then nothing is written, and older checkpoints stay. */
+function requireReadable(state: CheckpointState, where: string): void {
+  const parsed = fileSchema.shape.state.safeParse(JSON.parse(JSON.stringify(state)));
+  if (parsed.success) return;
+  const [issue] = parsed.error.issues;
+  throw new TrainError({
+    what: `the state of the run cannot be kept: ${issue!.path.join('.')}: ${issue!.message}`,
+    where,
+    fix: 'please report this as a bug; older checkpoints are as they were',
+  });
 }
 
 /** The checkpoints of one run, in one folder. The caller holds the run's lock. */
@@ -86,6 +99,7 @@ export class CheckpointStore {
       version: STATE_VERSION,
       created: new Date().toISOString(),
     };
+    requireReadable(state, target);
     try {
       await writeFolderAtomically(target, async (folder) => {
         const model = path.join(folder, MODEL_FILE);
@@ -254,13 +268,29 @@ export class CheckpointStore {
     return null;
   }
 
+  /** Whether every course of the run has it; what cannot be read is not. */
+  private async isRegular(folder: string): Promise<boolean> {
+    const text = await fs.readFile(path.join(folder, STATE_FILE), 'utf8').catch(() => '{}');
+    try {
+      const { regular, epoch_step: epochStep } = (JSON.parse(text) as { state: CheckpointState }).state;
+      return regular ?? epochStep === 0;
+    } catch {
+      return false;
+    }
+  }
+
   private async prune(keptSteps: ReadonlySet<number>): Promise<void> {
     const keep = Math.max(2, this.options.keep ?? 2);
     const entries = await this.list();
+    let regular = false;
     for (const [i, { path, step }] of entries.entries()) {
+      // A rollback goes there.
+      const newestRegular: boolean = !regular && (await this.isRegular(path));
+      regular ||= newestRegular;
       // Of a step that was written twice the newer one counts.
       const newer = entries[i - 1]?.step === step;
-      if (i < keep || path === this.protectedPath || (keptSteps.has(step) && !newer)) continue;
+      if (i < keep || newestRegular || path === this.protectedPath || (keptSteps.has(step) && !newer))
+        continue;
       await removeFolderAtomically(path);
     }
   }

@@ -3,11 +3,18 @@ import { z } from 'zod';
 
 export const STATE_VERSION = 1;
 
+/** JSON has no NaN: what is not finite is written as null. */
+const maybeFinite = z
+  .number()
+  .nullable()
+  .transform((value) => value ?? NaN);
+
 const bestSchema = z.object({ step: z.int(), epoch: z.int(), value: z.number() });
 const epochRecordSchema = z.object({
   epoch: z.int(),
   step: z.int(),
-  loss: z.number(),
+  /** NaN: no step of the epoch had a finite one. */
+  loss: maybeFinite,
   lr: z.number(),
   evaluation: z
     .object({
@@ -29,8 +36,13 @@ const stateSchema = z.object({
   epoch: z.int().min(0),
   epoch_step: z.int().min(0),
   steps_per_epoch: z.int().min(1),
-  /** Sum of the losses of the running epoch's steps. */
+  /** Sum of the finite losses of the running epoch's steps, and how many these are (left out: all of them). */
   epoch_loss_sum: z.number(),
+  epoch_losses: z.int().min(0).optional(),
+  /** Steps of the run that a gradient scaler has skipped; left out: there is none. */
+  skipped_steps: z.int().min(0).optional(),
+  /** Every course of this run has a checkpoint here, however it is interrupted. Left out: as `epoch_step` is 0. */
+  regular: z.boolean().optional(),
   /** Samples of these steps, and how long they took. */
   epoch_samples: z.int().min(0).default(0),
   epoch_seconds: z.number().min(0).default(0),

@@ -1,11 +1,12 @@
 /** Writes a run's checkpoints in the background: training stands still only while what they hold is copied. */
 import { gatherGenerators } from '../dist/generators.js';
 import type { Processes } from '../dist/processes.js';
+import { DeviceError } from '../errors.js';
 import type { Model } from '../model.js';
-import type { NativeTrain } from '../native/contract.js';
+import type { NativeTensor, NativeTrain } from '../native/contract.js';
 import type { CheckpointStore } from './checkpoint.js';
 import type { CheckpointEvent } from './events.js';
-import { copyModel } from './model_copy.js';
+import { copyModel, type ModelCopy } from './model_copy.js';
 import type { ResumeIdentity } from './resume.js';
 import type { RunProgress } from './run_progress.js';
 import type { RunState } from './run_state.js';
@@ -23,14 +24,20 @@ export interface CheckpointWriterOptions extends Pick<
   /** Between steps: nobody computes. */
   session: NativeTrain;
   identity: () => ResumeIdentity;
+  /** Of the whole run. */
+  epochs: number;
   /** Told at once of a checkpoint that could not be written; `done()` throws it, too. */
   onFailure: (error: Error) => void;
 }
+
+/** What is written: copies, or (`shared`) what the next step changes. */
+type SharedContents = ModelCopy & { optimizer: Record<string, NativeTensor>; shared: boolean };
 
 export class CheckpointWriter {
   /** The one that is being written while training goes on. */
   private writing: Promise<void> = Promise.resolve();
   private last = performance.now();
+  private share = false;
 
   constructor(private readonly options: CheckpointWriterOptions) {}
 
@@ -49,7 +56,7 @@ export class CheckpointWriter {
    * this waits for it. Called by all processes of a training; rank 0 writes.
    */
   async write(reason: CheckpointEvent['reason']): Promise<void> {
-    const { store, model, session, progress, processes, report } = this.options;
+    const { store, session, progress, processes, report } = this.options;
     if (!processes.leads) return this.contribute();
     const started = performance.now();
     this.last = started;
@@ -64,7 +71,7 @@ export class CheckpointWriter {
       seconds: 0,
       pauseSeconds: 0,
     };
-    const contents = { ...copyModel(model), optimizer: session.snapshot() };
+    const contents = this.contents(event.step);
     await gatherGenerators(processes, contents.optimizer);
     const log = this.options.logPosition?.(event) ?? { bytes: 0, state: null };
     const { config, computed, dataFingerprint, graphHash, stepsPerEpoch } = this.options.identity();
@@ -72,6 +79,7 @@ export class CheckpointWriter {
     const state = structuredClone({
       step: event.step,
       ...progress.state,
+      regular: progress.isRegular(event.step, stepsPerEpoch, this.options.epochs),
       steps_per_epoch: stepsPerEpoch,
       config,
       computed,
@@ -96,11 +104,56 @@ export class CheckpointWriter {
     this.writing = commit();
     // Thrown where it is awaited; steps in between need not be computed.
     this.writing.catch((error: unknown) => this.options.onFailure(error as Error));
+    if (contents.shared) await this.writing;
+  }
+
+  /** From now on training stands still until a checkpoint is on the disk, which takes no memory of its own. */
+  writeWithoutCopy(): void {
+    this.share = true;
+  }
+
+  /**
+   * A copy of what a checkpoint holds; without the memory for one, weights and optimizer themselves.
+   *
+   * @throws DeviceError if there is no memory for anything.
+   */
+  private contents(step: number): SharedContents {
+    if (!this.share) {
+      try {
+        return this.take(false);
+      } catch (error) {
+        if (!(error instanceof DeviceError)) throw error;
+        const message = `no memory for the copy of the checkpoint at step ${step}: training waits until it is written`;
+        this.options.report({ type: 'warning', message });
+      }
+    }
+    try {
+      return this.take(true);
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error;
+      throw new DeviceError({
+        what: `the checkpoint could not be written: ${error.what}`,
+        where: `checkpoint at step ${step}`,
+        fix: 'raise memory.budget, or use a smaller model or an optimizer with less state (sgd); the batch size makes no difference',
+        cause: error,
+      });
+    }
+  }
+
+  private take(share: boolean): SharedContents {
+    const { model, session } = this.options;
+    const weights = copyModel(model, { share });
+    try {
+      return { ...weights, optimizer: session.snapshot({ share }), shared: share };
+    } catch (error) {
+      weights.dispose();
+      throw error;
+    }
   }
 
   /** What a checkpoint that rank 0 writes needs of this process. */
   private async contribute(): Promise<void> {
-    const snapshot = this.options.session.snapshot();
+    const snapshot = this.options.session.snapshot({ share: true });
     try {
       await gatherGenerators(this.options.processes, snapshot);
     } finally {

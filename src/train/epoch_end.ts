@@ -4,6 +4,7 @@ import type { Evaluation } from './evaluator.js';
 import type { EvaluationEvent } from './events.js';
 import type { OpenRun } from './open_run.js';
 import { outlookOf } from './outlook.js';
+import { skippedSteps } from './run_progress.js';
 
 /** Evaluates, keeps the books, writes a checkpoint. False: the signal fired before all that was done. */
 export async function finishEpoch(run: OpenRun): Promise<boolean> {
@@ -23,7 +24,8 @@ export async function finishEpoch(run: OpenRun): Promise<boolean> {
   const { epochLoss: loss, epochSamples: samples, epochSeconds: seconds } = progress.meter;
   const samplesPerSecond = seconds > 0 ? samples / seconds : 0;
   const { epochs } = run.train;
-  report({ type: 'epoch', epoch, epochs, step, loss, lr, samples, seconds, samplesPerSecond });
+  const skipped = skippedSteps(progress);
+  report({ type: 'epoch', epoch, epochs, step, loss, lr, samples, seconds, samplesPerSecond, ...skipped });
   observe(run, metrics, loss);
   const best = progress.completeEpoch(step, lr, metrics);
   const evaluation: EvaluationEvent | null = metrics && {
@@ -37,8 +39,8 @@ export async function finishEpoch(run: OpenRun): Promise<boolean> {
   };
   if (evaluation) report(evaluation);
   await run.hooks.epochEnd({ step, epoch, last, loss, lr, metrics, evaluation });
-  // A checkpoint of the best epoch is needed even between the regular ones: its weights become the model.
-  if (last || best || epoch % config.checkpoint.everyEpochs === 0) {
+  // Those of the best epochs are kept, and so written, even between the others: one of them becomes the model.
+  if (last || progress.isRegular(step, run.stepsPerEpoch, epochs)) {
     await run.checkpoints?.write(last ? 'final' : 'epoch');
   }
   progress.meter.addOverhead((performance.now() - started) / 1000);

@@ -42,8 +42,8 @@ export async function trainEpoch(run: OpenRun): Promise<EpochSteps> {
     if (run.failure) throw run.failure;
     const { reason } = result;
     if (reason === 'not_finite') {
+      // A step that was left out counts: what is due behind it is done.
       await handleNonFinite(run, result);
-      continue;
     }
     await run.hooks.steps({ step: session.stepCount, epoch: run.progress.epoch + 1 });
     if (meter.epochStep >= stepsPerEpoch) break;

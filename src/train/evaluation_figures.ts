@@ -29,15 +29,14 @@ export function figure(figures: EvaluationMetrics | null, name: string): number 
 export function modelMetrics(figures: EvaluationMetrics | null): Record<string, number | null> {
   if (figures === null) return {};
   const { metrics, top1, top5, ...rest } = figures;
-  // A model file holds JSON, which has no NaN.
-  const finite = Object.entries(metrics ?? {}).map(([name, value]) => [
-    name,
-    Number.isFinite(value) ? value : null,
-  ]);
-  return {
+  const all = {
     ...rest,
     ...(top1 !== null && { top1 }),
     ...(top5 !== null && { top5 }),
-    ...(Object.fromEntries(finite) as Record<string, number | null>),
+    ...metrics,
   };
+  // A model file holds JSON, which has no NaN.
+  return Object.fromEntries(
+    Object.entries(all).map(([name, value]) => [name, Number.isFinite(value) ? value : null]),
+  );
 }

@@ -65,6 +65,8 @@ export interface MemoryEvent {
   average: number;
   activations: number;
   workspace: number;
+  /** Of what a checkpoint holds, until it is written; 0 without a folder, and where the copy lies elsewhere. */
+  checkpointCopy: number;
   message: string;
 }
 
@@ -128,7 +130,7 @@ export interface StepsEvent {
   totalSteps: number;
   epochStep: number;
   stepsPerEpoch: number;
-  /** Mean loss of the steps since the last event; `losses` are the single ones. */
+  /** Mean of the finite losses since the last event (NaN: there is none); `losses` are the single ones. */
   loss: number;
   losses: number[];
   /** Mean loss of the epoch so far. */
@@ -157,12 +159,14 @@ export interface EpochEvent {
   epoch: number;
   epochs: number;
   step: number;
-  /** Mean training loss of the epoch. */
+  /** Mean of the epoch's finite losses; NaN where there is none. */
   loss: number;
   lr: number;
   samples: number;
   seconds: number;
   samplesPerSecond: number;
+  /** Steps of the run so far that the gradient scaler has skipped (fp16 only). */
+  skippedSteps?: number;
 }
 
 export interface EvaluationEvent extends EvaluationMetrics {
@@ -173,8 +177,8 @@ export interface EvaluationEvent extends EvaluationMetrics {
   /** Best of the run so far, by the run's metric. */
   best: boolean;
   seconds: number;
-  /** `best`: the final evaluation of the weights that are written to the model file. */
-  weights: 'last' | 'best' | 'file';
+  /** `best`, `average` (of SWA): the final evaluation of the weights that are written to the model file. */
+  weights: 'last' | 'best' | 'average' | 'file';
 }
 
 export interface CheckpointEvent {
@@ -218,6 +222,15 @@ export interface DataProgressEvent {
   stage: string;
 }
 
+/** Of a search for a learning rate: steps, and the rate and the loss of the last one. */
+export interface LearningRateProgressEvent {
+  type: 'lr_find_progress';
+  done: number;
+  total: number;
+  lr: number;
+  loss: number;
+}
+
 /** The run's model exists already and the configuration says to skip. */
 export interface SkippedEvent {
   type: 'skipped';
@@ -241,6 +254,8 @@ export interface DoneEvent {
   steps: number;
   seconds: number;
   metrics: EvaluationMetrics | null;
+  /** Steps that the gradient scaler has skipped (fp16 only). */
+  skippedSteps?: number;
   /** Bytes: the most that tensors took on the device of training. Null where that is not counted. */
   peakMemory: number | null;
 }
@@ -259,6 +274,7 @@ export type JobEvent =
   | ResumedEvent
   | StepsEvent
   | EpochEvent
+  | LearningRateProgressEvent
   | { type: 'evaluation_progress'; epoch: number | null; done: number; total: number }
   | EvaluationEvent
   | CheckpointEvent

@@ -35,9 +35,10 @@ export async function keepBest(
   store: CheckpointStore | null,
   result: TrainingResult,
   { averaged, report }: { averaged: boolean; report: Report },
-): Promise<{ weights: 'best' | 'last'; epoch: number }> {
+): Promise<{ weights: 'best' | 'last' | 'average'; epoch: number }> {
   const { best } = result;
-  if (!best || !store || result.swaBegun || (best.epoch === result.epochs && result.epochEnd))
+  if (result.swaBegun) return { weights: 'average', epoch: result.epochs };
+  if (!best || !store || (best.epoch === result.epochs && result.epochEnd))
     return { weights: 'last', epoch: result.epochs };
   const checkpoint = await store.best(best);
   if (!checkpoint) {
@@ -93,6 +94,8 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
     });
   }
   const seconds = (performance.now() - options.started) / 1000;
+  const { skippedSteps } = result;
+  const skipped = skippedSteps !== undefined && { skippedSteps };
   await folder.writeSummary({
     name: config.name,
     model: config.model.name,
@@ -100,6 +103,7 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
     epochs: result.epochs,
     steps: result.step,
     stopped: result.stopped,
+    ...skipped,
     weights: kept,
     metrics,
     best: result.best,
@@ -117,6 +121,7 @@ export async function finishRun(options: FinishOptions): Promise<EvaluationMetri
     steps: result.step,
     seconds,
     metrics,
+    ...skipped,
     peakMemory: peakMemory(config),
   };
   options.logDone(done);

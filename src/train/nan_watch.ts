@@ -53,7 +53,7 @@ export async function handleNonFinite(run: OpenRun, { fault, finding }: RunResul
   if (!mayRollBack || rollbacks.length >= limit) {
     const after = rollbacks.length > 0 ? `, after ${rollbacks.length} rollbacks` : '';
     report(run, fault!, place, { action: 'stop', to: null, message });
-    throw failure(run, fault!, message + after);
+    throw await failure(run, fault!, message + after);
   }
   const to = await rollBack(run, fault!, message);
   rollbacks.push({ step: fault!.step, to });
@@ -95,30 +95,34 @@ function report(
   });
 }
 
-function failure(run: OpenRun, fault: NonFinite, message: string): TrainError {
+async function failure(run: OpenRun, fault: NonFinite, message: string): Promise<TrainError> {
+  const { store, run: job } = run.options;
+  await run.checkpoints?.done();
+  const resumable = ((await store?.list()) ?? []).length > 0;
+  const rollback = job ? 'nan_watch.policy rollback' : "train.nanWatch.policy 'rollback'";
+  const sound = `; the last checkpoint is sound (${job ? '--resume' : 'fit({ resume: true })'}, with ${rollback} on to the next batch)`;
   return new TrainError({
     what: message,
     where: `epoch ${run.progress.epoch + 1}, learning rate ${run.session.learningRate(fault.step - 1)}`,
     fix:
       fault.what === 'scale'
         ? 'train in bf16 or fp32 (train.amp), or lower train.lr'
-        : 'lower train.lr, lengthen the warm-up, set train.clip_norm, or check the data; the last checkpoint is sound (--resume, with nan_watch.policy rollback on to the next batch)',
+        : `lower train.lr, lengthen the warm-up, set ${job ? 'train.clip_norm' : 'train.clipNorm'}, or check the data${resumable ? sound : ''}`,
   });
 }
 
 /**
- * The newest checkpoint before a step that every course of this run has: at the end of an epoch, or at a multiple of
- * `checkpoint.every_steps`. Others (of an interruption, of the clock) would make a resumed run another one.
+ * The newest checkpoint before a step that every course of this run has (`RunProgress.isRegular`). Others (of an
+ * interruption, of the clock) would make a resumed run another one.
  */
 async function regularCheckpoint(run: OpenRun, before: number): Promise<Checkpoint | null> {
-  const { store, config } = run.options;
-  const { everySteps } = config.checkpoint;
+  const { store } = run.options;
   for (const entry of (await store?.list()) ?? []) {
     if (entry.step >= before) continue;
-    const checkpoint = await store!.open(entry.path).catch(() => null);
+    const checkpoint = await store!.load(entry.path).catch(() => null);
     if (checkpoint === null) continue;
-    const { epoch_step: epochStep, step } = checkpoint.state;
-    if (epochStep === 0 || (everySteps !== null && step % everySteps === 0)) return checkpoint;
+    const { epoch_step: epochStep, regular = epochStep === 0 } = checkpoint.state;
+    if (regular) return checkpoint;
   }
   return null;
 }
@@ -134,12 +138,12 @@ async function rollBack(run: OpenRun, fault: NonFinite, message: string): Promis
   const { model, store } = run.options;
   await run.checkpoints?.done();
   const folder = await processes.lead(async () => (await regularCheckpoint(run, fault.step))?.path ?? null);
-  if (folder === null && fault.applied) throw failure(run, fault, message);
+  if (folder === null && fault.applied) throw await failure(run, fault, message);
   let to: number | null = null;
   let snapshot: Record<string, NativeTensor>;
   if (folder === null) snapshot = session.snapshot();
   else {
-    const checkpoint = await store!.open(folder);
+    const checkpoint = await store!.load(folder);
     to = checkpoint.state.step;
     await model.loadWeights(path.join(folder, MODEL_FILE));
     snapshot = ownSnapshot(processes, await store!.optimizer(checkpoint));

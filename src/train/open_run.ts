@@ -187,6 +187,7 @@ export class OpenRun {
       processes: this.processes,
       session: this.session,
       identity: () => this.identity(),
+      epochs: this.train.epochs,
       onFailure: (error) => this.fail(error),
     });
   }

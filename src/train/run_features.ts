@@ -17,8 +17,10 @@ import type { RunDevices } from './run_devices.js';
 import type { RunHooks } from './run_hooks.js';
 import type { RunState } from './run_state.js';
 import { memoryFeature } from './memory.js';
+import { swaFeature } from './swa.js';
 import { metricsFeature } from './script_metrics.js';
 import type { TrainingRunOptions } from './training_run_types.js';
+import { validationFeature } from './validation_settings.js';
 
 /** A run whose loader is open and whose session is not. */
 export interface Opening {
@@ -46,9 +48,11 @@ export interface RunFeature {
 
 /** In the order in which they are called. */
 export const RUN_FEATURES: readonly RunFeature[] = [
+  validationFeature,
   groupsFeature,
   mixingFeature,
   nanWatchFeature,
+  swaFeature,
   metricsFeature,
   callbackFeature,
   precisionFeature,

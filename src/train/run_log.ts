@@ -7,13 +7,16 @@ import { eventRecord } from './events.js';
 
 const STEPS_PER_RECORD = 10;
 
-/** Losses that wait for their record. */
+/** Losses that wait for their record; null: not finite, or of a step that was left out. */
 export interface RunLogState {
-  pending: number[];
+  pending: (number | null)[];
 }
 
 export class RunLog {
-  private pending: number[] = [];
+  private pending: (number | null)[] = [];
+  /** The last step whose loss was taken. */
+  private step = 0;
+  private stepsPerEpoch = Infinity;
 
   /**
    * @param append writes one record.
@@ -39,9 +42,19 @@ export class RunLog {
       // Progress is for people watching; checkpoints and the end are logged before what they tell of is
       // committed (see `checkpoint` and `done`).
       case 'data_progress':
+      case 'lr_find_progress':
       case 'evaluation_progress':
       case 'checkpoint':
       case 'done':
+        return;
+      case 'start':
+        this.step = event.firstStep;
+        this.stepsPerEpoch = event.stepsPerEpoch;
+        return this.append(eventRecord(event));
+      case 'not_finite':
+        this.append(eventRecord(event));
+        // Counted on without a report of its own.
+        if (event.action === 'rollback' && event.step > this.step) this.take(event.step, event.epoch, null);
         return;
       default:
         this.append(eventRecord(event));
@@ -60,21 +73,26 @@ export class RunLog {
 
   private steps(event: StepsEvent): void {
     const first = event.step - event.losses.length;
-    event.losses.forEach((loss, i) => {
-      const step = first + i + 1;
-      const epochStep = event.epochStep - event.losses.length + i + 1;
-      this.pending.push(loss);
-      if (step % STEPS_PER_RECORD !== 0 && epochStep !== event.stepsPerEpoch) return;
-      this.append({
-        type: 'steps',
-        time: new Date().toISOString(),
-        epoch: event.epoch,
-        step,
-        loss: this.pending.reduce((sum, value) => sum + value, 0) / this.pending.length,
-        losses: this.pending,
-        lr: this.learningRate(step - 1),
-      });
-      this.pending = [];
+    event.losses.forEach((loss, i) =>
+      this.take(first + i + 1, event.epoch, Number.isFinite(loss) ? loss : null),
+    );
+  }
+
+  /** A step's loss; writes the record that it completes. */
+  private take(step: number, epoch: number, loss: number | null): void {
+    this.step = step;
+    this.pending.push(loss);
+    if (step % STEPS_PER_RECORD !== 0 && step % this.stepsPerEpoch !== 0) return;
+    const finite = this.pending.filter((value) => value !== null);
+    this.append({
+      type: 'steps',
+      time: new Date().toISOString(),
+      epoch,
+      step,
+      loss: finite.length === 0 ? null : finite.reduce((sum, value) => sum + value, 0) / finite.length,
+      losses: this.pending,
+      lr: this.learningRate(step - 1),
     });
+    this.pending = [];
   }
 }

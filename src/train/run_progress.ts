@@ -5,6 +5,11 @@ import { figure, figuresOf } from './evaluation_figures.js';
 import type { EvaluationMetrics } from './events.js';
 import { StepMeter } from './step_meter.js';
 
+/** For events: the steps that a gradient scaler has skipped, where there is one. */
+export function skippedSteps({ meter }: { meter: { skipped: number | null } }): { skippedSteps?: number } {
+  return meter.skipped === null ? {} : { skippedSteps: meter.skipped };
+}
+
 export class RunProgress {
   /** Epochs that are trained and evaluated. */
   epoch = 0;
@@ -20,7 +25,7 @@ export class RunProgress {
   constructor(
     private readonly checkpoint: Pick<
       Config['checkpoint'],
-      'monitor' | 'mode' | 'keepBest' | 'keepEveryEpochs'
+      'monitor' | 'mode' | 'keepBest' | 'keepEveryEpochs' | 'everyEpochs' | 'everySteps'
     >,
   ) {}
 
@@ -38,9 +43,11 @@ export class RunProgress {
     this.meter.beginEpoch({
       step: state.epoch_step,
       lossSum: state.epoch_loss_sum,
+      ...(state.epoch_losses !== undefined && { losses: state.epoch_losses }),
       samples: state.epoch_samples,
       seconds: state.epoch_seconds,
     });
+    this.meter.skipped = state.skipped_steps ?? null;
   }
 
   /** What `restore` needs. */
@@ -49,6 +56,8 @@ export class RunProgress {
     | 'epoch'
     | 'epoch_step'
     | 'epoch_loss_sum'
+    | 'epoch_losses'
+    | 'skipped_steps'
     | 'epoch_samples'
     | 'epoch_seconds'
     | 'best'
@@ -59,6 +68,8 @@ export class RunProgress {
       epoch: this.epoch,
       epoch_step: this.meter.epochStep,
       epoch_loss_sum: this.meter.epochLossSum,
+      epoch_losses: this.meter.epochLosses,
+      ...(this.meter.skipped !== null && { skipped_steps: this.meter.skipped }),
       epoch_samples: this.meter.epochSamples,
       epoch_seconds: this.meter.epochSeconds,
       best: this.best,
@@ -73,13 +84,29 @@ export class RunProgress {
     const sign = mode === 'min' ? 1 : -1;
     const scored = this.history
       .map(({ step, evaluation }) => ({ step, value: figure(evaluation, monitor) ?? NaN }))
-      .filter(({ value }) => !Number.isNaN(value))
+      .filter(({ value }) => Number.isFinite(value))
       // Of equal ones the first counts, as for `best`.
       .sort((a, b) => sign * (a.value - b.value) || a.step - b.step);
     const regular = this.history.filter(
       ({ epoch }) => keepEveryEpochs !== null && epoch % keepEveryEpochs === 0,
     );
     return new Set([...scored.slice(0, keepBest), ...regular].map(({ step }) => step));
+  }
+
+  /**
+   * Whether a checkpoint is written at a step in every course of the run: after the epochs that ask for one or are
+   * among the best so far, and at every so many steps within an epoch. Others (of an interruption, of the clock) are
+   * there in some courses only.
+   *
+   * @param step optimizer steps done: where the run is now.
+   * @param stepsPerEpoch of these.
+   * @param epochs of the whole run.
+   */
+  isRegular(step: number, stepsPerEpoch: number, epochs: number): boolean {
+    const { everyEpochs, everySteps } = this.checkpoint;
+    const { epochStep } = this.meter;
+    if (epochStep > 0) return everySteps !== null && step % everySteps === 0 && epochStep < stepsPerEpoch;
+    return this.epoch % everyEpochs === 0 || this.epoch === epochs || this.keptSteps.has(step);
   }
 
   /**
@@ -100,7 +127,7 @@ export class RunProgress {
   }
 
   private isBetter(value: number): boolean {
-    if (Number.isNaN(value)) return false;
+    if (!Number.isFinite(value)) return false;
     if (this.best === null) return true;
     return this.checkpoint.mode === 'min' ? value < this.best.value : value > this.best.value;
   }

@@ -49,7 +49,7 @@ export async function runScript(plan: TrainerPlan, options: ScriptRunOptions): P
   // Without a loss of their own, scripts too may name the teacher's file.
   using opened = plan.namesTeacher ? await openTeacher(plan.config.train) : null;
   const teacher = plan.options.teacher ?? opened;
-  if (teacher) checkTeacher(teacher, plan.options.data.classes);
+  if (teacher) checkTeacher(teacher, plan.options.data);
   if (folder === undefined) {
     if (options.resume === true || options.resumeFrom !== undefined) {
       throw new ArgumentError({ what: 'there is nothing to resume from', fix: 'give a `folder`' });
@@ -75,7 +75,7 @@ export async function sweepScript(
   const { model, data } = plan.options;
   using opened = plan.namesTeacher ? await openTeacher(plan.config.train) : null;
   const teacher = plan.options.teacher ?? opened;
-  if (teacher) checkTeacher(teacher, data.classes);
+  if (teacher) checkTeacher(teacher, data);
   const run = { model, data, teacher, loss: plan.lossGraph(teacher), config: plan.config, report, signal };
   return await sweepLearningRates(run, sweep);
 }
@@ -180,6 +180,15 @@ function fixConfig(
   return chooseBatchSize(plan.config, { model, data, loss, teacher, begun, report, signal });
 }
 
+/** Of the weights that are kept; null where they were never evaluated: those of the middle of an epoch, say. */
+function evaluationOf(
+  { history, epochEnd }: TrainingResult,
+  { weights, epoch }: { weights: 'best' | 'last' | 'average'; epoch: number },
+): EvaluationMetrics | null {
+  if (weights !== 'best' && !epochEnd) return null;
+  return history.find((record) => record.epoch === epoch)?.evaluation ?? null;
+}
+
 async function train(
   plan: TrainerPlan,
   config: RunConfig,
@@ -199,15 +208,14 @@ async function train(
   onRun(run);
   const result = await run.run(checkpoint);
   if (result.interrupted) {
+    model.info = { ...model.info, metrics: {} };
     report({ type: 'interrupted', step: result.step, checkpoint: result.checkpoint, signal: null });
     return { result, metrics: null };
   }
   const kept = await keepBest(model, rest.store, result, { averaged: isAveraged(config.train), report });
   const finished = { model, data, config, loss, metrics, result, report, signal };
   const recomputed = await recomputeAfterTraining(finished);
-  const figures = recomputed
-    ? figuresOf(recomputed)
-    : (result.history.find(({ epoch }) => epoch === kept.epoch)?.evaluation ?? null);
+  const figures = recomputed ? figuresOf(recomputed) : evaluationOf(result, kept);
   model.info = {
     ...model.info,
     ...(data.classes.length > 0 && { labels: [...data.classes] }),
@@ -222,6 +230,7 @@ async function train(
     steps: result.step,
     seconds: (performance.now() - started) / 1000,
     metrics: figures,
+    ...(result.skippedSteps !== undefined && { skippedSteps: result.skippedSteps }),
     peakMemory: peakMemory(config),
   });
   return { result, metrics: figures };

@@ -21,15 +21,22 @@ export class StepMeter {
   private decayed = { seconds: 0, steps: 0 };
   /** Seconds an epoch spends outside of steps: evaluation and checkpoint. Null before the first one. */
   private overhead: number | null = null;
+  /** Of the losses that are finite, and how many these are: a step that a gradient scaler skips may have none. */
   epochLossSum = 0;
+  epochLosses = 0;
   epochStep = 0;
   epochSamples = 0;
   epochSeconds = 0;
+  /** Steps of the run that a gradient scaler has skipped; null without one. */
+  skipped: number | null = null;
 
   /** @param done what of the epoch was done in an earlier part of the run. */
-  beginEpoch(done: Partial<Record<'step' | 'lossSum' | 'samples' | 'seconds', number>> = {}): void {
+  beginEpoch(
+    done: Partial<Record<'step' | 'lossSum' | 'losses' | 'samples' | 'seconds', number>> = {},
+  ): void {
     this.epochStep = done.step ?? 0;
     this.epochLossSum = done.lossSum ?? 0;
+    this.epochLosses = done.losses ?? this.epochStep;
     this.epochSamples = done.samples ?? 0;
     this.epochSeconds = done.seconds ?? 0;
   }
@@ -42,20 +49,22 @@ export class StepMeter {
         : (1 - NEWEST_OVERHEAD) * this.overhead + NEWEST_OVERHEAD * secondsPerEpoch;
   }
 
-  /** Mean loss of the epoch so far. */
+  /** Mean of the epoch's finite losses so far: 0 before the first step, NaN where none is finite. */
   get epochLoss(): number {
-    return this.epochStep === 0 ? 0 : this.epochLossSum / this.epochStep;
+    return this.epochStep === 0 ? 0 : this.epochLossSum / this.epochLosses;
   }
 
   /** A step that was left out: the epoch's mean stays that of the others. */
   leaveOut(): void {
-    this.epochLossSum += this.epochLoss;
     this.epochStep++;
   }
 
   take(raw: NativeSteps, at: EpochPosition): StepsEvent {
     const steps = raw.losses.length;
-    for (const loss of raw.losses) this.epochLossSum += loss;
+    const finite = raw.losses.filter((loss) => Number.isFinite(loss));
+    for (const loss of finite) this.epochLossSum += loss;
+    this.epochLosses += finite.length;
+    this.skipped = raw.skipped ?? this.skipped;
     this.epochStep += steps;
     this.epochSamples += raw.samples;
     this.epochSeconds += raw.seconds;
@@ -73,7 +82,7 @@ export class StepMeter {
       totalSteps: at.totalSteps,
       epochStep: this.epochStep,
       stepsPerEpoch: at.stepsPerEpoch,
-      loss: steps === 0 ? this.epochLoss : raw.losses.reduce((sum, loss) => sum + loss, 0) / steps,
+      loss: steps === 0 ? this.epochLoss : finite.reduce((sum, loss) => sum + loss, 0) / finite.length,
       losses: raw.losses,
       epochLoss: this.epochLoss,
       lr: raw.lr,

@@ -1,7 +1,9 @@
 /** Stochastic weight averaging (Izmailov et al. 2018, arXiv:1803.05407) as the configuration asks for it. */
 import type { Config } from '../config/schema.js';
 import { ConfigError } from '../errors.js';
-import type { ScheduleCommon, TrainOptions } from '../native/contract.js';
+import type { NativeTrain, ScheduleCommon, TrainOptions } from '../native/contract.js';
+import type { RunFeature } from './run_features.js';
+import type { RunState } from './run_state.js';
 
 type TrainConfig = Config['train'];
 
@@ -41,15 +43,47 @@ export function swaSteps(
   return { start, interval };
 }
 
-/** Whether weights have been averaged by a step: then the average is the model, however single epochs scored. */
-export function swaBegun(
-  train: Pick<TrainConfig, 'swa' | 'epochs'>,
-  stepsPerEpoch: number,
-  step: number,
-): boolean {
-  const swa = swaSteps(train, stepsPerEpoch);
-  return swa !== null && step >= swa.start + swa.interval;
+/** Weights in the session's mean, an int64 scalar. */
+const COUNT = 'swa_count';
+
+/**
+ * Whether weights have been averaged: then the average is the model, however single epochs scored. The session is
+ * asked, as a step that would have been averaged may have been left out (`train.nan_watch`).
+ */
+export function swaBegun(session: Pick<NativeTrain, 'snapshot'>, train: Pick<TrainConfig, 'swa'>): boolean {
+  if (!train.swa) return false;
+  const snapshot = session.snapshot();
+  try {
+    return Number(snapshot[COUNT]!.toTypedArray()[0]) > 0;
+  } finally {
+    for (const tensor of Object.values(snapshot)) tensor.dispose();
+  }
 }
+
+/** Optimizer steps done, of runs whose session is open. */
+const stepsDone = new WeakMap<RunState, () => number>();
+
+/** Once weights may be in the average its start stays: `swa.start` as a share would move in a run that is extended. */
+export const swaFeature: RunFeature = {
+  prepare({ state, session: { swa, schedule } }) {
+    if (!swa) return;
+    state.register({
+      key: 'swa',
+      save: () => {
+        const done = stepsDone.get(state)?.() ?? 0;
+        return done >= swa.start + (swa.interval ?? 1) ? { start: swa.start } : undefined;
+      },
+      restore: (saved) => {
+        const { start } = saved as { start: number };
+        swa.start = start;
+        if (schedule.swa) schedule.swa.start = start;
+      },
+    });
+  },
+  attach({ state, session }) {
+    stepsDone.set(state, () => session.stepCount);
+  },
+};
 
 /** The rate while averaging; undefined where the schedule goes on. */
 export function swaRate(

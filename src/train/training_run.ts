@@ -11,7 +11,7 @@ import { trainEpoch } from './epoch_steps.js';
 import { OpenRun } from './open_run.js';
 import { chooseAndReportDevices } from './run_devices.js';
 import { fingerprintsOf } from './run_identity.js';
-import { RunProgress } from './run_progress.js';
+import { RunProgress, skippedSteps } from './run_progress.js';
 import { stopNow, type Stop } from './stopping.js';
 import { swaBegun } from './swa.js';
 import type { TrainingResult, TrainingRunOptions } from './training_run_types.js';
@@ -91,16 +91,19 @@ function reportStart({ options, train, stepsPerEpoch, totalSteps, session }: Ope
   });
 }
 
-async function interrupt(run: OpenRun): Promise<TrainingResult> {
-  const { checkpoints, session, progress, processes } = run;
-  const { store } = run.options;
+/** Whether there is a checkpoint of this place: right behind one no second one is needed. */
+async function isCovered({ checkpoints, options, progress, session, processes }: OpenRun): Promise<boolean> {
   await checkpoints?.done();
-  // An interruption right after a regular checkpoint needs no second one.
-  const covered = await processes.lead(async () => {
-    const newest = (await store?.list())?.[0];
+  return processes.lead(async () => {
+    const newest = (await options.store?.list())?.[0];
     return newest?.step === session.stepCount && progress.meter.epochStep === 0;
   });
-  if (!covered) await checkpoints?.write('interrupted');
+}
+
+async function interrupt(run: OpenRun): Promise<TrainingResult> {
+  const { checkpoints } = run;
+  const { store } = run.options;
+  if (!(await isCovered(run))) await checkpoints?.write('interrupted');
   await checkpoints?.done();
   const checkpoint = (await store?.list())?.[0]?.path ?? null;
   return resultOf(run, { interrupted: true, checkpoint });
@@ -108,19 +111,20 @@ async function interrupt(run: OpenRun): Promise<TrainingResult> {
 
 async function stopEarly(run: OpenRun, { reason, message }: Stop): Promise<TrainingResult> {
   const { session, checkpoints } = run;
-  const { epoch, meter } = run.progress;
+  const { epoch } = run.progress;
+  if (!(await isCovered(run))) await checkpoints?.write('stopped');
+  // Not before: a resume from there says it anew.
   run.options.report({ type: 'stopped', reason, step: session.stepCount, epoch, message });
-  // At the end of an epoch there is one already.
-  if (meter.epochStep > 0) await checkpoints?.write('stopped');
   await checkpoints?.done();
   return resultOf(run, { stopped: reason });
 }
 
 function resultOf(
-  { options, progress, session, average, train, stepsPerEpoch }: OpenRun,
+  { options, progress, session, average, train }: OpenRun,
   how: Partial<Pick<TrainingResult, 'interrupted' | 'stopped' | 'checkpoint'>>,
 ): TrainingResult {
   const { history, best, epoch, meter } = progress;
+  const begun = swaBegun(session, train);
   // An interrupted run goes on from the weights themselves.
   if (average && !how.interrupted) adoptAverages(options.model, session);
   return {
@@ -131,7 +135,8 @@ function resultOf(
     epochEnd: meter.epochStep === 0,
     history,
     best,
-    swaBegun: swaBegun(train, stepsPerEpoch, session.stepCount),
+    swaBegun: begun,
+    ...skippedSteps(progress),
     step: session.stepCount,
     epochs: epoch,
   };

@@ -57,6 +57,8 @@ export interface TrainingResult {
   best: BestRecord | null;
   /** `train.swa` has averaged weights: they are the model, however single epochs scored. */
   swaBegun: boolean;
+  /** By the gradient scaler of fp16; left out without one. */
+  skippedSteps?: number;
   step: number;
   epochs: number;
 }
