@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { runProbe, type Activation, type ProbeSettings } from './support/batch_norm_probe.js';
-import { assertNear } from './support/graph_probe.js';
+import { Probe, runProbe, type Activation, type ProbeSettings } from './support/batch_norm_probe.js';
+import { assertNear, runModule, type ProbeResult } from './support/graph_probe.js';
 
 async function assertExact(settings: ProbeSettings, tolerance = 2e-5, steps = 1): Promise<void> {
   const expected = await runProbe(settings, { type: 'float64', steps });
@@ -98,6 +98,27 @@ describe('batch norm and activation in one operator', () => {
     assert.ok(output.every(Number.isNaN));
   });
 
+  it('has the derivatives of libtorch where an activation bends', async () => {
+    const corners = [-3, 3, 0, 6, -0.5, 0.75, -7, 1];
+    const settings = { shape: [1, corners.length, 1, 1], mode: 'eval' } as const;
+    for (const activation of all) {
+      // With x = mean = 0 the activation is taken at the very bias, whose gradient is then its derivative.
+      const run = (fuse: boolean): Promise<ProbeResult> =>
+        runModule((type) => new Probe({ ...settings, activation }, type), {
+          ...settings,
+          fuse,
+          values: (name, count) => {
+            if (name === 'bias') return Float32Array.from(corners);
+            return new Float32Array(count).fill(name === 'x' || name === 'running_mean' ? 0 : 1);
+          },
+        });
+      const expected = await run(false);
+      assertNear(await run(true), expected, 1e-6, activation);
+      if (activation === 'relu6') assert.deepEqual([...expected.gradients['bias']!].slice(1, 4), [1, 0, 0]);
+      if (activation === 'hardswish') assert.deepEqual([...expected.gradients['bias']!].slice(0, 2), [0, 1]);
+    }
+  });
+
   it('gives the same bits in every run', async () => {
     const settings = { shape: [16, 24, 24, 24], activation: 'silu', threads: 2 } as const;
     const first = await runProbe(settings);
@@ -116,7 +137,9 @@ describe('batch norm and activation in one operator', () => {
       for (const [what, off] of Object.entries(distances)) {
         assert.ok(off < 2e-5, `${capability}: ${what} is off by ${off}`);
       }
-      assert.ok(Object.keys(distances).length > 20);
+      assert.ok(Object.keys(distances).length > 40);
+      // Output and three gradients of six depthwise convolutions.
+      assert.equal(Object.keys(distances).filter((name) => name.includes('kernel')).length, 24);
     }
   });
 });

@@ -1,57 +1,11 @@
 /** Depthwise convolution of training on the CPU, against libtorch's in double precision. */
 import { describe, it } from 'node:test';
-import { functional as F, Module, Parameter, type Tensor } from '#fornax/nn/index.js';
-import type { DType } from '#fornax/graph/format.js';
-import { fillInput } from './conformance/fill.js';
-import { assertNear, runModule } from './support/graph_probe.js';
+import { assertNear } from './support/graph_probe.js';
+import { runDepthwise, type DepthwiseCase } from './support/depthwise_probe.js';
 
-interface Case {
-  images: number;
-  channels: number;
-  size: readonly [number, number];
-  kernel: number;
-  stride: number;
-  padding: number;
-  bias?: boolean;
-  dilation?: number;
-}
-
-class Depthwise extends Module {
-  readonly x: Parameter;
-  readonly weight: Parameter;
-  readonly bias: Parameter | null;
-
-  constructor(
-    private readonly options: Case,
-    type: DType,
-  ) {
-    super();
-    const { images, channels, size, kernel, bias = false } = options;
-    const zero = { kind: 'constant', value: 0 } as const;
-    this.x = new Parameter([images, channels, ...size], zero, type);
-    this.weight = new Parameter([channels, 1, kernel, kernel], zero, type);
-    this.bias = bias ? new Parameter([channels], zero, type) : null;
-  }
-
-  forward(_image: Tensor): Tensor {
-    const { channels, stride, padding, dilation = 1 } = this.options;
-    return F.conv2d(this.x, this.weight, this.bias, { stride, padding, dilation, groups: channels });
-  }
-}
-
-async function assertExact(options: Case, channelsLast = true): Promise<void> {
-  const { images, channels, size, kernel, stride, padding, dilation = 1 } = options;
-  const [height, width] = size.map(
-    (length) => Math.floor((length + 2 * padding - dilation * (kernel - 1) - 1) / stride) + 1,
-  ) as [number, number];
-  const build = (type: DType): Module => new Depthwise(options, type);
-  const run = {
-    shape: [images, channels, height, width],
-    values: (name: string, count: number) => fillInput(count, name.length * 1000 + count),
-    channelsLast,
-  };
-  const expected = await runModule(build, { ...run, type: 'float64' });
-  assertNear(await runModule(build, run), expected, 1e-5, JSON.stringify(options));
+async function assertExact(options: DepthwiseCase, channelsLast = true): Promise<void> {
+  const expected = await runDepthwise(options, 'float64');
+  assertNear(await runDepthwise(options, 'float32', channelsLast), expected, 1e-5, JSON.stringify(options));
 }
 
 describe('depthwise convolution', () => {
@@ -70,6 +24,18 @@ describe('depthwise convolution', () => {
     for (let width = 1; width <= 14; width++) {
       for (const stride of [1, 2]) {
         await assertExact({ images: 2, channels: 16, size: [3, width], kernel: 5, stride, padding: 2 });
+      }
+    }
+  });
+
+  it('adds up the weights of 3×3 windows in images of every height', async () => {
+    for (let height = 1; height <= 8; height++) {
+      for (const [stride, padding] of [
+        [1, 1],
+        [2, 1],
+        [1, 2],
+      ] as const) {
+        await assertExact({ images: 2, channels: 40, size: [height, 9], kernel: 3, stride, padding });
       }
     }
   });
