@@ -337,8 +337,10 @@ class TrainHandle : public Napi::ObjectWrap<TrainHandle> {
   }
 
   Napi::Value snapshot(const Napi::CallbackInfo& info) {
-    return guarded(info.Env(),
-                   [&]() -> Napi::Value { return toObject(info.Env(), core().session.snapshot()); });
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const Options source(info[0], "options");
+      return toObject(info.Env(), core().session.snapshot(source.boolean("share", false)));
+    });
   }
 
   Napi::Value ema(const Napi::CallbackInfo& info) {

@@ -175,8 +175,8 @@ SnapshotParts TrainSession::snapshotParts() {
   return {loop_->step(), *schedule_, loop_->microBatches(), options_.micro_batch};
 }
 
-NamedTensors TrainSession::snapshot() {
-  return exclusively([&] { return takeSnapshot(snapshotParts()); });
+NamedTensors TrainSession::snapshot(bool share) {
+  return exclusively([&] { return takeSnapshot(snapshotParts(), share); });
 }
 
 void TrainSession::restore(const NamedTensors& entries, int64_t step) {

@@ -65,7 +65,7 @@ class TrainSession {
 
   // These wait for the session's thread, and for the device. Copies on the CPU.
   NamedTensors gradients();
-  NamedTensors snapshot();
+  NamedTensors snapshot(bool share = false);
   // Operators of the graph as it is run (prepare_graph.h), in their order, each with its module path.
   std::vector<std::pair<std::string, std::string>> operators();
   // The averaged weights by their names in the state dict. ArgumentError without `ema` or `swa`.

@@ -55,18 +55,19 @@ void restoreStep(TrainStep& step, const NamedTensors& entries) {
 
 }  // namespace
 
-NamedTensors copyToCpu(const NamedTensors& tensors) {
+NamedTensors copyToCpu(const NamedTensors& tensors, bool share) {
   const c10::NoGradGuard no_grad;
   NamedTensors copies;
   copies.reserve(tensors.size());
   for (const auto& [name, tensor] : tensors) {
-    copies.emplace_back(name, tensor.detach().to(at::kCPU).clone(at::MemoryFormat::Contiguous));
+    const at::Tensor there = tensor.detach().to(at::kCPU);
+    copies.emplace_back(name, share ? there.contiguous() : there.clone(at::MemoryFormat::Contiguous));
   }
   return copies;
 }
 
-NamedTensors takeSnapshot(const SnapshotParts& parts) {
-  NamedTensors snapshot = copyToCpu(parts.step.resumeState());
+NamedTensors takeSnapshot(const SnapshotParts& parts, bool share) {
+  NamedTensors snapshot = copyToCpu(parts.step.resumeState(), share);
   snapshot.emplace_back(kGenerator, parts.step.generator().get_state().clone());
   const std::vector<double> state = parts.schedule.state();
   if (!state.empty()) snapshot.emplace_back(kScheduleState, at::tensor(state, at::kDouble));

@@ -10,8 +10,8 @@
 
 namespace fornax {
 
-// Contiguous copies on the CPU.
-NamedTensors copyToCpu(const NamedTensors& tensors);
+// Contiguous copies on the CPU. With `share` what is there in this form already is not copied.
+NamedTensors copyToCpu(const NamedTensors& tensors, bool share = false);
 
 // Of these parts of a session that was opened with `micro_batch` rows at most (0: whole batches).
 struct SnapshotParts {
@@ -21,7 +21,8 @@ struct SnapshotParts {
   int64_t micro_batch;
 };
 
-NamedTensors takeSnapshot(const SnapshotParts& parts);
+// With `share` it changes with the next step, and takes no memory of its own where the session is on the CPU.
+NamedTensors takeSnapshot(const SnapshotParts& parts, bool share = false);
 
 // The reverse. Throws WeightsError naming the first entry that is missing, unknown or of another shape or
 // dtype; then nothing has changed.

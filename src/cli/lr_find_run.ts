@@ -43,12 +43,13 @@ export async function runLrFind(files: string[], flags: LrFindFlags): Promise<nu
       signal,
     }),
   );
-  const title = `${config.model.name}, ${config.train.optimizer.name}, batches of ${config.train.batchSize}`;
+  const title = `${config.model.name}, ${config.train.optimizer.name}, batches of ${result.batchSize}`;
   const record = { type: 'learning_rate', ...(toSnake(result) as object) };
   if (flags.plot !== undefined) await write(flags.plot, svgChart(chartOf(result, title)));
   if (flags.out !== undefined) await write(flags.out, JSON.stringify(record, null, 2) + '\n');
   process.stdout.write(json ? JSON.stringify(record) + '\n' : describe(result, title, flags));
-  return Number(process.exitCode ?? 0);
+  // Without a suggestion the search has failed, whatever it has drawn.
+  return Number(process.exitCode ?? 0) || (result.suggestion === null ? 1 : 0);
 }
 
 async function write(file: string, content: string): Promise<void> {

@@ -94,4 +94,7 @@ function checkTrain({ train, device }: Parsed, refuse: Refuse): void {
   if (train.amp === 'fp16' && device.train === 'cpu') {
     refuse(['train', 'amp'], 'fp16 needs CUDA, but device.train is cpu', 'use bf16, off or auto');
   }
+  if (train.cuda_graphs === 'on' && device.train === 'cpu') {
+    refuse(['train', 'cuda_graphs'], 'CUDA graphs need CUDA, but device.train is cpu', 'use auto or off');
+  }
 }

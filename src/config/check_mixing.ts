@@ -7,6 +7,7 @@ import type { configSchema } from './schema.js';
 const TAKE_SHARES = ['cross_entropy', 'bce', 'focal', 'distillation'];
 
 export function checkMixing({ train }: z.output<typeof configSchema>, refuse: Refuse): void {
+  checkUnused(train, refuse);
   if (train.mixup === 0 && train.cutmix === 0) return;
   const key = train.mixup > 0 ? 'mixup' : 'cutmix';
   for (const loss of train.loss) {
@@ -23,5 +24,26 @@ export function checkMixing({ train }: z.output<typeof configSchema>, refuse: Re
         `leave ${key} or ignore_index out`,
       );
     }
+  }
+}
+
+/** Keys that would have no effect. */
+function checkUnused(train: z.output<typeof configSchema>['train'], refuse: Refuse): void {
+  const { mixup, cutmix, mix_epochs: mixEpochs, epochs } = train;
+  const given = {
+    mix_prob: train.mix_prob !== 1,
+    mix_switch_prob: train.mix_switch_prob !== 0.5,
+    mix_epochs: mixEpochs !== null,
+  };
+  for (const [key, isGiven] of Object.entries(given)) {
+    if (!isGiven) continue;
+    if (mixup === 0 && cutmix === 0) {
+      refuse(['train', key], 'nothing is mixed', 'give train.mixup or train.cutmix, or leave it out', 'key');
+    } else if (key === 'mix_switch_prob' && (mixup === 0 || cutmix === 0)) {
+      refuse(['train', key], 'there is nothing to switch to', 'give both mixup and cutmix, or leave it out', 'key');
+    }
+  }
+  if (mixEpochs !== null && mixEpochs > epochs) {
+    refuse(['train', 'mix_epochs'], `expected at most train.epochs (${epochs}), got ${mixEpochs}`);
   }
 }

@@ -61,6 +61,7 @@ export const RESUME_KEYS: Readonly<Record<string, ResumeClass>> = {
   'train.seed': 'compared',
   'train.grad_accum': 'compared',
   'train.clip_norm': 'compared',
+  'train.clip_value': 'compared',
   'train.ema': 'compared',
   'train.swa': 'compared',
   // A run that was stopped may go on with another policy.

@@ -85,6 +85,14 @@ export const trainSchema = z
       .nullable()
       .default(null)
       .describe('Largest norm of all gradients together; larger ones are scaled down. `null`: no limit.'),
+    clip_value: z
+      .number()
+      .gt(0)
+      .nullable()
+      .default(null)
+      .describe(
+        'Largest absolute value of a single number in the gradients; larger ones are cut off there, after `clip_norm`. `null`: no limit.',
+      ),
     ema: z
       .strictObject({
         decay: z

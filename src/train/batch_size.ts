@@ -11,6 +11,8 @@ import { formatSize } from '../config/size.js';
 import { ConfigError, DeviceError } from '../errors.js';
 import type { MemoryTrial, NativeTensor, NativeTrain } from '../native/contract.js';
 import { loadAddon } from '../native.js';
+import { limitSearch } from './memory_budget.js';
+import { mixBatches } from './mixing.js';
 import type { RunDevices } from './run_devices.js';
 import { chooseDevices } from './run_devices.js';
 import { trainOptions } from './train_options.js';
@@ -66,11 +68,12 @@ export async function chooseBatchSize<C extends RunConfig>(config: C, context: B
   const { device, type } = devices.train;
   const limit = config.memory?.budget ?? freeMemory(devices) * (1 - LEFT_FREE[type]);
   const largest = largestBatch(type, context.data.trainSamples, config.train.gradAccum);
-  const { setMemoryBudget } = loadAddon();
-  setMemoryBudget(device, Math.floor(limit));
-  const trial = await TrialSession.open(config, devices, context);
+  const endLimit = limitSearch(device, Math.floor(limit), config.memory?.budget ?? null);
+  let trial: TrialSession | null = null;
   try {
-    const { rows, peak } = await searchRows((count) => trial.run(count), HEADROOM * limit, largest);
+    const opened = await TrialSession.open(config, devices, context);
+    trial = opened;
+    const { rows, peak } = await searchRows((count) => opened.run(count), HEADROOM * limit, largest);
     const bound =
       rows === roundRows(largest) ? 'no more is wanted' : `the most that fits into ${formatSize(limit)}`;
     context.report({
@@ -82,8 +85,8 @@ export async function chooseBatchSize<C extends RunConfig>(config: C, context: B
     });
     return { ...config, train: withBatchSize(config.train, rows) };
   } finally {
-    trial.dispose();
-    setMemoryBudget(device, null);
+    trial?.dispose();
+    endLimit();
   }
 }
 
@@ -192,13 +195,14 @@ export class TrialSession {
       schedule: { ...steady },
       swa: null,
     };
-    const session = new (loadAddon().TrainSession)(model.native, {
-      ...trainOptions(model.graph, train, {
-        ...{ device, amp, loss, teacher },
-        stepsPerEpoch: 1,
-        normalize: data.preprocessing?.normalize ?? null,
-      }),
+    const options = trainOptions(model.graph, train, {
+      ...{ device, amp, loss, teacher },
+      stepsPerEpoch: 1,
+      normalize: data.preprocessing?.normalize ?? null,
     });
+    // The loss may take shares of the classes and nothing else.
+    mixBatches(options, train, { data, model }, 1);
+    const session = new (loadAddon().TrainSession)(model.native, options);
     model.changed();
     return new TrialSession(session, batch, signal);
   }

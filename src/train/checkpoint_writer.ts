@@ -99,6 +99,7 @@ export class CheckpointWriter {
         for (const tensor of Object.values(contents.optimizer)) tensor.dispose();
       }
       event.seconds = secondsSince();
+      if (contents.shared) event.pauseSeconds = event.seconds;
       report(event);
     };
     this.writing = commit();

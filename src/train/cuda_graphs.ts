@@ -1,4 +1,5 @@
 /** CUDA graphs of a run: asked for, told of, counted. The native half is native/train/step_capture.h. */
+import { ConfigError } from '../errors.js';
 import type { AnyLoaderOptions, StepsEvent } from '../native/contract.js';
 import type { OpenRun } from './open_run.js';
 import type { RunFeature } from './run_features.js';
@@ -13,9 +14,13 @@ const countsOf = new WeakMap<OpenRun, Counted>();
 
 export const cudaGraphsFeature: RunFeature = {
   prepare({ train, devices, session }) {
-    // `on` is refused by the session where there is no GPU.
-    if (devices.train.device.startsWith('cuda') || train.cudaGraphs === 'on') {
-      session.cuda_graphs = train.cudaGraphs;
+    if (devices.train.type === 'cuda') session.cuda_graphs = train.cudaGraphs;
+    else if (train.cudaGraphs === 'on') {
+      throw new ConfigError({
+        what: 'CUDA graphs need a GPU, and this training runs on the CPU',
+        where: 'train.cuda_graphs',
+        fix: 'use auto or off, or train on cuda',
+      });
     }
   },
   attach(run) {

@@ -1,5 +1,5 @@
 /** The one place that knows device names: which device a phase runs on, in which precision, and why. */
-import { ArgumentError, DeviceError } from '../errors.js';
+import { ArgumentError, ConfigError, DeviceError } from '../errors.js';
 import type { SystemInfo } from '../native/contract.js';
 import { cudnnBenchmark } from './deterministic.js';
 
@@ -72,7 +72,7 @@ export function noGpuReason(info: SystemInfo): string {
  * scaling and is as fast as fp16 there; fp16 on older ones; off on a CPU, whose layers are measured one by one
  * (precision.ts).
  *
- * @throws DeviceError for fp16 on a CPU, where gradients would underflow without a scaler and nothing gets faster.
+ * @throws ConfigError for fp16 on a CPU, where gradients would underflow without a scaler and nothing gets faster.
  */
 export function chooseAmp(
   setting: 'auto' | Amp,
@@ -80,7 +80,7 @@ export function chooseAmp(
   info: SystemInfo,
 ): { amp: Amp; reason: string } {
   if (setting === 'fp16' && device.type === 'cpu') {
-    throw new DeviceError({
+    throw new ConfigError({
       what: 'mixed precision fp16 needs a GPU',
       where: 'train.amp',
       fix: 'use amp: auto, bf16 or off, or train on cuda',

@@ -1,5 +1,6 @@
 /** A short training at exponentially growing learning rates, after which the model is as it was. */
 import { Processes } from '../dist/processes.js';
+import { fixedTrain } from '../config/fixed_train.js';
 import { AbortedError, ArgumentError, TrainError } from '../errors.js';
 import type { Model } from '../model.js';
 import type { StepsEvent } from '../native/contract.js';
@@ -37,6 +38,8 @@ export interface LearningRateResult {
   maxLr: number;
   /** Planned. */
   steps: number;
+  /** What `train.batch_size` says, or came to. */
+  batchSize: number;
 }
 
 type SweepRun = Pick<TrainingRunOptions, 'model' | 'data' | 'loss' | 'teacher' | 'report' | 'signal'> & {
@@ -83,7 +86,11 @@ export async function sweepLearningRates(
   }
   const suggestions = suggestLearningRates(sweep.points, steps);
   const { points, diverged } = sweep;
-  return { suggestion: suggestions?.valley ?? null, suggestions, points, diverged, minLr, maxLr, steps };
+  return {
+    suggestion: suggestions?.valley ?? null,
+    ...{ suggestions, points, diverged, minLr, maxLr, steps },
+    batchSize: fixedTrain(config.train).batchSize,
+  };
 }
 
 function copyState(model: Model): Record<string, Tensor> {
@@ -97,11 +104,14 @@ function copyState(model: Model): Record<string, Tensor> {
 
 /** The configuration with the rates of the sweep, and without what belongs to a whole training. */
 function sweepConfig(config: RunConfig, { minLr, maxLr, steps }: Required<Range>): RunConfig {
+  const { headLr } = config.train;
   return {
     ...config,
     train: {
       ...config.train,
       lr: minLr,
+      // A rate of its own keeps its ratio to the others.
+      headLr: typeof headLr === 'number' ? `${headLr / fixedTrain(config.train).lr}x` : headLr,
       schedule: {
         name: 'exponential',
         gamma: (maxLr / minLr) ** (1 / (steps - 1)),
@@ -146,13 +156,12 @@ async function train(run: SweepRun, range: Required<Range>, sweep: Sweep): Promi
         if (open.devices.amp === 'fp16' && !Number.isFinite(loss) && sweep.points.length === 0) return;
         sweep.add(session.learningRate(event.step - event.losses.length + i), loss);
       });
-      const done = event.step;
       report({
-        type: 'data_progress',
-        split: 'train',
-        stage: 'Trying learning rates',
-        done,
+        type: 'lr_find_progress',
+        done: event.step,
         total: range.steps,
+        lr: event.lr,
+        loss: event.losses.at(-1)!,
       });
     } catch (error) {
       failure = error;

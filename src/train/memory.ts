@@ -1,10 +1,11 @@
 /** Memory of a run: the budget, what a step takes, and what becomes of one that does not fit. */
 import { formatSize } from '../config/size.js';
-import { ConfigError, DeviceError } from '../errors.js';
+import { DeviceError } from '../errors.js';
 import type { MemoryTrial, OutOfMemoryEvent as NativeOutOfMemory } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { firstBatch } from './batch_size.js';
 import type { MemoryEvent, OutOfMemoryEvent } from './events.js';
+import { claimBudget, releaseBudget, setClaimedBudget } from './memory_budget.js';
 import type { OpenRun } from './open_run.js';
 import { chooseDevices } from './run_devices.js';
 import type { Opening, RunFeature } from './run_features.js';
@@ -12,6 +13,15 @@ import type { RunConfig } from './training_run_types.js';
 
 /** Of a run without a section `memory`: that of a script. */
 const DEFAULTS = { budget: null, onOom: 'halve' } as const;
+
+/**
+ * Bytes on the device of training that the copy for a checkpoint takes until it is written: on a CPU, of all that is
+ * kept but the gradients; the copy of what is on a GPU lies elsewhere.
+ */
+function copyBytes({ options, devices, processes }: OpenRun, trial: MemoryTrial): number {
+  if (!options.store || devices.train.type !== 'cpu' || !processes.leads) return 0;
+  return trial.weights + trial.optimizer + trial.average;
+}
 
 /** What is there in any case, whatever the batch. */
 function fixedParts({ weights, gradients, optimizer, average }: MemoryTrial): [string, number][] {
@@ -30,7 +40,7 @@ const listOf = (parts: readonly [string, number][]): string =>
   parts.map(([name, bytes]) => `${name} ${formatSize(bytes)}`).join(', ');
 
 /** The line that tells what a step takes. */
-export function describeMemory(trial: MemoryTrial, rows: number, budget: number | null): string {
+export function describeMemory(trial: MemoryTrial, rows: number, budget: number | null, copy = 0): string {
   const parts = fixedParts(trial);
   if (trial.fits && trial.peak > 0) {
     parts.push(['activations', trial.activations], ['workspace', trial.workspace]);
@@ -38,18 +48,9 @@ export function describeMemory(trial: MemoryTrial, rows: number, budget: number 
   const of = budget === null ? '' : ` of ${formatSize(budget)}`;
   const images = rows === 1 ? 'one image' : `${rows} images`;
   const what = `${formatSize(sumOf(parts))}${of} for a step on ${images}`;
-  if (trial.fits) return `Memory: ${what} (${listOf(parts)})`;
+  const written = copy === 0 ? '' : `; checkpoint copy ${formatSize(copy)} while one is written`;
+  if (trial.fits) return `Memory: ${what} (${listOf(parts)})${written}`;
   return `Memory: a step on ${images} does not fit${budget === null ? '' : ` into ${formatSize(budget)}`} (${listOf(parts)})`;
-}
-
-/** @throws ConfigError for a budget that the device or the allocator cannot keep. */
-function setBudget(device: string, budget: number | null): void {
-  try {
-    loadAddon().setMemoryBudget(device, budget);
-  } catch (error) {
-    const { what, fix } = error as DeviceError;
-    throw new ConfigError({ what, where: 'memory.budget', ...(fix ? { fix } : {}), cause: error });
-  }
 }
 
 /** Bytes that tensors took at most on the device of training, since the run began; null where nobody counts. */
@@ -61,19 +62,20 @@ export function peakMemory(config: Pick<RunConfig, 'device' | 'train'>): number 
 function prepare({ options, devices, session }: Opening): void {
   const { budget, onOom } = options.config.memory ?? DEFAULTS;
   session.on_oom = onOom;
+  // It holds once the model is open.
+  claimBudget(options, devices.train.device, budget);
   loadAddon().resetMemoryPeak(devices.train.device);
-  // That of an earlier run in this process; this run's begins once its model is open.
-  if (budget === null) setBudget(devices.train.device, null);
 }
 
 /** What comes after the run may take what there is. */
-export function endBudget({ options, devices }: Pick<OpenRun, 'options' | 'devices'>): void {
-  if ((options.config.memory ?? DEFAULTS).budget !== null) setBudget(devices.train.device, null);
+export function endBudget({ options }: Pick<OpenRun, 'options'>): void {
+  releaseBudget(options);
 }
 
 /** @throws DeviceError naming the parts, if what is there whatever the batch exceeds the budget. */
-function requireRoom(trial: MemoryTrial, budget: number): void {
+function requireRoom(trial: MemoryTrial, copy: number, budget: number): void {
   const parts = fixedParts(trial);
+  if (copy > 0) parts.push(['checkpoint copy', copy]);
   if (sumOf(parts) <= budget) return;
   throw new DeviceError({
     what: `the memory budget of ${formatSize(budget)} is too small for the model alone: ${listOf(parts)}, together ${formatSize(sumOf(parts))}`,
@@ -83,13 +85,14 @@ function requireRoom(trial: MemoryTrial, budget: number): void {
 }
 
 async function attach(run: OpenRun): Promise<void> {
-  const { options, devices, processes, session, train } = run;
+  const { options, processes, session, train } = run;
   const { budget, onOom } = options.config.memory ?? DEFAULTS;
   // A run that goes on has told already.
   const resumed = session.stepCount > 0;
   if (budget !== null) {
-    requireRoom(await tryStep(run, 0), budget);
-    setBudget(devices.train.device, budget);
+    const parts = await tryStep(run, 0);
+    requireRoom(parts, copyBytes(run, parts), budget);
+    setClaimedBudget(options);
   }
   // Of several processes each would have to take part in the step.
   if (processes.world > 1 || (resumed && budget === null)) return;
@@ -102,7 +105,10 @@ async function attach(run: OpenRun): Promise<void> {
       fix: 'lower train.batch_size and raise train.grad_accum by as much, set it to auto, or set memory.on_oom to halve',
     });
   }
-  if (!resumed) options.report(memoryEvent(trial, rows, budget));
+  const copy = copyBytes(run, trial);
+  // Steps beside the copy would run out of memory: they wait instead.
+  if (budget !== null && trial.peak + copy > budget) run.checkpoints?.writeWithoutCopy();
+  if (!resumed) options.report(memoryEvent(trial, rows, budget, copy));
 }
 
 /** With `rows` 0 nothing is computed, and only the parts that do not depend on the batch are known. */
@@ -115,12 +121,18 @@ async function tryStep({ options, session, train }: OpenRun, rows: number): Prom
   }
 }
 
-function memoryEvent(trial: MemoryTrial, rows: number, budget: number | null): MemoryEvent {
+function memoryEvent(
+  trial: MemoryTrial,
+  rows: number,
+  budget: number | null,
+  checkpointCopy: number,
+): MemoryEvent {
   const { fits, weights, gradients, optimizer, average, activations, workspace } = trial;
   return {
     type: 'memory',
     ...{ rows, budget, fits, weights, gradients, optimizer, average, activations, workspace },
-    message: describeMemory(trial, rows, budget),
+    checkpointCopy,
+    message: describeMemory(trial, rows, budget, checkpointCopy),
   };
 }
 

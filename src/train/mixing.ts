@@ -4,6 +4,7 @@ import { ConfigError } from '../errors.js';
 import type { Graph, GraphArg } from '../graph/format.js';
 import type { TrainOptions } from '../native/contract.js';
 import type { RunFeature } from './run_features.js';
+import type { TrainingRunOptions } from './training_run_types.js';
 
 type TrainConfig = Config['train'];
 
@@ -52,25 +53,43 @@ function mixingOptions(
   };
 }
 
+/**
+ * Lets a session mix its batches, if the configuration asks for it.
+ *
+ * @param session to be opened; changed in place.
+ * @throws ConfigError for data, a model or a loss that cannot be mixed.
+ */
+export function mixBatches(
+  session: TrainOptions,
+  train: TrainConfig,
+  { data, model }: Pick<TrainingRunOptions, 'data' | 'model'>,
+  stepsPerEpoch: number,
+): void {
+  if (!isMixed(train)) return;
+  const refuse = (what: string): ConfigError =>
+    new ConfigError({
+      what,
+      where: train.mixup > 0 ? 'train.mixup' : 'train.cutmix',
+      fix: 'leave them out',
+    });
+  if (data.fields?.includes(LABEL) === false || data.classes.length === 0) {
+    throw refuse('mixup and cutmix need images with one label each, which these data do not have');
+  }
+  const { inputs } = model.graph;
+  if (inputs.length !== 1) {
+    const names = inputs.map(({ name }) => name).join(', ');
+    throw refuse(`mixup and cutmix mix one image, but the model has the inputs ${names}`);
+  }
+  const { name, rank = 4 } = inputs[0]!;
+  if (rank !== 4) {
+    throw refuse(
+      `mixup and cutmix mix images [N, C, H, W], but the input ${name} of the model has ${rank} dimensions`,
+    );
+  }
+  requireShares(session.loss);
+  session.mix = mixingOptions(train, data.classes.length, stepsPerEpoch);
+}
+
 export const mixingFeature: RunFeature = {
-  prepare({ options, train, stepsPerEpoch, session }) {
-    if (!isMixed(train)) return;
-    const { data, model } = options;
-    if (data.fields?.includes(LABEL) === false || data.classes.length === 0) {
-      throw new ConfigError({
-        what: 'mixup and cutmix need images with one label each, which these data do not have',
-        where: train.mixup > 0 ? 'train.mixup' : 'train.cutmix',
-        fix: 'leave them out',
-      });
-    }
-    if (model.graph.inputs.length !== 1) {
-      throw new ConfigError({
-        what: `mixup and cutmix mix one image, but the model has the inputs ${model.graph.inputs.map(({ name }) => name).join(', ')}`,
-        where: train.mixup > 0 ? 'train.mixup' : 'train.cutmix',
-        fix: 'leave them out',
-      });
-    }
-    requireShares(session.loss);
-    session.mix = mixingOptions(train, data.classes.length, stepsPerEpoch);
-  },
+  prepare: ({ options, train, stepsPerEpoch, session }) => mixBatches(session, train, options, stepsPerEpoch),
 };

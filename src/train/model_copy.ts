@@ -10,12 +10,21 @@ export interface ModelCopy {
   dispose(): void;
 }
 
-/** Takes as long as copying the weights to the CPU. Only while no step is being computed. */
-export function copyModel(model: Model): ModelCopy {
+/**
+ * Takes as long as copying the weights to the CPU. Only while no step is being computed.
+ *
+ * @param options.share weights on the CPU are not copied: no step until they are written.
+ */
+export function copyModel(model: Model, { share = false }: { share?: boolean } = {}): ModelCopy {
   const { Tensor } = loadAddon();
-  const copies = model.native
-    .state()
-    .map(({ name, kind, tensor }) => ({ name, kind, tensor: copyOf(tensor) }));
+  const entries = model.native.state();
+  const copies: typeof entries = [];
+  try {
+    for (const { name, kind, tensor } of entries) copies.push({ name, kind, tensor: copyOf(tensor) });
+  } catch (error) {
+    for (const { tensor } of [...entries, ...copies]) tensor.dispose();
+    throw error;
+  }
   const { graph, info } = model;
   return {
     saveModel: async (file) => void (await writeModelFile(file, graph, copies, info)),
@@ -23,6 +32,7 @@ export function copyModel(model: Model): ModelCopy {
   };
 
   function copyOf(tensor: NativeTensor): NativeTensor {
+    if (share && tensor.device === 'cpu') return tensor;
     const copy =
       tensor.device === 'cpu' ? Tensor.call('aten::clone', [tensor])[0]! : tensor.to({ device: 'cpu' });
     tensor.dispose();

@@ -51,7 +51,7 @@ export class PreparedJob {
       const data = changed?.(prepared) ?? prepared;
       if (signal?.aborted) throw new AbortedError('stopped before the first step');
       await onData?.();
-      if (teacher) checkTeacher(teacher, data.classes);
+      if (teacher) checkTeacher(teacher, data);
       const model = await buildModel(config, data, checkpoint ? null : pretrained, report);
       try {
         const loss = trainLoss(model.graph, config.train, labelled(data.classes, teacher));

@@ -87,8 +87,10 @@ export function checkResumable(
       fix: 'restore these settings, start over with --force, or use another name for a new run (--set name=…)',
     });
   }
-  const was = describeComputed(state.computed);
-  const is = describeComputed(now.computed);
+  // Which nodes are in bf16 is decided once for a run.
+  const lower = lowerNodes(state);
+  const was = describeComputed(state.computed, lower);
+  const is = describeComputed(now.computed, lower);
   if (was !== is)
     warn(`so far this run was computed on ${was}, from here on ${is}: not the same to the last bit`);
   const epochs = (config: ComparedConfig): unknown =>
@@ -101,7 +103,15 @@ export function checkResumable(
   }
 }
 
-function describeComputed({ device, amp, threads }: CheckpointState['computed']): string {
-  const precision = amp === 'off' ? 'fp32' : amp;
-  return device === 'cpu' ? `cpu (${precision}, ${threads} threads)` : `${device} (${precision})`;
+/** Whether single nodes are in bf16 on a CPU: as configured (`train.precision`), or as measured. */
+function lowerNodes({ config, parts }: CheckpointState): boolean {
+  const { precision } = (config.train ?? {}) as { precision?: unknown };
+  const { bf16 } = (parts.precision ?? {}) as { bf16?: unknown };
+  return (precision ?? null) !== null || (Array.isArray(bf16) && bf16.length > 0);
+}
+
+function describeComputed({ device, amp, threads }: CheckpointState['computed'], lower: boolean): string {
+  const precision = amp !== 'off' ? amp : lower && device === 'cpu' ? 'fp32 and bf16' : 'fp32';
+  const on = `${threads} thread${threads === 1 ? '' : 's'}`;
+  return device === 'cpu' ? `cpu (${precision}, ${on})` : `${device} (${precision})`;
 }

@@ -1,7 +1,9 @@
 /** The teacher of a distillation: a model that a run asks about every batch. */
 import type { Config } from '../config/schema.js';
 import { ConfigError } from '../errors.js';
+import { normalizeOf } from '../model/info.js';
 import { Model } from '../model.js';
+import type { TrainData } from './data.js';
 
 /**
  * Loads the teacher that `train.loss` names; null if no loss needs one.
@@ -21,8 +23,21 @@ export async function openTeacher(train: Pick<Config['train'], 'loss'>): Promise
   return Model.load(file);
 }
 
-/** @throws ConfigError if the teacher's labels are not `classes`, in the same order; one without labels is believed */
-export function checkTeacher(teacher: Model, classes: readonly string[]): void {
+/**
+ * @throws ConfigError if the teacher's labels are not the classes of the data, in the same order (one without labels is
+ * believed), or if nobody knows how it wants its images normalised
+ */
+export function checkTeacher(
+  teacher: Model,
+  { classes, preprocessing }: Pick<TrainData, 'classes' | 'preprocessing'>,
+): void {
+  if (preprocessing?.normalize && !normalizeOf(teacher.info.preprocessing)) {
+    throw new ConfigError({
+      what: 'the teacher does not say how its images are normalised',
+      where: 'train.loss',
+      fix: 'use a model that Fornax has trained, or set its info.preprocessing and save it again',
+    });
+  }
   const { labels } = teacher.info;
   if (labels.length === 0) return;
   const different = classes.findIndex((label, i) => labels[i] !== label);

@@ -103,6 +103,7 @@ export function trainOptions(
     ...(context.normalize ? { normalize: context.normalize } : {}),
     grad_accum: train.gradAccum,
     ...(train.clipNorm === null ? {} : { clip_norm: train.clipNorm }),
+    ...(train.clipValue === null ? {} : { clip_value: train.clipValue }),
     ...(train.ema ? { ema: train.ema } : {}),
     ...(swa ? { swa } : {}),
     ...(context.teacher ? { teacher: teacherOptions(context.teacher) } : {}),

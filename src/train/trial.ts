@@ -6,6 +6,7 @@ import { promises as fs } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
+import { fixedTrain } from '../config/fixed_train.js';
 import type { Config } from '../config/schema.js';
 import { AbortedError, TrainError } from '../errors.js';
 import { Model } from '../model.js';
@@ -15,6 +16,7 @@ import type { ImageTrainData } from './data.js';
 import type { EvaluationMetrics, Report } from './events.js';
 import { trainJob } from './job.js';
 import { evaluationAugment } from './train_data.js';
+import { scheduleOptions } from './train_options.js';
 
 export interface TrialOptions {
   report?: Report;
@@ -47,20 +49,23 @@ export async function dryRun(config: Config, options: TrialOptions = {}): Promis
   const { gradAccum } = config.train;
   // The largest there is, as long as it is not found.
   const batchSize = config.train.batchSize === 'auto' ? LARGEST.cuda : config.train.batchSize;
-  const cut = (data: ImageTrainData): ImageTrainData => ({
-    ...data,
-    trainSamples: Math.min(data.trainSamples, batchSize * gradAccum),
-    evalSamples: data.evalSamples === null ? null : Math.min(data.evalSamples, config.eval.batchSize),
-    loaderOptions: (phase, request) =>
-      firstOf(
-        data.loaderOptions(phase, request),
-        phase === 'train' ? request.batchSize * gradAccum : config.eval.batchSize,
-      ),
-  });
+  const cut = (data: ImageTrainData): ImageTrainData => {
+    checkSchedule(config, data.trainSamples);
+    return {
+      ...data,
+      trainSamples: Math.min(data.trainSamples, batchSize * gradAccum),
+      evalSamples: data.evalSamples === null ? null : Math.min(data.evalSamples, config.eval.batchSize),
+      loaderOptions: (phase, request) =>
+        firstOf(
+          data.loaderOptions(phase, request),
+          phase === 'train' ? request.batchSize * gradAccum : config.eval.batchSize,
+        ),
+    };
+  };
   await inTemporaryFolder(async (folder) => {
-    // Its epochs have a single step.
+    // Its epochs have a single step: the warm-up of the run may be longer than all of them.
     const swa = config.train.swa && { ...config.train.swa, intervalSteps: null };
-    const train = { ...config.train, swa };
+    const train = { ...config.train, swa, schedule: { ...steady } };
     const trial: Config = { ...config, name: 'dry-run', run: { ...config.run, dir: folder }, train };
     const outcome = await trainJob(trial, { ...options, data: cut, epochLimit: 1 });
     if (outcome.modelPath === null) throw new AbortedError('the dry run was stopped');
@@ -71,6 +76,13 @@ export async function dryRun(config: Config, options: TrialOptions = {}): Promis
     message:
       'Dry run done: a step, an evaluation, a checkpoint and the model file all worked; nothing was kept',
   });
+}
+
+/** @throws ConfigError where the schedule does not fit into the steps of the run itself; of unknown ones none. */
+function checkSchedule({ train }: Config, samples: number): void {
+  if (train.batchSize === 'auto') return;
+  const batches = Math.ceil(samples / train.batchSize);
+  scheduleOptions(fixedTrain(train), Math.ceil(batches / train.gradAccum));
 }
 
 /** Loss at which images count as learnt by heart: about 95 % probability for the right class. */
@@ -121,6 +133,7 @@ export async function overfitCheck(
         ...config.train,
         epochs: MOST_EPOCHS,
         earlyStopping: null,
+        maxTime: null,
         swa: null,
         mixup: 0,
         cutmix: 0,

@@ -371,8 +371,11 @@ export interface NativeTrain extends NativeHandle {
   readonly microBatch: number | null;
   /** The averaged state dict of `ema` or `swa` (copies on the CPU). ArgumentError without either. */
   ema(): Record<string, NativeTensor>;
-  /** Everything beside the weights that a resume needs (copies on the CPU): optimizer, scaler, average, generators. */
-  snapshot(): Record<string, NativeTensor>;
+  /**
+   * Everything beside the weights that a resume needs (copies on the CPU): optimizer, scaler, average, generators.
+   * `share`: what is on the CPU is not copied, and changes with the next step.
+   */
+  snapshot(options?: { share?: boolean }): Record<string, NativeTensor>;
   /** The operators of the model as they are run, exchanged and fused (`fuse`), each with its module path. */
   operators(): { op: string; path: string }[];
   /** The reverse of snapshot(). */
