@@ -32,11 +32,16 @@ void Ema::keepShareOnDevice() {
 }
 
 void Ema::advance() {
-  const int64_t n = ++*updates_.mutable_data_ptr<int64_t>();
+  const int64_t n = *updates_.const_data_ptr<int64_t>() + 1;
   double decay = options_.decay;
   if (options_.warmup) decay = std::min(decay, 1 - std::pow(1 + static_cast<double>(n), -2.0 / 3));
   share_ = 1 - decay;
   if (share_on_device_.defined()) share_on_device_.fill_(share_);
+  *updates_.mutable_data_ptr<int64_t>() = n;
+}
+
+void Ema::takeBack(int64_t updates) {
+  *updates_.mutable_data_ptr<int64_t>() -= updates;
 }
 
 void Ema::update() {

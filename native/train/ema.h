@@ -25,6 +25,8 @@ class Ema {
   // Counts an update of the weights and settles how much of them enters. Then update() computes with it; the two
   // are apart because a recorded step repeats only what the device does.
   void advance();
+  // The reverse, where that many updates were not done.
+  void takeBack(int64_t updates);
   void update();
   // From now on the share of a warm-up lies on the device, where a recorded update() finds it.
   void keepShareOnDevice();

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
+#include <c10/util/accumulate.h>
 
 #include <cstring>
 #include <unordered_map>
@@ -62,6 +63,17 @@ int64_t trainingBatchNorms(const Graph& graph, const ModeTable& modes) {
     if (isBatchNorm(graph.nodes()[n]) && modes[n] == Mode::Train) ++count;
   }
   return count;
+}
+
+int64_t leastRowsOf(const Graph& graph, const ModeTable& modes, const std::vector<InputShape>& inputs) {
+  if (trainingBatchNorms(graph, modes) == 0) return 1;
+  const std::vector<NodeShapes> shapes = inferShapes(graph, inputs);
+  for (size_t n = 0; n < graph.nodes().size(); ++n) {
+    if (!isBatchNorm(graph.nodes()[n]) || modes[n] != Mode::Train || shapes[n].inputs.empty()) continue;
+    const std::vector<int64_t>& x = shapes[n].inputs.front();
+    if (x.size() >= 2 && c10::multiply_integers(x) == x[0] * x[1]) return 2;
+  }
+  return 1;
 }
 
 void ForwardState::save() {

@@ -12,6 +12,7 @@
 
 #include "graph/executor.h"
 #include "graph/graph.h"
+#include "graph/shapes.h"
 
 namespace fornax {
 
@@ -21,6 +22,10 @@ std::vector<size_t> writtenBuffers(const Graph& graph, const ModeTable& modes);
 
 // Batch norms that normalise by the batch.
 int64_t trainingBatchNorms(const Graph& graph, const ModeTable& modes);
+
+// 2 where a batch norm that normalises by the batch sees one value per row and channel, and so refuses one
+// row; else 1. `inputs` are two rows, and the graph is without fused operators.
+int64_t leastRowsOf(const Graph& graph, const ModeTable& modes, const std::vector<InputShape>& inputs);
 
 class ForwardState {
  public:

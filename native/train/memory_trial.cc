@@ -78,6 +78,11 @@ MemoryTrial runMemoryTrial(TrainStep& step, const Batch& batch, int64_t rows, c1
     result.fits = true;
     return result;
   }
+  if (rows == 1 && step.leastRows(rowsOf(batch, 1)) > 1) {
+    result.what = "batch norm in training needs more than one image at a time";
+    result.where = "the training step";
+    return result;
+  }
   step.clearGradients();
   ForwardState before(step.writtenBuffers(), step.generator());
   before.save();

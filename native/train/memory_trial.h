@@ -27,8 +27,8 @@ struct MemoryTrial {
   int64_t peak = 0;         // of all tensors of this process on the device
 };
 
-// Memory that runs out is a result; other errors are thrown. Without rows nothing is computed, and only the
-// parts that do not depend on the batch are known.
+// Memory that runs out is a result, and so is a row too few for batch norm; other errors are thrown. Without
+// rows nothing is computed, and only the parts that do not depend on the batch are known.
 MemoryTrial runMemoryTrial(TrainStep& step, const Batch& batch, int64_t rows, c10::Device device);
 
 }  // namespace fornax

@@ -79,10 +79,24 @@ MicroBatches::MicroBatches(TrainStep& step, const TrainOptions& options)
 }
 
 int64_t MicroBatches::partsOf(int64_t rows) const {
-  return rows_ == 0 ? 1 : std::max<int64_t>(1, ceilDivide(rows, rows_));
+  if (rows_ == 0) return 1;
+  // Parts are nearly equal: with no more than this many, none is smaller than least_rows_.
+  const int64_t most = rows / least_rows_;
+  return std::max<int64_t>(1, std::min(ceilDivide(rows, rows_), most));
 }
 
-std::vector<StepInputs> MicroBatches::prepare(const std::vector<Batch>& batches) const {
+void MicroBatches::meet(const Batch& batch) {
+  const int64_t rows = batchSize(batch);
+  largest_batch_ = std::max(largest_batch_, rows);
+  if (rows < 2 || least_rows_of_ == step_.sharedGraph()) return;
+  const int64_t next = ceilDivide(rows_ == 0 ? rows : rows_.load(), 2);
+  if (rows / ceilDivide(rows, next) > 1) return;  // no part of one row, halved or not
+  least_rows_ = step_.leastRows(partOf(batch, rows, 0));
+  least_rows_of_ = step_.sharedGraph();
+}
+
+std::vector<StepInputs> MicroBatches::prepare(const std::vector<Batch>& batches) {
+  for (const Batch& batch : batches) meet(batch);
   std::vector<StepInputs> inputs;
   for (const Batch& given : batches) {
     const Batch batch = step_.mixed(given);
@@ -93,10 +107,11 @@ std::vector<StepInputs> MicroBatches::prepare(const std::vector<Batch>& batches)
 }
 
 TrainStep::MicroResult MicroBatches::accumulate(const Batch& given, double weight, bool last, bool outputs) {
+  meet(given);
   const Batch batch = step_.mixed(given);
   const int64_t rows = batchSize(batch);
-  largest_batch_ = std::max(largest_batch_, rows);
   const int64_t parts = partsOf(rows);
+  begun_ = true;
   if (parts == 1) return step_.accumulate(step_.prepare(batch), weight, last);
   TrainStep::MicroResult whole;
   std::vector<std::vector<at::Tensor>> pieces;
@@ -146,26 +161,31 @@ std::optional<MicroBatches::Failure> MicroBatches::tried(const std::function<voi
   }
 }
 
-void MicroBatches::run(int64_t step, const std::function<void()>& attempt, const OnHalved& on_halved) {
+void MicroBatches::run(int64_t step, const std::function<void()>& attempt,
+                       const std::function<void()>& let_go, const OnHalved& on_halved) {
   saved_ = false;
   bool released = false;
   for (;;) {
     largest_batch_ = 0;
+    begun_ = false;
     step_.beginStep(step);
     step_.give({});  // what an attempt that failed has left
     const std::optional<Failure> failure = tried(attempt);
     if (!failure) return;
+    step_.give({});
     step_.clearGradients();
-    releaseCachedMemory(device_);
     if (saved_) state_->putBack();
+    if (let_go) let_go();
+    releaseCachedMemory(device_);
     // Before anything of the batch was computed there is nothing to halve: what was let go of may be enough.
-    if (retries_ && largest_batch_ == 0 && !std::exchange(released, true)) continue;
+    if (retries_ && !begun_ && !std::exchange(released, true)) continue;
     halve(step, *failure, on_halved);
   }
 }
 
 void MicroBatches::halve(int64_t step, const Failure& failure, const OnHalved& on_halved) {
-  const int64_t from = ceilDivide(largest_batch_, partsOf(largest_batch_));
+  const int64_t parts = partsOf(largest_batch_);
+  const int64_t from = ceilDivide(largest_batch_, parts);
   const auto giveUp = [&](const std::string& fix) {
     const std::string rows = from == 0 ? "" : ", micro-batch of " + images(from);
     throw OutOfMemoryError(withoutPrefix(failure.what) + " (step " + std::to_string(step + 1) + rows + ")",
@@ -177,13 +197,17 @@ void MicroBatches::halve(int64_t step, const Failure& failure, const OnHalved& o
   if (!retries_) {
     giveUp("lower train.batch_size and raise train.grad_accum by as much, or set memory.on_oom to halve");
   }
-  if (from <= 1) {
-    giveUp(
-        "not even one image at a time fits: use smaller images, a smaller model or mixed precision, or give "
-        "it more "
-        "memory (memory.budget, other processes)");
+  const int64_t before = rows_;
+  rows_ = ceilDivide(std::max<int64_t>(from, 1), 2);
+  if (partsOf(largest_batch_) <= parts) {
+    rows_ = before;
+    const std::string one = least_rows_ > 1
+                                ? "batch norm needs more than one image at a time, and those do not fit"
+                                : "not even one image at a time fits";
+    giveUp(one +
+           ": use smaller images, a smaller model or mixed precision, or give it more memory "
+           "(memory.budget, other processes)");
   }
-  rows_ = ceilDivide(from, 2);
   if (!on_halved) return;
   on_halved({step, failure.what, failure.where, failure.module, from, rows_,
              batches_per_step_ * partsOf(largest_batch_), step_.trainingBatchNorms()});

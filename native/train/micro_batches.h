@@ -43,15 +43,17 @@ class MicroBatches {
   }
 
   // What accumulate() would prepare for these batches, one after another, part by part.
-  std::vector<StepInputs> prepare(const std::vector<Batch>& batches) const;
+  std::vector<StepInputs> prepare(const std::vector<Batch>& batches);
   // As TrainStep::accumulate, part by part. Outputs are those of the whole batch, and left out unless asked
   // for.
   TrainStep::MicroResult accumulate(const Batch& batch, double weight, bool last, bool outputs = false);
 
   // Runs `attempt`, which computes the gradients of step `step` (0-based) anew, however often it is called,
-  // from the same batches. Tells `on_halved` of each halving. OutOfMemoryError where there is nothing left to
-  // halve, or halving was not wanted; then all is as before the step, but for the gradients, which are gone.
-  void run(int64_t step, const std::function<void()>& attempt, const OnHalved& on_halved);
+  // from the same batches. After an attempt that ran out of memory `let_go` frees what the caller can do
+  // without; `on_halved` is told of each halving. OutOfMemoryError where there is nothing left to halve, or
+  // halving was not wanted; then all is as before the step, but for the gradients, which are gone.
+  void run(int64_t step, const std::function<void()>& attempt, const std::function<void()>& let_go,
+           const OnHalved& on_halved);
 
   // Runs the update of step `step` (0-based), which cannot be put back: where memory runs out in it, some
   // weights have it and others do not, and the error says so.
@@ -65,6 +67,8 @@ class MicroBatches {
   std::optional<Failure> tried(const std::function<void()>& attempt);
   void halve(int64_t step, const Failure& failure, const OnHalved& on_halved);
   int64_t partsOf(int64_t rows) const;
+  // What is to be known of a batch before anything is computed of it.
+  void meet(const Batch& batch);
   void prepareState();
 
   TrainStep& step_;
@@ -74,10 +78,13 @@ class MicroBatches {
   const bool alone_;  // one process
   const int64_t batches_per_step_;
   std::atomic<int64_t> rows_;
-  int64_t largest_batch_ = 0;  // rows, of the attempt under way; 0: none has begun
+  int64_t largest_batch_ = 0;  // rows, of the attempt under way; 0: it has none yet
+  bool begun_ = false;         // something of them was computed
+  int64_t least_rows_ = 1;     // of a part: batch norm may need two (TrainStep::leastRows)
   bool saved_ = false;         // the state before the step that is under way
   std::unique_ptr<ForwardState> state_;
-  std::shared_ptr<const Graph> state_of_;  // the graph that `state_` was made for
+  std::shared_ptr<const Graph> state_of_;       // the graph that `state_` was made for
+  std::shared_ptr<const Graph> least_rows_of_;  // the one that `least_rows_` belongs to
 };
 
 }  // namespace fornax

@@ -79,16 +79,28 @@ SourceStep::Result SourceStep::compute(BatchSource& source, const OnHalved& on_h
   Result result;
   std::vector<Batch> taken;
   wait_seconds_ = 0;
+  bool repeats = true, repeating = false;
   micro_batches_.run(
       signals_.steps,
       [&] {
         guard_.beginAttempt();
-        if (repeat(source, taken, result)) return;
+        repeating = repeats;
+        if (repeats && repeat(source, taken, result)) return;
+        repeating = false;
         result = accumulate(source, taken);
         if (result.micro_batches == 0) return;
         step_.unscaleGradients();
         result.norm = step_.clipGradients();
         guard_.raise(result.loss, result.norm);
+      },
+      [&] {
+        // A recording keeps the memory of whole batches, and to prepare a step at once takes more than part
+        // by part.
+        repeats = false;
+        if (!capture_ || !capture_->declined().empty()) return;
+        if (repeating && short_of_memory_++ > 0)
+          return capture_->decline("memory does not suffice for whole steps");
+        capture_->forget();
       },
       on_halved);
   result.wait_seconds = wait_seconds_;

@@ -56,6 +56,7 @@ class SourceStep {
   const TrainOptions& options_;
   const SessionSignals& signals_;
   double wait_seconds_ = 0;
+  int64_t short_of_memory_ = 0;  // times that memory ran out before a step could be repeated
 };
 
 }  // namespace fornax

@@ -160,6 +160,16 @@ at::Tensor TrainStep::lossOf(const std::vector<at::Tensor>& outputs, const StepI
   return loss;
 }
 
+int64_t TrainStep::leastRows(const Batch& row) const {
+  const c10::NoGradGuard no_grad;
+  std::vector<InputShape> inputs;
+  for (const at::Tensor& input : device_batch_.modelInputs(*graph_, row)) {
+    inputs.push_back({input.sizes().vec(), input.scalar_type()});
+    if (!inputs.back().shape.empty()) inputs.back().shape[0] = 2;
+  }
+  return leastRowsOf(*source_graph_, resolveModes(*source_graph_, options_.modes), inputs);
+}
+
 int64_t TrainStep::globalRows(const Batch& batch) const {
   if (batch.global_rows > 0) return batch.global_rows;
   return batchSize(batch) * (options_.group ? options_.group->size() : 1);

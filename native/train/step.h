@@ -87,6 +87,9 @@ class TrainStep {
   // With several processes: gradients, and the given loss, become those of the whole batch. Once per step,
   // before everything else.
   void reduce(const at::Tensor& loss);
+  // 2 where a batch norm in training sees one value per row and channel and so refuses a single row, else 1.
+  // For rows such as this one.
+  int64_t leastRows(const Batch& row) const;
   // Rows of the batch in all processes together.
   int64_t globalRows(const Batch& batch) const;
 
@@ -103,6 +106,10 @@ class TrainStep {
     applyUpdate();
   }
   void beginUpdate(double lr);
+  // The reverse of beginUpdate(), where the update was not done.
+  void takeBackUpdate() {
+    if (ema_) ema_->takeBack(1);
+  }
   void applyUpdate();
   // Frees the gradients, and forgets what of them travels between processes.
   void clearGradients();

@@ -76,11 +76,19 @@ std::optional<at::Tensor> StepCapture::repeat(std::vector<StepInputs>& inputs,
   forEachTensor(recorded_->inputs, [&](at::Tensor& tensor) { to.push_back(tensor); });
   forEachTensor(inputs, [&](at::Tensor& tensor) { from.push_back(tensor); });
   for (size_t i = 0; i < to.size(); ++i) to[i].copy_(from[i]);
+  // The next step writes to the same place. Before anything is done that could not be done again without
+  // memory.
+  const at::Tensor loss = at::empty_like(recorded_->loss);
   begin();
-  recorded_->recording->replay();
+  try {
+    recorded_->recording->replay();
+  } catch (...) {
+    step_.takeBackUpdate();
+    throw;
+  }
   ++repeated_;
   step_.trained().setGradients(recorded_->gradients);
-  return recorded_->loss.clone();  // the next step writes to the same place
+  return loss.copy_(recorded_->loss);
 }
 
 void StepCapture::record(const std::vector<StepInputs>& inputs, const Sizes& sizes,

@@ -85,8 +85,7 @@ RunResult StepLoop::run(BatchSource& source, const RunOptions& options,
   };
   const OnHalved on_halved = [&](const Halving& halving) {
     if (!recorder.empty()) closeInterval();
-    emit(true);                        // in their order
-    if (capture_) capture_->forget();  // it holds the memory of whole batches
+    emit(true);  // in their order
     if (options.on_halved) options.on_halved(halving);
   };
 
@@ -169,7 +168,10 @@ StepResult StepLoop::once(const Batch& batch, bool update) {
     norm = update ? step_.clipGradients() : step_.trained().gradientNorm();
   };
   guard_.beginAttempt();
-  micro_batches_.run(signals_.steps, attempt, nullptr);
+  const auto let_go = [&] {
+    if (capture_) capture_->forget();
+  };
+  micro_batches_.run(signals_.steps, attempt, let_go, nullptr);
   if (update) guard_.require(signals_.steps, loss, norm);
   StepResult result;
   result.lr = update ? finishStep() : schedule_.learningRate(signals_.steps);

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "device/out_of_memory.h"
 #include "train/step_recording.h"
 
 namespace fornax {
@@ -235,7 +236,17 @@ class TapeRecording : public StepRecording {
     }
   }
 
-  void replay() override { tape_.replay(); }
+  // A device has the memory of a recording before it starts. Here it can run out in the middle, and nothing
+  // is to be tried again then.
+  void replay() override {
+    try {
+      tape_.replay();
+    } catch (const c10::Error& error) {
+      if (!isOutOfMemory(error)) throw;
+      throw Error(ErrorKind::Device,
+                  std::string("a repeated step is half done: ") + error.what_without_backtrace(), "tape");
+    }
+  }
 
  private:
   at::Generator generator_;
