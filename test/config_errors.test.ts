@@ -141,6 +141,18 @@ describe('rules between keys', () => {
     assert.deepEqual(broken(`${good}train: {amp: fp16}\ndevice: cpu\n`), [
       '2:14 train.amp: fp16 needs CUDA, but device.train is cpu (use bf16, off or auto)',
     ]);
+    assert.deepEqual(broken(`${good}train: {cuda_graphs: on}\ndevice: cpu\n`), [
+      '2:22 train.cuda_graphs: CUDA graphs need CUDA, but device.train is cpu (use auto or off)',
+    ]);
+    assert.deepEqual(broken(`${good}train: {mix_prob: 0.5}\n`), [
+      '2:9 train.mix_prob: nothing is mixed (give train.mixup or train.cutmix, or leave it out)',
+    ]);
+    assert.deepEqual(broken(`${good}train: {mixup: 1, mix_switch_prob: 0.2}\n`), [
+      '2:19 train.mix_switch_prob: there is nothing to switch to (give both mixup and cutmix, or leave it out)',
+    ]);
+    assert.deepEqual(broken(`${good}train: {epochs: 3, mixup: 1, mix_epochs: 4}\n`), [
+      '2:42 train.mix_epochs: expected at most train.epochs (3), got 4',
+    ]);
     assert.deepEqual(broken('data: {path: d, train: a, val: a}\n'), [
       '1:32 data.val: the training images ("a") cannot be the validation images too',
     ]);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { ArgumentError, DeviceError } from '#fornax/errors.js';
+import { ArgumentError, ConfigError, DeviceError } from '#fornax/errors.js';
 import type { SystemInfo } from '#fornax/native/contract.js';
 import { chooseAmp, describeDevice, describeSettings, resolveDevice } from '#fornax/train/devices.js';
 
@@ -79,7 +79,7 @@ test('mixed precision follows the device', () => {
   assert.equal(on('auto', 'cuda:1', twoOld), 'fp16');
   assert.equal(on('fp16', 'cuda', h200), 'fp16');
   assert.equal(on('bf16', 'cpu', h200), 'bf16');
-  assert.throws(() => on('fp16', 'cpu', h200), DeviceError);
+  assert.throws(() => on('fp16', 'cpu', h200), ConfigError);
 });
 
 test('the line about a phase says where, how and why', () => {

@@ -9,6 +9,7 @@ import { decades, roundTicks, showRate } from '#fornax/plot/axis.js';
 import { svgChart } from '#fornax/plot/svg_chart.js';
 import { terminalChart } from '#fornax/plot/terminal_chart.js';
 import { suggestLearningRates, Sweep, type SweepPoint } from '#fornax/train/lr_suggestion.js';
+import type { LearningRateResult } from '#fornax/train/lr_sweep.js';
 import type { MemoryData } from '#fornax/train/memory_data.js';
 import { Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 
@@ -117,6 +118,22 @@ test('it goes with accumulation, frozen modules, averages and bfloat16', async (
   run.model.dispose();
 });
 
+test('the head keeps its ratio to the rest, and a batch size that is found is told', async () => {
+  const range = { minLr: 1e-3, maxLr: 1, steps: 20, stopWhenDiverged: false };
+  const sweep = async (changes: TrainerOptions['train']): Promise<LearningRateResult> => {
+    const run = trainer(changes);
+    const result = await run.findLearningRate(range);
+    run.model.dispose();
+    return result;
+  };
+  const factor = await sweep({ headLr: '3x' });
+  assert.equal(factor.batchSize, 8);
+  assert.deepEqual((await sweep({ headLr: 0.1 * 3 })).points, factor.points);
+  assert.deepEqual((await sweep({ headLr: 0.1 })).points, (await sweep({})).points);
+  const { batchSize } = await sweep({ batchSize: 'auto' });
+  assert.ok(Number.isInteger(batchSize) && batchSize >= 1, String(batchSize));
+});
+
 test('losses that are no numbers any more end a sweep, and are no error', async () => {
   const run = trainer();
   const before = weightsOf(run.model);
@@ -210,6 +227,10 @@ test('fornax lr-find prints a plot and a suggestion, writes what it is asked to,
   const json = await fornax([...args, '--json', '--steps', '40', '--min', '1e-4']);
   const last = JSON.parse(json.stdout.trim().split('\n').at(-1)!) as { type: string; suggestion: number };
   assert.deepEqual([last.type, last.suggestion], ['learning_rate', written.suggestion]);
+  assert.ok(json.stdout.includes('{"type":"lr_find_progress",') && !json.stdout.includes('"split":"train"'));
+  const early = await fornax([...args, '--steps', '20', '--min', '1e5', '--max', '1e30']);
+  assert.match(early.stdout, /Too few steps went well/, early.stderr);
+  assert.equal(early.code, 1);
   assert.equal((await fornax([...args, '--min', '2', '--max', '1'])).code, 2);
   assert.equal((await fornax([...args, '--plot', 'rates.png'])).code, 2);
 });

@@ -8,9 +8,11 @@ import type { ConfigInput } from '#fornax/config/schema.js';
 import { BinaryCrossEntropyLoss, FocalLoss, traceLoss } from '#fornax/losses/index.js';
 import { Model } from '#fornax/model.js';
 import { loadAddon } from '#fornax/native.js';
-import { call, Module, type Tensor } from '#fornax/nn/index.js';
+import { call, Linear, Module, type Tensor } from '#fornax/nn/index.js';
 import type { TrainData } from '#fornax/train/data.js';
+import { memoryData } from '#fornax/train/memory_data.js';
 import { prepareData } from '#fornax/train/prepare_data.js';
+import { RUN_FEATURES, type RunFeature } from '#fornax/train/run_features.js';
 import { Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 
 import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
@@ -64,6 +66,13 @@ test('a resumed run mixes on as if nothing had happened', async () => {
   assert.notDeepEqual((await train({ gradAccum: 2, labelSmoothing: 0.1 })).weights, whole.weights);
 });
 
+test('a batch size is found for a loss of shares, too', async () => {
+  for (const loss of ['bce', { name: 'focal', alpha: null }] as const) {
+    const { trainer } = await train({ mixup: 0.3, loss, epochs: 1, batchSize: 'auto' });
+    assert.equal(trainer.history.length, 1);
+  }
+});
+
 test('losses of shares are those of classes where nothing is mixed', async () => {
   for (const loss of ['cross_entropy', 'bce', 'focal'] as const) {
     const settings = { epochs: 1, loss, labelSmoothing: loss === 'focal' ? 0 : 0.1 };
@@ -114,6 +123,16 @@ test('what cannot be mixed is refused before training', async () => {
   assert.throws(configured({ cutmix: 1, loss: 'dice' }), /train\.cutmix: the loss dice/);
   const ignoring = { name: 'cross_entropy', ignoreIndex: 2 } as const;
   assert.throws(configured({ mixup: 0.2, loss: ignoring }), /cannot ignore a label \(ignore_index\)/);
+  const samples = Array.from({ length: 12 }, (_, i) => [Math.sin(i), Math.cos(i)]);
+  using vectors = await memoryData({ train: { x: samples, label: samples.map(([a]) => (a! > 0 ? 1 : 0)) } });
+  using line = Model.create(new Linear(2, 2), { inputs: [{ name: 'x', shape: [1, 2] }] });
+  const trainer = new Trainer({ model: line, data: vectors, device: 'cpu', train: { ...plain, mixup: 0.2 } });
+  await assert.rejects(
+    async () => {
+      for await (const _ of trainer.fit()) continue;
+    },
+    { name: 'ConfigError', message: /the input x of the model has 2 dimensions/ },
+  );
   class Hard extends Module {
     forward(output: Tensor, label: Tensor): Tensor {
       return call('aten::nll_loss_nd', [output.logSoftmax(1), label, null, 1, -100]);
@@ -124,5 +143,26 @@ test('what cannot be mixed is refused before training', async () => {
   await assert.rejects(train({ mixup: 0.2 }, { loss }), {
     name: 'ConfigError',
     message: /takes `label` for the index of a class \(aten::nll_loss_nd\)/,
+  });
+});
+
+test('every setting of the mixing reaches the session', async () => {
+  let mix: unknown;
+  (RUN_FEATURES as RunFeature[]).push({ prepare: ({ session }) => void (mix = session.mix) });
+  try {
+    const settings = { mixup: 0.2, cutmix: 1, mixProb: 0.7, mixSwitchProb: 0.3, mixEpochs: 2 };
+    await train(settings);
+  } finally {
+    (RUN_FEATURES as RunFeature[]).pop();
+  }
+  const steps = 2 * Math.ceil(data.trainSamples / plain.batchSize);
+  assert.deepEqual(mix, {
+    classes: 3,
+    label: 'label',
+    mixup: 0.2,
+    cutmix: 1,
+    prob: 0.7,
+    switch_prob: 0.3,
+    steps,
   });
 });

@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test';
 import { ArgumentError, ConfigError, TrainError } from '#fornax/errors.js';
 import { traceLoss } from '#fornax/losses/index.js';
 import { Model } from '#fornax/model.js';
+import { loadAddon } from '#fornax/native.js';
 import { functional as F, Linear, Module, type Tensor as Symbolic } from '#fornax/nn/index.js';
 import type { TrainData } from '#fornax/train/data.js';
 import { EventQueue } from '#fornax/train/event_queue.js';
@@ -138,6 +139,57 @@ test('frozen parts stay as they are, with their running statistics', async () =>
     'fc.bias',
     'fc.weight',
   ]);
+});
+
+test('numbers in the gradients are cut off at clip_value', async () => {
+  const moved = async (clipValue: number | null): Promise<number> => {
+    using model = tiny();
+    const values = (): Float32Array[] =>
+      model
+        .state()
+        .filter(({ kind }) => kind === 'parameter')
+        .map(({ tensor }) => tensor.toTypedArray() as Float32Array);
+    const before = values();
+    const settings = { ...train, epochs: 1, lr: 0.1, weightDecay: 0, amp: 'off' as const, clipValue };
+    const optimizer = { name: 'sgd', momentum: 0, nesterov: false } as const;
+    const schedule = { name: 'constant' } as const;
+    await collect(new Trainer({ model, data, device: 'cpu', train: { ...settings, optimizer, schedule } }));
+    return Math.max(...values().flatMap((after, i) => [...after].map((x, j) => Math.abs(x - before[i]![j]!))));
+  };
+  const steps = Math.ceil(data.trainSamples / train.batchSize);
+  const farthest = steps * 0.1 * 1e-4;
+  const clipped = await moved(1e-4);
+  assert.ok(clipped > 0.3 * farthest && clipped < 1.01 * farthest, `${clipped} of ${farthest}`);
+  assert.ok((await moved(null)) > 10 * farthest);
+});
+
+test('what a script saves has no figures of other weights', async () => {
+  using model = tiny();
+  model.info = { ...model.info, metrics: { top1: 1 } };
+  const steps = Math.ceil(data.trainSamples / train.batchSize);
+  const trainer = new Trainer({
+    ...{ model, data, device: 'cpu', train },
+    callbacks: { onSteps: { every: steps + 2, call: ({ stop }) => stop('enough') } },
+  });
+  const events = await collect(trainer);
+  assert.ok(events.some(({ type }) => type === 'evaluation'));
+  assert.equal(trainer.stopped, 'callback');
+  assert.equal(trainer.metrics, null);
+  assert.deepEqual(model.info.metrics, {});
+  const done = events.at(-1) as { type: string; metrics: unknown };
+  assert.deepEqual([done.type, done.metrics], ['done', null]);
+  model.info = { ...model.info, metrics: { top1: 1 } };
+  await collect(new Trainer({ model, data, device: 'cpu', train }), AbortSignal.abort());
+  assert.deepEqual(model.info.metrics, {});
+});
+
+test('CUDA graphs on a CPU are a mistake in the settings', { skip: loadAddon().systemInfo().cuda.available }, async () => {
+  using model = tiny();
+  const trainer = new Trainer({ model, data, device: 'auto', train: { ...train, cudaGraphs: 'on' } });
+  await assert.rejects(
+    collect(trainer),
+    (error) => error instanceof ConfigError && error.where === 'train.cuda_graphs',
+  );
 });
 
 test('after a training that failed the model runs with the weights it has', async () => {

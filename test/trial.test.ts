@@ -38,8 +38,19 @@ test('a dry run does every phase once and leaves nothing behind', async () => {
   assert.deepEqual(leftovers(), before);
 });
 
+test('a dry run takes the schedule for that of the run itself', async () => {
+  const schedule = (warmupSteps: number) => ({ name: 'cosine', warmupSteps }) as const;
+  // 3 epochs of 8 steps; those of the trial have one.
+  await dryRun(config('trial', { train: { epochs: 3, schedule: schedule(5) } }));
+  await assert.rejects(
+    dryRun(config('trial', { train: { epochs: 3, schedule: schedule(24) } })),
+    /warm-up of 24 steps is as long as the whole training \(24 steps\)/,
+  );
+});
+
 test('a sound setup learns a few images by heart', async () => {
-  const metrics = await overfitCheck(config('trial', { train: { epochs: 1 } }), 9);
+  // A limit of time is one of the run, as its number of epochs is.
+  const metrics = await overfitCheck(config('trial', { train: { epochs: 1, maxTime: '0.001s' } }), 9);
   assert.equal(metrics.top1, 1);
   assert.equal(metrics.samples, 9);
 });
