@@ -4,7 +4,7 @@ import { afterEach, test } from 'node:test';
 
 import { DeviceError } from '#fornax/errors.js';
 import { trace } from '#fornax/graph/trace.js';
-import { mse } from '#fornax/losses/index.js';
+import { distillation, mse } from '#fornax/losses/index.js';
 import { loadAddon } from '#fornax/native.js';
 import type { NativeGraph, NativeTensor, NativeTrain, TrainOptions } from '#fornax/native/contract.js';
 import { BatchNorm1d, Linear, Module, type Tensor as Symbolic } from '#fornax/nn/index.js';
@@ -68,6 +68,7 @@ const settings: { name: string; options: Partial<TrainOptions> }[] = [
   { name: 'mixup', options: { mix } },
   { name: 'average of weights (SWA)', options: { swa: { start: 0 } } },
   { name: 'fp16 with a scaler', options: { amp: 'fp16' } },
+  { name: 'teacher', options: { loss: distillation(), teacher: { graph: goldenModel() } } },
 ];
 for (const { name, options } of settings) {
   test(`a failure at any allocation leaves no trace but the halving: ${name}`, async () => {

@@ -197,7 +197,8 @@ export interface TrainOptions {
   /**
    * What becomes of a step whose forward or backward runs out of memory. `halve` (default): it is put back to where it
    * began, the micro-batch is halved, and the same batch is tried again, its gradients added up over the parts; down to
-   * one row, then DeviceError. Several processes stop. `stop`: DeviceError.
+   * one row (two, where a batch norm would see a single value per channel), then DeviceError. Several processes stop.
+   * `stop`: DeviceError.
    */
   on_oom?: 'halve' | 'stop';
   /** Rows of a micro-batch at most: larger batches are computed in parts. Default: batches stay whole. */
