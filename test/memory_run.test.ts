@@ -119,6 +119,89 @@ test('a run that was halved and then resumed computes what it would have', async
   );
 });
 
+test('the copy of a checkpoint counts: without room for it beside a step, training waits', async () => {
+  const small = { model: { name: 'resnet20' }, train: { epochs: 1 } };
+  const { events, outcome } = await run(config('measured', small));
+  const measured = find(events, 'memory')!;
+  const { weights, gradients, optimizer, activations, workspace, checkpointCopy } = measured;
+  assert.equal(checkpointCopy, weights + optimizer);
+  assert.match(measured.message, /; checkpoint copy [\d.]+ [KM]iB while one is written$/);
+  const fixed = weights + gradients + optimizer;
+
+  const none = config('no_copy', { ...small, memory: { budget: fixed + checkpointCopy - 1 } });
+  await assert.rejects(run(none), (error: unknown) => {
+    assert.ok(error instanceof DeviceError);
+    assert.match(error.message, /too small for the model alone: .*, checkpoint copy [\d.]+ [KM]iB, together/);
+    return true;
+  });
+  // One that would give the copy room, but not beside a step.
+  const budget = fixed + checkpointCopy + activations + workspace - 2 ** 18;
+  const waiting = await run(config('waiting', { ...small, memory: { budget } }));
+  assert.equal(find(waiting.events, 'out_of_memory'), undefined);
+  for (const event of waiting.events) {
+    if (event.type === 'checkpoint') assert.equal(event.pauseSeconds, event.seconds);
+  }
+  assert.deepEqual(await weightsOf(waiting.outcome.modelPath!), await weightsOf(outcome.modelPath!));
+});
+
+/** Smaller than any part of a checkpoint that is worth mentioning. */
+const COPY = 1000;
+
+test('where memory runs out a checkpoint is written without a copy, or the error says what it was', async () => {
+  const short = (name: string, count: number): ReturnType<typeof run> =>
+    run(config(name, { train: { epochs: 1 } }), {
+      report: (event) => {
+        if (event.type === 'evaluation' && event.epoch !== null)
+          addon.failCpuAllocations({ first: 0, count, min_bytes: COPY });
+      },
+    });
+  const { events, outcome } = await short('uncopied', 1);
+  const warning = events.find(
+    (event) => event.type === 'warning' && /no memory for the copy/.test(event.message),
+  );
+  assert.ok(warning, 'the copy was made');
+  const checkpoint = find(events, 'checkpoint')!;
+  assert.equal(checkpoint.pauseSeconds, checkpoint.seconds);
+  const whole = await run(config('copied', { train: { epochs: 1 } }));
+  for (const name of ['model.safetensors', 'optimizer.safetensors']) {
+    const [a, b] = await Promise.all(
+      [outcome, whole.outcome].map(({ folder }) =>
+        fs.readFile(path.join(folder, 'checkpoints', 'step-00000008', name)),
+      ),
+    );
+    assert.ok(a!.equals(b!), name);
+  }
+  await assert.rejects(short('refused', 1000), (error: unknown) => {
+    assert.ok(error instanceof DeviceError);
+    assert.equal(error.where, 'checkpoint at step 8');
+    assert.match(error.fix!, /memory\.budget/);
+    return true;
+  });
+});
+
+test('trainings at the same time have the same budget', async () => {
+  const budget = 2 ** 24;
+  const beside = async (name: string, other: number | null): Promise<unknown> => {
+    let second: Promise<unknown> | null = null;
+    await run(config(name, { memory: { budget }, train: { epochs: 1 } }), {
+      report: (event) => {
+        if (event.type !== 'start') return;
+        const given = config(`${name}2`, { memory: { budget: other }, train: { epochs: 1 } });
+        second = run(given).catch((error: unknown) => error);
+      },
+    });
+    return await second!;
+  };
+  assert.ok(!((await beside('same', budget)) instanceof Error));
+  for (const other of [null, 2 ** 25]) {
+    const error = await beside(`other${other}`, other);
+    assert.ok(error instanceof ConfigError, String(error));
+    assert.equal(error.where, 'memory.budget');
+    assert.match(error.message, /another training of this process is under way on cpu .* 16 MiB/);
+  }
+  addon.Tensor.fromTypedArray(new Uint8Array(budget), [budget]).dispose();
+});
+
 test('an automatic batch size is found once, and stays', async () => {
   const given = (epochs: number): Config =>
     config('auto', { memory: { budget: '1MiB' }, train: { batchSize: 'auto', lr: 'auto', epochs } });

@@ -133,6 +133,12 @@ test('what cannot be mixed is refused before training', async () => {
     },
     { name: 'ConfigError', message: /the input x of the model has 2 dimensions/ },
   );
+  // A teacher that nobody has told how to see images.
+  using teacher = Model.create('tiny_cnn', { seed: 1, numClasses: 3, inputs: [[2, 3, 24, 24]] });
+  await assert.rejects(train({ epochs: 1, loss: { name: 'distillation' } }, { teacher }), {
+    name: 'ConfigError',
+    message: /the teacher does not say how its images are normalised/,
+  });
   class Hard extends Module {
     forward(output: Tensor, label: Tensor): Tensor {
       return call('aten::nll_loss_nd', [output.logSoftmax(1), label, null, 1, -100]);

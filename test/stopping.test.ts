@@ -7,9 +7,13 @@ import { test } from 'node:test';
 import { parseDuration } from '#fornax/config/duration.js';
 import type { ConfigInput } from '#fornax/config/schema.js';
 import { ConfigError } from '#fornax/errors.js';
+import { Model } from '#fornax/model.js';
+import { Linear } from '#fornax/nn/index.js';
 import { CheckpointStore, type EpochRecord } from '#fornax/train/checkpoint.js';
+import { memoryData } from '#fornax/train/memory_data.js';
 import { RunProgress } from '#fornax/train/run_progress.js';
 import { stopNow } from '#fornax/train/stopping.js';
+import { Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 
 import { tinyRuns } from './support/tiny_runs.js';
 
@@ -73,6 +77,22 @@ test('a run stops early with its best weights, and a resume leaves it so until t
   assert.equal((await run(patient, { resume: true })).outcome.epochs, 5);
 });
 
+test('what goes by an evaluation needs images for it', async () => {
+  const samples = Array.from({ length: 12 }, (_, i) => [Math.sin(i), Math.cos(i)]);
+  using data = await memoryData({ train: { x: samples, label: samples.map(([a]) => (a! > 0 ? 1 : 0)) } });
+  const fit = async (train: TrainerOptions['train']): Promise<void> => {
+    using model = Model.create(new Linear(2, 2), { inputs: [{ name: 'x', shape: [1, 2] }] });
+    const trainer = new Trainer({ model, data, device: 'cpu', train: { epochs: 1, batchSize: 4, ...train } });
+    for await (const _ of trainer.fit()) continue;
+  };
+  const refused = (where: string) => (error: unknown) =>
+    error instanceof ConfigError && error.where === where;
+  await assert.rejects(fit({ earlyStopping: { patience: 1 } }), refused('train.early_stopping'));
+  const plateau = (metric: 'top1' | 'loss') => ({ schedule: { name: 'reduce_on_plateau', metric } }) as const;
+  await assert.rejects(fit(plateau('top1')), refused('train.schedule.metric'));
+  await fit(plateau('loss'));
+});
+
 test('max_time ends a run in the middle of an epoch; the time of all parts counts', async () => {
   const endless = { epochs: 100_000, batchSize: 4 };
   const { events } = await run(config('timed', { train: { ...endless, maxTime: '1.5s' } }));
@@ -115,4 +135,32 @@ test('checkpoints inside an epoch, every so many steps', async () => {
   assert.ok(last > 4, `only ${last} steps`);
   const expected = Array.from({ length: Math.ceil(last / 2) - 1 }, (_, i) => 2 * (i + 1));
   assert.deepEqual(steps, [...expected, last]);
+});
+
+test('a run that stops at the end of an epoch without a checkpoint writes one', async () => {
+  const changes = { checkpoint: { everyEpochs: 5 }, train: { lr: 1e-12 } };
+  const early = { ...changes, train: { ...changes.train, earlyStopping: { patience: 2 } } };
+  const { events, outcome } = await run(config('sparse', early));
+  assert.equal(outcome.epochs, 3);
+  const reasons = events.flatMap((event) => (event.type === 'checkpoint' ? [event.reason] : []));
+  assert.deepEqual(reasons, ['epoch', 'stopped']);
+  // Nothing that was trained is trained again.
+  const longer = await run(config('sparse', changes), { resume: true });
+  const resumed = longer.events.find(({ type }) => type === 'resumed');
+  assert.equal((resumed as { epoch: number }).epoch, 3);
+  assert.equal(longer.outcome.epochs, 6);
+});
+
+test('the best epochs are kept, also between those that have a checkpoint', async () => {
+  // The loss falls, and is said to be best where it is largest: the first epochs are the best.
+  const checkpoint = { everyEpochs: 4, keepBest: 3, monitor: 'loss', mode: 'max' } as const;
+  const { outcome } = await run(config('ranked', { checkpoint }));
+  const summary = JSON.parse(await fs.readFile(path.join(outcome.folder, 'summary.json'), 'utf8')) as {
+    history: { step: number; evaluation: { loss: number } }[];
+  };
+  const best = [...summary.history].sort((a, b) => b.evaluation.loss - a.evaluation.loss).slice(0, 3);
+  const kept = (await new CheckpointStore(path.join(outcome.folder, 'checkpoints')).list()).map(
+    ({ step }) => step,
+  );
+  for (const { step } of best) assert.ok(kept.includes(step), `${step} is not in ${kept.join(', ')}`);
 });

@@ -154,7 +154,9 @@ test('numbers in the gradients are cut off at clip_value', async () => {
     const optimizer = { name: 'sgd', momentum: 0, nesterov: false } as const;
     const schedule = { name: 'constant' } as const;
     await collect(new Trainer({ model, data, device: 'cpu', train: { ...settings, optimizer, schedule } }));
-    return Math.max(...values().flatMap((after, i) => [...after].map((x, j) => Math.abs(x - before[i]![j]!))));
+    return Math.max(
+      ...values().flatMap((after, i) => [...after].map((x, j) => Math.abs(x - before[i]![j]!))),
+    );
   };
   const steps = Math.ceil(data.trainSamples / train.batchSize);
   const farthest = steps * 0.1 * 1e-4;
@@ -183,14 +185,18 @@ test('what a script saves has no figures of other weights', async () => {
   assert.deepEqual(model.info.metrics, {});
 });
 
-test('CUDA graphs on a CPU are a mistake in the settings', { skip: loadAddon().systemInfo().cuda.available }, async () => {
-  using model = tiny();
-  const trainer = new Trainer({ model, data, device: 'auto', train: { ...train, cudaGraphs: 'on' } });
-  await assert.rejects(
-    collect(trainer),
-    (error) => error instanceof ConfigError && error.where === 'train.cuda_graphs',
-  );
-});
+test(
+  'CUDA graphs on a CPU are a mistake in the settings',
+  { skip: loadAddon().systemInfo().cuda.available },
+  async () => {
+    using model = tiny();
+    const trainer = new Trainer({ model, data, device: 'auto', train: { ...train, cudaGraphs: 'on' } });
+    await assert.rejects(
+      collect(trainer),
+      (error) => error instanceof ConfigError && error.where === 'train.cuda_graphs',
+    );
+  },
+);
 
 test('after a training that failed the model runs with the weights it has', async () => {
   using model = tiny();

@@ -117,7 +117,12 @@ abstract class TextReporter implements Reporter {
     this.flushEpoch();
     // The weights of the last epoch, whose figures are told already.
     if (event.weights === 'last' && event.epoch === null) return;
-    const which = { last: 'evaluation', best: 'best weights', average: 'averaged weights', file: 'evaluation' }[event.weights];
+    const which = {
+      last: 'evaluation',
+      best: 'best weights',
+      average: 'averaged weights',
+      file: 'evaluation',
+    }[event.weights];
     this.line([which, ...metricFigures(event), `${count(event.samples)} images`].join('  '));
   }
 

@@ -40,7 +40,12 @@ function checkUnused(train: z.output<typeof configSchema>['train'], refuse: Refu
     if (mixup === 0 && cutmix === 0) {
       refuse(['train', key], 'nothing is mixed', 'give train.mixup or train.cutmix, or leave it out', 'key');
     } else if (key === 'mix_switch_prob' && (mixup === 0 || cutmix === 0)) {
-      refuse(['train', key], 'there is nothing to switch to', 'give both mixup and cutmix, or leave it out', 'key');
+      refuse(
+        ['train', key],
+        'there is nothing to switch to',
+        'give both mixup and cutmix, or leave it out',
+        'key',
+      );
     }
   }
   if (mixEpochs !== null && mixEpochs > epochs) {

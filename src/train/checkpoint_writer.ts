@@ -33,6 +33,20 @@ export interface CheckpointWriterOptions extends Pick<
 /** What is written: copies, or (`shared`) what the next step changes. */
 type SharedContents = ModelCopy & { optimizer: Record<string, NativeTensor>; shared: boolean };
 
+/** Memory that ran out for a checkpoint, as an error that says so; others as they are. */
+function explained(error: unknown, step: number): unknown {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    if (!(at instanceof DeviceError)) continue;
+    return new DeviceError({
+      what: `the checkpoint could not be written: ${at.what}`,
+      where: `checkpoint at step ${step}`,
+      fix: 'raise memory.budget, or use a smaller model or an optimizer with less state (sgd); the batch size makes no difference',
+      cause: error,
+    });
+  }
+  return error;
+}
+
 export class CheckpointWriter {
   /** The one that is being written while training goes on. */
   private writing: Promise<void> = Promise.resolve();
@@ -94,6 +108,8 @@ export class CheckpointWriter {
     const commit = async (): Promise<void> => {
       try {
         event.path = await store.save({ state, keptSteps, ...contents });
+      } catch (error) {
+        throw explained(error, event.step);
       } finally {
         contents.dispose();
         for (const tensor of Object.values(contents.optimizer)) tensor.dispose();
@@ -131,13 +147,7 @@ export class CheckpointWriter {
     try {
       return this.take(true);
     } catch (error) {
-      if (!(error instanceof DeviceError)) throw error;
-      throw new DeviceError({
-        what: `the checkpoint could not be written: ${error.what}`,
-        where: `checkpoint at step ${step}`,
-        fix: 'raise memory.budget, or use a smaller model or an optimizer with less state (sgd); the batch size makes no difference',
-        cause: error,
-      });
+      throw explained(error, step);
     }
   }
 
