@@ -16,13 +16,16 @@ import type {
 } from './contract/metrics.js';
 import type { MeasureRequest, PrecisionNode, PrecisionVerdict } from './contract/precision.js';
 import type { DeviceName, NativeTensor, TensorClass } from './contract/tensors.js';
-import type { NativeProcessGroup, ProcessGroupOptions, TrainClass, TrainOptions } from './contract/train.js';
+import type { NativeProcessGroup, ProcessGroupOptions } from './contract/processes.js';
+import type { TrainClass, TrainOptions } from './contract/train.js';
 
 export type * from './contract/tensors.js';
 export type * from './contract/graph.js';
 export type * from './contract/metrics.js';
 export type * from './contract/inference.js';
 export type * from './contract/train.js';
+export type * from './contract/optimizer.js';
+export type * from './contract/processes.js';
 export type * from './contract/precision.js';
 export type * from './contract/loader.js';
 

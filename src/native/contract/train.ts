@@ -1,118 +1,12 @@
-/** Training sessions, their optimizers and schedules, and the processes that train together. Part of contract.ts. */
+/** Training sessions. Part of contract.ts. */
 import type { Graph } from '../../graph/format.js';
 import type { Modes, NativeGraph } from './graph.js';
 import type { Normalize } from './inference.js';
 import type { NativeLoader } from './loader.js';
+import type { OptimizerOptions, ParameterGroup, ScheduleOptions } from './optimizer.js';
 import type { PrecisionPlan } from './precision.js';
+import type { NativeProcessGroup } from './processes.js';
 import type { DeviceName, NativeHandle, NativeTensor } from './tensors.js';
-
-export type OptimizerOptions =
-  | { name: 'sgd'; momentum?: number; dampening?: number; nesterov?: boolean }
-  | { name: 'adamw' | 'adam'; betas?: [number, number]; eps?: number; amsgrad?: boolean }
-  /** As torch.optim has them; defaults are torch's. */
-  | { name: 'rmsprop'; alpha?: number; eps?: number; momentum?: number; centered?: boolean }
-  | { name: 'adagrad'; lr_decay?: number; initial_accumulator_value?: number; eps?: number }
-  | { name: 'radam'; betas?: [number, number]; eps?: number; decoupled_weight_decay?: boolean }
-  | {
-      name: 'nadam';
-      betas?: [number, number];
-      eps?: number;
-      momentum_decay?: number;
-      decoupled_weight_decay?: boolean;
-    }
-  /** As timm has them; defaults are timm's. */
-  | { name: 'lion'; betas?: [number, number] }
-  | {
-      name: 'lamb';
-      betas?: [number, number];
-      eps?: number;
-      /** Largest norm of all gradients together. Default 1; null: no limit. */
-      max_grad_norm?: number | null;
-      bias_correction?: boolean;
-      grad_averaging?: boolean;
-      trust_clip?: boolean;
-      /** Adapt the rate of parameters without weight decay, too. Default false. */
-      always_adapt?: boolean;
-      decoupled_decay?: boolean;
-    }
-  | {
-      name: 'lars';
-      momentum?: number;
-      nesterov?: boolean;
-      trust_coeff?: number;
-      eps?: number;
-      trust_clip?: boolean;
-      always_adapt?: boolean;
-    };
-
-export interface ScheduleCommon {
-  /** Optimizer steps of linear warm-up, before the course begins to count. `total_steps` include them. */
-  warmup_steps?: number;
-  /** Factor on the course's first rate at step 0. Default 0.01. */
-  warmup_start?: number;
-  /** Optimizer steps of one step of the course: those of an epoch for schedules per epoch. Default 1. */
-  interval?: number;
-  /**
-   * From step `start` on the rate goes within `anneal_steps` (default 0) from what the schedule says there to `lr`
-   * (torch.optim.swa_utils.SWALR). Not with `reduce_on_plateau`.
-   */
-  swa?: { start: number; lr: number; anneal_steps?: number; anneal?: 'cos' | 'linear' };
-}
-
-/** The learning rate of step i (0-based, counted in optimizer steps) is a pure function of these numbers. */
-export type ScheduleOptions = ScheduleCommon &
-  (
-    | { name: 'constant'; lr: number }
-    /** lr · gamma^floor(i / step_size). */
-    | { name: 'step'; lr: number; step_size: number; gamma?: number }
-    | { name: 'multistep'; lr: number; milestones: number[]; gamma?: number }
-    | { name: 'exponential'; lr: number; gamma: number }
-    /** (lr − min_lr) · (1 − i/total_steps)^power + min_lr. `power` default 1. */
-    | { name: 'polynomial'; lr: number; min_lr?: number; total_steps: number; power?: number }
-    /** Half a cosine from lr down to min_lr at total_steps. */
-    | { name: 'cosine'; lr: number; min_lr?: number; total_steps: number }
-    /** Periods of t_0, t_0·t_mult, t_0·t_mult², … steps. */
-    | { name: 'cosine_restarts'; lr: number; min_lr?: number; t_0: number; t_mult?: number }
-    /** Smith & Topin 2017, torch.optim.lr_scheduler.OneCycleLR. */
-    | {
-        name: 'one_cycle';
-        max_lr: number;
-        total_steps: number;
-        /** Default 0.3. */
-        pct_start?: number;
-        /** Default 25. */
-        div_factor?: number;
-        /** Default 1e4. */
-        final_div_factor?: number;
-        /** Default `cos`. */
-        anneal?: 'cos' | 'linear';
-        three_phase?: boolean;
-        /** Momentum, or the first beta, moves between these against the rate. Default false, 0.85, 0.95. */
-        cycle_momentum?: boolean;
-        base_momentum?: number;
-        max_momentum?: number;
-      }
-    /** torch.optim.lr_scheduler.ReduceLROnPlateau over the values given to `observe`: the one schedule with a state. */
-    | {
-        name: 'reduce_on_plateau';
-        lr: number;
-        min_lr?: number;
-        mode?: 'min' | 'max';
-        factor?: number;
-        patience?: number;
-        threshold?: number;
-        threshold_mode?: 'rel' | 'abs';
-        cooldown?: number;
-        eps?: number;
-      }
-  );
-
-export interface ParameterGroup {
-  parameters: string[];
-  weight_decay: number;
-  /** Factor on the schedule's rate. Default 1. */
-  lr_scale?: number;
-}
 
 export interface TrainOptions {
   device: DeviceName;
@@ -170,10 +64,11 @@ export interface TrainOptions {
     steps?: number;
   };
   /**
-   * Look for numbers that are not finite: at the loss of every step, and at the norm of the gradients where
-   * clipping needs it anyway, else every `gradients_every` steps (default 10) and at the last step of a run. What is
-   * found ends a run before the weights have it. `anomaly`: at every node of every step (slow). Losses scaled for
-   * fp16 may be infinite; then many skipped steps in a row are what ends it. Absent: nobody looks.
+   * Look for numbers that are not finite: at the loss of every step, and at the norm of its gradients (on the CPU
+   * only every `gradients_every` steps, counted from the first of the training, default 1, and at the last step of a
+   * run; where clipping needs the norm, at every step). What is found ends a run before the weights have it; where
+   * steps were left out, the fault may be `applied`. `anomaly`: at every node of every step (slow). Gradients scaled
+   * for fp16 may be infinite: many skipped steps in a row are what ends a run then. Absent: nobody looks.
    */
   nan_watch?: { gradients_every?: number; anomaly?: boolean };
   /**
@@ -389,31 +284,4 @@ export interface NativeTrain extends NativeHandle {
 
 export interface TrainClass {
   new (graph: NativeGraph, options: TrainOptions): NativeTrain;
-}
-
-export interface ProcessGroupOptions {
-  rank: number;
-  /** How many processes. */
-  world: number;
-  /** Where they find each other. */
-  host: string;
-  port: number;
-  /** Listen there: rank 0, unless a launcher does. */
-  server: boolean;
-  /** Of names on a server that others use, too. Default `fornax`. */
-  prefix?: string;
-  /** Name of a network interface; `localhost`: all on this machine. Default: that of the host's name. */
-  interface?: string;
-  /** Where tensors are summed: NCCL for `cuda:N`, Gloo for `cpu`. */
-  device: DeviceName;
-  /** Of a connection and of a sum over the processes. Default 1800. */
-  timeout_seconds?: number;
-}
-
-/** The processes of one training. All must ask the same of it in the same order. */
-export interface NativeProcessGroup extends NativeHandle {
-  readonly rank: number;
-  readonly world: number;
-  /** The texts of all processes, by rank. TrainError if one of them is gone. One call at a time. */
-  gather(text: string): Promise<string[]>;
 }
