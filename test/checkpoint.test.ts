@@ -235,3 +235,35 @@ test('the event log is cut back to what a checkpoint covers', async () => {
   assert.throws(() => third.openLog(10_000), TrainError);
   await third.close();
 });
+
+test('books that no resume could read are not committed', async () => {
+  const store = newStore();
+  await store.save(contents(1));
+  const spoilt = contents(2);
+  spoilt.state.epoch_loss_sum = NaN;
+  await assert.rejects(
+    store.save(spoilt),
+    (error) => error instanceof TrainError && /epoch_loss_sum/.test(error.message),
+  );
+  assert.deepEqual(await names(store), ['step-00000001']);
+  // A figure that was never finite is one that is not there.
+  const diverged = contents(3);
+  diverged.state.history = [{ epoch: 1, step: 3, loss: NaN, lr: 0.1, evaluation: null }];
+  await store.save(diverged);
+  assert.ok(Number.isNaN((await store.newest(assert.fail))!.state.history[0]!.loss));
+});
+
+test('the newest regular checkpoint stays, however many others follow', async () => {
+  const store = newStore();
+  for (const [step, regular] of [
+    [1, true],
+    [2, true],
+    [3, false],
+    [4, false],
+    [5, false],
+  ] as const) {
+    const each = contents(step);
+    await store.save({ ...each, state: { ...each.state, regular } });
+  }
+  assert.deepEqual(await names(store), ['step-00000002', 'step-00000004', 'step-00000005']);
+});

@@ -238,7 +238,7 @@ test('resuming with another number of threads is told', async () => {
   const { outcome, events } = await run(config('threads', { train: { threads: 2 } }), { resume: true });
   assert.equal(outcome.status, 'done');
   const warning = events.find((event) => event.type === 'warning')!;
-  assert.match(warning.message, /cpu \(fp32, 1 threads\), from here on cpu \(fp32, 2 threads\)/);
+  assert.match(warning.message, /cpu \(fp32, 1 thread\), from here on cpu \(fp32, 2 threads\)/);
 });
 
 test('an error of a listener ends the run with that error', async () => {
@@ -364,6 +364,16 @@ test('a diverging loss stops the run and leaves the last sound checkpoint', asyn
     );
     return true;
   });
+});
+
+test('a validation loss that is not a number ends in a model file', async () => {
+  const given = config('no_number', { train: { epochs: 1, lr: 1e30, nanWatch: { policy: 'off' } } });
+  const { outcome } = await run(given);
+  assert.equal(outcome.status, 'done');
+  assert.ok(!Number.isFinite(outcome.metrics!.loss));
+  const { info } = await readModelHeader(path.join(outcome.folder, 'model.safetensors'));
+  assert.equal(info.metrics['loss'], null);
+  assert.equal((await run(given, { resume: true })).events.at(-1)!.type, 'skipped');
 });
 
 test('one folder is for one process at a time', async () => {

@@ -8,31 +8,33 @@ import { loadAddon } from '#fornax/native.js';
 import { CheckpointStore } from '#fornax/train/checkpoint.js';
 import type { JobEvent } from '#fornax/train/events.js';
 import { memoryData, type MemoryData, type Sample } from '#fornax/train/memory_data.js';
+import { RUN_FEATURES, type RunFeature } from '#fornax/train/run_features.js';
 import { trainOptions } from '#fornax/train/train_options.js';
 import { Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 import { crossEntropy } from '#fornax/losses/index.js';
 
 import { temporaryFolder } from './support/image_folder.js';
+import { logOf } from './support/run_results.js';
 import { pointModel, pointSamples, weightsOf } from './support/points.js';
 
 let root: Awaited<ReturnType<typeof temporaryFolder>>;
 let data: MemoryData;
 let sound: MemoryData;
 
-/** The same points; with `bad`, one number of one of them is NaN. */
-function* samples(bad: boolean): Generator<Sample> {
+/** The same points; with `bad`, one number of one of them is that. */
+function* samples(bad: number | null): Generator<Sample> {
   let i = 0;
   for (const sample of pointSamples(40)) {
     const left = Float32Array.from(sample['left'] as Float32Array);
-    if (bad && i++ === 17) left[2] = NaN;
+    if (bad !== null && i++ === 17) left[2] = bad;
     yield { ...sample, left };
   }
 }
 
 before(async () => {
   root = await temporaryFolder();
-  data = await memoryData({ train: samples(true) });
-  sound = await memoryData({ train: samples(false) });
+  data = await memoryData({ train: samples(NaN) });
+  sound = await memoryData({ train: samples(null) });
 });
 after(async () => {
   data.dispose();
@@ -54,11 +56,23 @@ async function train(
   settings: TrainerOptions['train'],
   more: Partial<TrainerOptions> = {},
   stopAfterEpoch = Infinity,
+  stopAfterStep = Infinity,
 ): Promise<Run> {
   using model = pointModel();
-  const trainer = new Trainer({ model, data, device: 'cpu', train: { ...plain, ...settings }, ...more });
-  const events: JobEvent[] = [];
   const stop = new AbortController();
+  const stopAt = ({ step }: { step: number }): void => {
+    if (step === stopAfterStep) stop.abort();
+  };
+  const callbacks = { onSteps: { every: 1, call: stopAt } };
+  const trainer = new Trainer({
+    model,
+    data,
+    device: 'cpu',
+    train: { ...plain, ...settings },
+    ...(stopAfterStep < Infinity && { callbacks }),
+    ...more,
+  });
+  const events: JobEvent[] = [];
   let error: Error | null = null;
   try {
     for await (const event of trainer.fit({ signal: stop.signal, resume: more.folder ? 'auto' : false })) {
@@ -198,4 +212,109 @@ test('nobody looks where the watch is off', async () => {
   const { error, weights } = await train({ nanWatch: { policy: 'off' } });
   assert.equal(error, null);
   assert.ok(weights.includes('null'), 'the weights have it');
+});
+
+/** Checkpoints that an interruption or the clock adds are no place to go back to, and push none of those out. */
+for (const [name, checkpoint, stops] of [
+  ['between the epochs that have a checkpoint', { everyEpochs: 5 }, [20]],
+  ['twice within a few steps', { everySteps: 7, everyEpochs: 5 }, [15, 16]],
+  ['with checkpoints by the clock', { everySteps: 7, everyEpochs: 5, everyMinutes: 1e-5 }, [12]],
+] as const) {
+  test(`a run that is interrupted ${name} rolls back as one that is not`, async () => {
+    const settings = { epochs: 6, nanWatch: { policy: 'rollback', rollbacks: 20 } } as const;
+    const plainly = { ...checkpoint, everyMinutes: null };
+    const whole = await train(settings, { folder: folderOf(`${name}, whole`), checkpoint: plainly });
+    assert.equal(whole.error, null);
+    const folder = folderOf(name);
+    for (const stop of stops) {
+      const part = await train(settings, { folder, checkpoint }, Infinity, stop);
+      assert.ok(part.trainer.interrupted, part.error?.message);
+    }
+    const resumed = await train(settings, { folder, checkpoint });
+    const after = (run: Run): unknown[] =>
+      faults(run.events)
+        .filter(({ step }) => step > stops.at(-1)!)
+        .map(({ step, to }) => [step, to]);
+    assert.deepEqual(after(resumed), after(whole));
+    assert.equal(resumed.weights, whole.weights);
+    // That it was resumed from stays, wherever it has gone back to.
+    const names = (await new CheckpointStore(path.join(folder, 'checkpoints')).list()).map(
+      ({ step }) => step,
+    );
+    assert.ok(names.includes(stops.at(-1)!), names.join(', '));
+  });
+}
+
+test('hooks and records of steps that were left out come at their places', async () => {
+  const folder = folderOf('left out');
+  const seen: number[] = [];
+  const callbacks = { onSteps: { every: 1, call: ({ step }: { step: number }) => void seen.push(step) } };
+  const settings = { epochs: 8, nanWatch: { policy: 'rollback', rollbacks: 20 } } as const;
+  const { events, error } = await train(settings, { folder, callbacks });
+  assert.equal(error, null);
+  assert.deepEqual(
+    seen,
+    Array.from({ length: 80 }, (_, i) => i + 1),
+  );
+  const leftOut = faults(events).map(({ step }) => step);
+  assert.ok(
+    leftOut.some((step) => step % stepsPerEpoch === 0),
+    `none is an epoch's last: ${leftOut.join()}`,
+  );
+  const records = await logOf(folder, ['steps']);
+  assert.deepEqual(
+    records.map(({ epoch, step }) => [epoch, step]),
+    Array.from({ length: 8 }, (_, i) => [i + 1, 10 * (i + 1)]),
+  );
+  const losses = records.flatMap(({ losses }) => losses as (number | null)[]);
+  assert.deepEqual(
+    losses.flatMap((loss, i) => (loss === null ? [i + 1] : [])),
+    leftOut,
+  );
+});
+
+test('steps that a scaler skips cost no checkpoint, and are counted', async () => {
+  // The configuration allows fp16 on CUDA alone; the native core computes it anywhere.
+  const feature: RunFeature = {
+    prepare({ session }) {
+      session.amp = 'fp16';
+      session.scaler = { init_scale: 1024 };
+    },
+  };
+  (RUN_FEATURES as RunFeature[]).push(feature);
+  try {
+    // More than float16 holds.
+    using large = await memoryData({ train: samples(1e6) });
+    const settings = { folder: folderOf('fp16'), data: large };
+    const unwatched = { nanWatch: { policy: 'off' } } as const;
+    const first = await train(unwatched, settings, 1);
+    assert.ok(first.trainer.interrupted, first.error?.message);
+    const { error, trainer, events } = await train(unwatched, settings);
+    assert.equal(error, null);
+    assert.ok(trainer.history.every(({ loss }) => Number.isFinite(loss)));
+    const epochs = (await logOf(settings.folder, ['epoch'])).map(({ skipped_steps: skipped }) => skipped);
+    assert.deepEqual(epochs, [1, 2, 3]);
+    const done = events.find((event) => event.type === 'done');
+    assert.equal(done?.skippedSteps, 3);
+  } finally {
+    (RUN_FEATURES as RunFeature[]).pop();
+  }
+});
+
+test('without a checkpoint none is named, and scripts are told of their own settings', async () => {
+  const { error } = await train({});
+  assert.doesNotMatch(error?.message ?? '', /checkpoint|resume|clip_norm/);
+  const kept = await train({}, { folder: folderOf('kept'), checkpoint: { everySteps: 1 } });
+  assert.match(kept.error?.message ?? '', /checkpoint is sound \(fit\(\{ resume: true \}\)/);
+});
+
+test('losses that are not finite leave checkpoints that can be resumed', async () => {
+  const folder = folderOf('unwatched');
+  const nanWatch = { policy: 'off' } as const;
+  const first = await train({ nanWatch }, { folder }, 2);
+  assert.ok(first.trainer.interrupted, first.error?.message);
+  const second = await train({ nanWatch }, { folder });
+  assert.equal(second.error, null);
+  const losses = second.trainer.history.map(({ loss }) => loss);
+  assert.deepEqual(losses.map(Number.isFinite), [true, false, false]);
 });

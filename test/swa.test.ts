@@ -7,11 +7,15 @@ import { defineConfig } from '#fornax/config/load.js';
 import { Model } from '#fornax/model.js';
 import type { TrainData } from '#fornax/train/data.js';
 import type { JobEvent } from '#fornax/train/events.js';
-import { swaSteps } from '#fornax/train/swa.js';
+import { CheckpointStore } from '#fornax/train/checkpoint.js';
+import { trainJob } from '#fornax/train/job.js';
+import { memoryData } from '#fornax/train/memory_data.js';
+import { swaRate, swaSteps } from '#fornax/train/swa.js';
 import { prepareData } from '#fornax/train/prepare_data.js';
 import { Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 
 import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+import { pointModel, pointSamples, weightsOf as pointWeights } from './support/points.js';
 import { goldenBatch, goldenModel, openSession, stateValues } from './support/training_golden.js';
 
 let root: Awaited<ReturnType<typeof temporaryFolder>>;
@@ -165,4 +169,60 @@ test('a run that ends before averaging begins keeps its weights', async () => {
   const { weights } = await train({ ...early, swa: { start: 3 } });
   const plainly = await train({ ...early });
   assert.deepEqual(weights, plainly.weights);
+});
+
+test('where the only weights to average were left out, nothing was averaged', async () => {
+  const points = [...pointSamples(40)];
+  (points[17]!['left'] as Float32Array)[2] = NaN;
+  using bad = await memoryData({ train: points });
+  const settings = { epochs: 3, batchSize: 4, lr: 0.05, amp: 'off' } as const;
+  const go = async (swa: NonNullable<TrainerOptions['train']>['swa']) => {
+    using model = pointModel();
+    const train = { ...settings, nanWatch: { policy: 'rollback' }, ...(swa && { swa }) } as const;
+    const trainer = new Trainer({ model, data: bad, device: 'cpu', train });
+    const events: JobEvent[] = [];
+    for await (const event of trainer.fit()) events.push(event);
+    return { weights: pointWeights(model), events };
+  };
+  const plainly = await go(null);
+  const leftOut = plainly.events.flatMap((event) => (event.type === 'not_finite' ? [event.step] : []));
+  // Weights are taken after that step alone.
+  const { weights, events } = await go({ start: 0, intervalSteps: leftOut.find((step) => step > 15)! });
+  assert.equal(weights, plainly.weights);
+  assert.ok(!events.some((event) => event.type === 'info' && /Recomputing BatchNorm/.test(event.message)));
+});
+
+test('an average that has begun goes on where a run is extended', async () => {
+  const folder = path.join(root.path, 'extended');
+  const swa = { start: 0.5 };
+  const schedule = 'constant';
+  await train({ epochs: 2, schedule, swa }, { folder });
+  const { weights } = await train({ epochs: 4, schedule, swa }, { folder });
+  // By the share the average would begin after epoch 2 anew; it began after epoch 1, and has three weights.
+  const store = new CheckpointStore(path.join(folder, 'checkpoints'));
+  const snapshot = await store.optimizer((await store.newest(assert.fail))!);
+  assert.equal(Number(snapshot['swa_count']!.toTypedArray()[0]), 3);
+  for (const tensor of Object.values(snapshot)) tensor.dispose();
+  assert.ok(weights['fc.bias']!.every(Number.isFinite));
+});
+
+test('the settings of the rate are those of the session', () => {
+  const swa = { start: 2, lr: 0.01, annealEpochs: 3, anneal: 'linear' } as const;
+  const { train } = defineConfig({ train: { epochs: 8, swa }, data: { source: 'shapes' } });
+  assert.deepEqual(swaRate(train, 10), { start: 20, lr: 0.01, anneal_steps: 30, anneal: 'linear' });
+});
+
+test('a finished run says that its model is the average', async () => {
+  const given = defineConfig({
+    name: 'mean',
+    model: { name: 'tiny_cnn' },
+    device: 'cpu',
+    data: { path: path.join(root.path, 'images'), cache: path.join(root.path, 'cache'), resolution: 24 },
+    run: { dir: path.join(root.path, 'runs') },
+    train: { ...plain, epochs: 2, swa: { start: 1 } },
+  });
+  const events: JobEvent[] = [];
+  await trainJob(given, { report: (event) => events.push(event) });
+  const last = events.findLast((event) => event.type === 'evaluation');
+  assert.equal(last?.weights, 'average');
 });

@@ -80,7 +80,9 @@ const checkpoint = z
   .strictObject({
     every_epochs: positiveInt
       .default(1)
-      .describe('Write a checkpoint after every so many epochs, and after the last.'),
+      .describe(
+        'Write a checkpoint after every so many epochs, and after the last; the best ones are written besides.',
+      ),
     every_minutes: z
       .number()
       .gt(0)
@@ -98,7 +100,7 @@ const checkpoint = z
     keep_every_epochs: positiveInt
       .nullable()
       .default(null)
-      .describe('Keep the checkpoint of every so many epochs for good. `null`: none.'),
+      .describe('Write a checkpoint after every so many epochs and keep it for good. `null`: none.'),
     monitor: metricName
       .default('top1')
       .describe(

@@ -6,6 +6,8 @@
 import { writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 
+import { CrossEntropyLoss, traceLoss } from '#fornax/losses/index.js';
+import { Module, type Tensor } from '#fornax/nn/index.js';
 import { CheckpointStore } from '#fornax/train/checkpoint.js';
 import { Evaluator } from '#fornax/train/evaluator.js';
 import { trainJob } from '#fornax/train/job.js';
@@ -13,7 +15,17 @@ import { RUN_FEATURES, type RunFeature } from '#fornax/train/run_features.js';
 
 import type { KillJob } from './kill_scenarios.js';
 
-const { config, fp16 } = JSON.parse(await text(process.stdin)) as KillJob;
+const { config, fp16, notFinite } = JSON.parse(await text(process.stdin)) as KillJob;
+
+class OfSeveralClasses extends Module {
+  private readonly crossEntropy = new CrossEntropyLoss();
+
+  forward(output: Tensor, label: Tensor): Tensor {
+    const half = label.mul(0.5);
+    const variance = half.sub(half.mean()).pow(2).mean();
+    return this.crossEntropy.forward(output, label).mul(variance.div(variance));
+  }
+}
 
 const mark = (phase: string): void => void writeSync(1, `${phase}\n`);
 
@@ -50,6 +62,12 @@ if (fp16) {
     },
   };
   (RUN_FEATURES as RunFeature[]).push(feature);
+}
+
+if (notFinite) {
+  // A batch of a single class has no variance: 0 / 0.
+  const loss = traceLoss(new OfSeveralClasses(), ['output', 'label']);
+  (RUN_FEATURES as RunFeature[]).push({ prepare: ({ session }) => void (session.loss = loss) });
 }
 
 mark('opening');

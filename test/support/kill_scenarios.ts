@@ -9,6 +9,8 @@ export interface KillJob {
   config: Config;
   /** Compute in float16 with a gradient scaler, which the configuration allows on CUDA alone. */
   fp16?: boolean;
+  /** The loss of batches of a single class is NaN. */
+  notFinite?: boolean;
 }
 
 type TrainInput = NonNullable<ConfigInput['train']>;
@@ -18,6 +20,7 @@ interface Settings {
   checkpoint?: ConfigInput['checkpoint'];
   data?: ConfigInput['data'];
   fp16?: boolean;
+  notFinite?: boolean;
 }
 
 export const SCENARIOS: Readonly<Record<string, Settings>> = {
@@ -96,6 +99,16 @@ export const SCENARIOS: Readonly<Record<string, Settings>> = {
     checkpoint: { everySteps: 2, keep: 3 },
     fp16: true,
   },
+  'AdamW, EMA, rollbacks from batches that are not finite': {
+    train: {
+      optimizer: 'adamw',
+      lr: 0.003,
+      ema: { decay: 0.9 },
+      nanWatch: { policy: 'rollback', rollbacks: 1000 },
+    },
+    checkpoint: { everySteps: 6, everyEpochs: 3 },
+    notFinite: true,
+  },
 };
 
 export interface Places {
@@ -112,7 +125,7 @@ export function killJob(
   { images, cache, dir }: Places,
   workers: number,
 ): KillJob {
-  const { train, checkpoint, data, fp16 = false } = SCENARIOS[scenario]!;
+  const { train, checkpoint, data, fp16 = false, notFinite = false } = SCENARIOS[scenario]!;
   const config = defineConfig({
     name,
     model: { name: 'tiny_cnn', options: { dropout: 0.3 } },
@@ -123,5 +136,5 @@ export function killJob(
     checkpoint: checkpoint ?? {},
     train: { epochs: 8, batchSize: 3, amp: 'off', ...train },
   });
-  return { config, fp16 };
+  return { config, fp16, notFinite };
 }
