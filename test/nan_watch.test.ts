@@ -159,24 +159,36 @@ test('the first bad gradient: the square root of zero', async () => {
   session.dispose();
 });
 
-test('gradients are looked at every few steps, and at the last one of a run', async () => {
-  // The loss is finite, its gradient is not: √x at 0.
-  class Hidden extends Module {
-    forward(output: Tensor, weight: Tensor): Tensor {
-      return call('aten::sqrt', [output.mul(weight).square().sum()]);
-    }
+/** The loss is finite, its gradient is not where the weight is 0: √x at 0. */
+class RootLoss extends Module {
+  forward(output: Tensor, weight: Tensor): Tensor {
+    return call('aten::sqrt', [output.mul(weight).square().sum()]);
   }
-  const loss = traceLoss(new Hidden(), ['output', 'weight']);
+}
+const rootLoss = {
+  loss: traceLoss(new RootLoss(), ['output', 'weight']),
+  schedule: { name: 'constant', lr: 0 },
+} as const;
+const rootBatch = (weight: number): Record<string, NativeTensor> => ({
+  image: floats(Array<number>(8).fill(9), [2, 4]),
+  weight: floats(Array<number>(4).fill(weight), [2, 2]),
+});
+
+test('gradients are looked at in every step, wherever a run ends', async () => {
+  for (const steps of [6, 8]) {
+    const model = logarithm();
+    const session = open(model, rootLoss);
+    const { fault } = await session.run([1, 1, 1, 1, 1, 0, 1, 1].slice(0, steps).map(rootBatch), { steps });
+    assert.deepEqual([fault!.what, fault!.step, fault!.applied], ['gradient', 6, false]);
+    assert.ok(Object.values(stateValues(model)).every((values) => values.every(Number.isFinite)));
+    session.dispose();
+  }
+});
+
+test('gradients are looked at every few steps where that is asked for, and at the last one of a run', async () => {
   const model = logarithm();
-  const batch = (weight: number) => ({
-    image: floats(Array<number>(8).fill(9), [2, 4]),
-    weight: floats(Array<number>(4).fill(weight), [2, 2]),
-  });
-  const session = open(model, {
-    loss,
-    nan_watch: { gradients_every: 3 },
-    schedule: { name: 'constant', lr: 0 },
-  });
+  const batch = rootBatch;
+  const session = open(model, { ...rootLoss, nan_watch: { gradients_every: 3 } });
   const first = await session.run([1, 1, 0, 1].map(batch), { steps: 4 });
   assert.deepEqual([first.steps, first.fault!.what, first.fault!.step], [2, 'gradient', 3]);
   const last = await session.run([1, 0].map(batch), { steps: 2 });
@@ -192,6 +204,11 @@ test('gradients are looked at every few steps, and at the last one of a run', as
     'the end of the data',
   );
   session.dispose();
+  // Noticed at the loss of the step after it, and not laid at that one's door.
+  const spoiling = open(logarithm(), { ...rootLoss, nan_watch: { gradients_every: 10 } });
+  const { fault } = await spoiling.run([1, 1, 0, 1, 1].map(batch), { steps: 5 });
+  assert.deepEqual([fault!.what, fault!.step, fault!.applied], ['gradient', 3, true]);
+  spoiling.dispose();
 });
 
 test('an exploding rate: infinity first, and the node is named', async () => {
@@ -214,39 +231,57 @@ test('an exploding rate: infinity first, and the node is named', async () => {
 test('where nobody waits for the loss, the bad step and all after it change nothing', async () => {
   // A tape on the CPU stands in for a CUDA graph.
   const late = { tape: true, threads: 1, optimizer: { name: 'adam' }, nan_watch: {} } as const;
-  const train = async (count: number): Promise<[NativeTrain, NativeGraph]> => {
-    const model = goldenModel();
-    const session = open(model, late);
+  const train = async (count: number, more: Partial<TrainOptions>): Promise<[NativeTrain, NativeGraph]> => {
+    const model = goldenModel({ dropout: 0.3 });
+    const session = open(model, { ...late, ...more });
     const batches = Array.from({ length: count }, (_, i) => (i === 8 ? spoilt(NaN) : goldenBatch(4 * i, 4)));
     const { reason, fault, steps, repeated } = await session.run(batches, { steps: count });
-    assert.ok(repeated > 0);
+    // Its steps cannot be recorded; they do not wait either.
+    assert.equal(repeated > 0, more.optimizer?.name !== 'rmsprop');
     if (count > 8) {
       assert.deepEqual([reason, fault!.what, fault!.step, fault!.applied], ['not_finite', 'loss', 9, false]);
       assert.deepEqual([steps, session.stepCount], [8, 8]);
     }
     return [session, model];
   };
-  const [session, model] = await train(12);
-  const [expected, same] = await train(8);
-  const trained = (graph: NativeGraph) =>
-    Object.entries(stateValues(graph)).filter(([name]) => !name.includes('running'));
-  assert.deepEqual(trained(model), trained(same));
-  assert.deepEqual(
+  const kept = (session: NativeTrain) =>
     Object.entries(session.snapshot()).map(([name, tensor]) => [
       name,
       [...tensor.toTypedArray()].map(Number),
-    ]),
-    Object.entries(expected.snapshot()).map(([name, tensor]) => [
-      name,
-      [...tensor.toTypedArray()].map(Number),
-    ]),
-  );
-  assert.equal((await session.diagnose([spoilt(NaN)])).phase, 'input');
-  // And it can go on.
-  const again = await session.run([goldenBatch(0, 4), goldenBatch(4, 4)], { steps: 2 });
-  assert.equal(again.reason, 'done');
+    ]);
+  const settings: Partial<TrainOptions>[] = [
+    {},
+    { ema: { decay: 0.9 } },
+    { ema: { decay: 0.9, warmup: true } },
+    { swa: { start: 2, interval: 2 } },
+    { optimizer: { name: 'rmsprop' } },
+  ];
+  for (const more of settings) {
+    const [session, model] = await train(13, more);
+    const [expected, same] = await train(8, more);
+    // Statistics of batch norm, averages and their counts, and the generator among them.
+    assert.deepEqual(stateValues(model), stateValues(same));
+    assert.deepEqual(kept(session), kept(expected));
+    assert.equal((await session.diagnose([spoilt(NaN)])).phase, 'input');
+    await isRefused(session, spoilt(NaN), /loss is not finite at step 9/);
+    // And it can go on, as if nothing had been.
+    for (const each of [session, expected]) {
+      const again = await each.run([goldenBatch(0, 4), goldenBatch(4, 4)], { steps: 2 });
+      assert.equal(again.reason, 'done');
+    }
+    assert.deepEqual(stateValues(model), stateValues(same));
+    assert.deepEqual(kept(session), kept(expected));
+    session.dispose();
+    expected.dispose();
+  }
+});
+
+test('where nobody waits, gradients that are not finite are found too, whatever the loss', async () => {
+  const session = open(logarithm(), { ...rootLoss, tape: true, threads: 1 });
+  const batches = [1, 1, 1, 1, 1, 0, 1, 1].map(rootBatch);
+  const { reason, fault, steps } = await session.run(batches, { steps: 8 });
+  assert.deepEqual([reason, fault!.what, fault!.step, steps], ['not_finite', 'gradient', 6, 5]);
   session.dispose();
-  expected.dispose();
 });
 
 test('anomaly mode sees what the loss hides', async () => {
@@ -286,9 +321,21 @@ test('steps that a gradient scaler skips are no fault; a scale that has collapse
   );
   assert.equal(few.reason, 'done');
   session.dispose();
-  const hopeless = open(goldenModel(), scaled);
-  const batches = Array.from({ length: 60 }, () => spoilt(NaN));
+  const hopeless = open(logarithm(), { ...rootLoss, amp: 'fp16' });
+  const batches = Array.from({ length: 60 }, () => rootBatch(0));
   const { reason, fault } = await hopeless.run(batches, { steps: 60 });
   assert.deepEqual([reason, fault!.what, fault!.step], ['not_finite', 'scale', 50]);
   hopeless.dispose();
+});
+
+test('with a gradient scaler a loss that is not finite is a fault at once', async () => {
+  for (const more of [{}, { tape: true, threads: 1 }]) {
+    const model = goldenModel();
+    const session = open(model, { amp: 'fp16', ...more });
+    const batches = Array.from({ length: 12 }, (_, i) => (i === 6 ? spoilt(NaN) : goldenBatch(4 * i, 4)));
+    const { reason, fault, steps } = await session.run(batches, { steps: 12 });
+    assert.deepEqual([reason, fault!.what, fault!.step, steps], ['not_finite', 'loss', 7, 6]);
+    assert.ok(Object.values(stateValues(model)).every((values) => values.every(Number.isFinite)));
+    session.dispose();
+  }
 });

@@ -121,7 +121,7 @@ TrainOptions readTrainOptions(Napi::Value value) {
   if (source.has("nan_watch")) {
     const Options watch = source.object("nan_watch");
     options.nan_watch =
-        NanWatchOptions{watch.integer("gradients_every", 10), watch.boolean("anomaly", false)};
+        NanWatchOptions{watch.integer("gradients_every", 1), watch.boolean("anomaly", false)};
   }
   if (source.has("swa")) {
     const Options swa = source.object("swa");

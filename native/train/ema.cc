@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "train/average_by_share.h"
 #include "train/cpu_update.h"
 
 namespace fornax {
@@ -44,13 +45,14 @@ void Ema::takeBack(int64_t updates) {
   *updates_.mutable_data_ptr<int64_t>() -= updates;
 }
 
-void Ema::update() {
+void Ema::update(const at::Tensor* skip) {
   const c10::NoGradGuard no_grad;
-  if (share_on_device_.defined()) {
-    // There is no lerp of many tensors by one scalar on the device.
-    const std::vector<at::Tensor> differences = at::_foreach_sub(float_sources_, floats_);
-    at::_foreach_mul_(differences, share_on_device_);
-    at::_foreach_add_(floats_, differences);
+  if (skip) {
+    const at::Tensor taken = skip->neg().add_(1);
+    averageByShare(floats_, float_sources_,
+                   share_on_device_.defined() ? taken.mul_(share_on_device_) : taken.mul_(share_));
+  } else if (share_on_device_.defined()) {
+    averageByShare(floats_, float_sources_, share_on_device_);
   } else if (!floats_.empty()) {
     floats_.front().is_cpu() ? averageOnCpu(floats_, float_sources_, share_)
                              : at::_foreach_lerp_(floats_, float_sources_, share_);

@@ -22,12 +22,13 @@ class Ema {
   // range.
   Ema(const EmaOptions& options, std::vector<std::pair<std::string, at::Tensor>> state);
 
-  // Counts an update of the weights and settles how much of them enters. Then update() computes with it; the two
-  // are apart because a recorded step repeats only what the device does.
+  // Counts an update of the weights and settles how much of them enters. Then update() computes with it; the
+  // two are apart because a recorded step repeats only what the device does. Where `skip` (float32 scalar on
+  // the device; may be null) is 1, the average stays as it is; takeBack() then takes back the count of that
+  // many updates.
   void advance();
-  // The reverse, where that many updates were not done.
+  void update(const at::Tensor* skip);
   void takeBack(int64_t updates);
-  void update();
   // From now on the share of a warm-up lies on the device, where a recorded update() finds it.
   void keepShareOnDevice();
 

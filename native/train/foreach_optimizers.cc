@@ -12,6 +12,8 @@ namespace {
 
 using Tensors = std::vector<at::Tensor>;
 
+constexpr int64_t kMostKept = 32 << 20;  // bytes of parameters
+
 // base^exponents, float64.
 at::Tensor power(double base, const at::Tensor& exponents) {
   return at::pow(at::Scalar(base), exponents);
@@ -24,13 +26,32 @@ void ForeachOptimizer::update(const Bucket& bucket, const at::Tensor* found_inf)
     apply(bucket);
     return;
   }
+  // What may have to be put back is kept: of some parameters at a time, so that it is little beside the model.
+  Bucket part{bucket.lr, bucket.weight_decay, {}, {}, std::vector<Tensors>(bucket.slots.size()), bucket.rate};
+  int64_t bytes = 0;
+  for (size_t i = 0; i < bucket.parameters.size(); ++i) {
+    part.parameters.push_back(bucket.parameters[i]);
+    part.gradients.push_back(bucket.gradients[i]);
+    for (size_t slot = 0; slot < bucket.slots.size(); ++slot) {
+      part.slots[slot].push_back(bucket.slots[slot][i]);
+    }
+    bytes += static_cast<int64_t>(bucket.parameters[i].nbytes());
+    if (bytes < kMostKept && i + 1 < bucket.parameters.size()) continue;
+    applyUnless(part, found_inf->ne(0));
+    part.parameters.clear();
+    part.gradients.clear();
+    for (Tensors& slot : part.slots) slot.clear();
+    bytes = 0;
+  }
+}
+
+void ForeachOptimizer::applyUnless(const Bucket& bucket, const at::Tensor& skipped) {
   Tensors changed = bucket.parameters;
   for (const Tensors& slot : bucket.slots) changed.insert(changed.end(), slot.begin(), slot.end());
   Tensors before;
   before.reserve(changed.size());
   for (const at::Tensor& tensor : changed) before.push_back(tensor.clone());
   apply(bucket);
-  const at::Tensor skipped = found_inf->ne(0);
   for (size_t i = 0; i < changed.size(); ++i) changed[i].copy_(at::where(skipped, before[i], changed[i]));
 }
 

@@ -26,6 +26,7 @@ class ForeachOptimizer : public Optimizer {
  private:
   // Where found_inf is 1, what `apply` did is taken back: multi-tensor operators know no such condition.
   void update(const Bucket& bucket, const at::Tensor* found_inf) final;
+  void applyUnless(const Bucket& bucket, const at::Tensor& skipped);
 };
 
 class RmsProp : public ForeachOptimizer {

@@ -5,6 +5,7 @@
 #include <c10/util/accumulate.h>
 
 #include <cstring>
+#include <map>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -87,8 +88,36 @@ void ForwardState::save() {
   copyAll(saved_, buffers_);
 }
 
-void ForwardState::putBack() {
+void ForwardState::putBackBuffers() {
   copyAll(buffers_, saved_);
+}
+
+// All of a type at once: a model has a hundred of them.
+void ForwardState::putBackBuffersWhere(const at::Tensor& flag) {
+  const c10::NoGradGuard no_grad;
+  struct Flat {
+    std::vector<at::Tensor> now, before;
+    std::vector<int64_t> sizes;
+  };
+  std::map<at::ScalarType, Flat> by_type;
+  for (size_t i = 0; i < buffers_.size(); ++i) {
+    if (!buffers_[i].is_contiguous()) {
+      buffers_[i].copy_(at::where(flag.ne(0), saved_[i], buffers_[i]));
+      continue;
+    }
+    Flat& flat = by_type[buffers_[i].scalar_type()];
+    flat.now.push_back(buffers_[i].view({-1}));
+    flat.before.push_back(saved_[i].reshape({-1}));
+    flat.sizes.push_back(buffers_[i].numel());
+  }
+  for (const auto& [type, flat] : by_type) {
+    const at::Tensor chosen = at::where(flag.ne(0), at::cat(flat.before), at::cat(flat.now));
+    at::_foreach_copy_(flat.now, chosen.split_with_sizes(flat.sizes));
+  }
+}
+
+void ForwardState::putBack() {
+  putBackBuffers();
   generator_.set_state(generator_state_);
 }
 

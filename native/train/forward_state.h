@@ -36,6 +36,10 @@ class ForwardState {
   void save();
   // The reverse of the last save().
   void putBack();
+  // Of the buffers only; with `flag` (a scalar on their device) only where that is not 0, which nobody waits
+  // for.
+  void putBackBuffers();
+  void putBackBuffersWhere(const at::Tensor& flag);
 
  private:
   std::vector<at::Tensor> buffers_, saved_;

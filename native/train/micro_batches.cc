@@ -67,7 +67,7 @@ MicroBatches::MicroBatches(TrainStep& step, const TrainOptions& options)
     : step_(step),
       device_(options.device),
       retries_(options.on_oom == OnOutOfMemory::Halve && !options.group),
-      keeps_(options.nan_watch && options.device.is_cpu()),
+      keeps_(options.nan_watch.has_value()),
       alone_(!options.group),
       batches_per_step_(options.grad_accum),
       rows_(options.micro_batch) {

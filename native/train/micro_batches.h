@@ -41,6 +41,13 @@ class MicroBatches {
   void putBack() {
     if (saved_) state_->putBack();
   }
+  // Of this its buffers only, the statistics of batch norm: ForwardState.
+  void putBackBuffers() {
+    if (saved_) state_->putBackBuffers();
+  }
+  void putBackBuffersWhere(const at::Tensor& flag) {
+    if (saved_) state_->putBackBuffersWhere(flag);
+  }
 
   // What accumulate() would prepare for these batches, one after another, part by part.
   std::vector<StepInputs> prepare(const std::vector<Batch>& batches);

@@ -6,7 +6,8 @@
 namespace fornax {
 
 struct NanWatchOptions {
-  int64_t gradients_every = 10;  // steps; those whose norm is known anyway are looked at every time
+  // Steps, on the CPU; those whose norm is known anyway are looked at every time, and on a GPU all of them.
+  int64_t gradients_every = 1;
   bool anomaly = false;          // look at every node of every step
 };
 

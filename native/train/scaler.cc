@@ -47,7 +47,22 @@ void GradScaler::unscale(const std::vector<at::Tensor>& gradients) {
   }
 }
 
-void GradScaler::update() {
+void GradScaler::skipWhere(const at::Tensor& flag) {
+  found_inf_.copy_(at::maximum(found_inf_, flag));
+}
+
+void GradScaler::update(const at::Tensor* frozen) {
+  if (frozen) {
+    const std::vector<at::Tensor> numbers{skipped_, scale_, growth_tracker_};
+    std::vector<at::Tensor> before;
+    for (const at::Tensor& number : numbers) before.push_back(number.clone());
+    update();
+    const at::Tensor is_frozen = frozen->ne(0);
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      numbers[i].copy_(at::where(is_frozen, before[i], numbers[i]));
+    }
+    return;
+  }
   skipped_.add_(found_inf_);
   at::_amp_update_scale_(scale_, growth_tracker_, found_inf_, options_.growth_factor, options_.backoff_factor,
                          options_.growth_interval);

@@ -30,7 +30,10 @@ class GradScaler {
   // float32 scalar on the device: 1 if the last unscale met a value that is not finite, else 0.
   const at::Tensor& foundInf() const { return found_inf_; }
   // After the optimizer: grows or backs off the scale, counts a skipped step.
-  void update();
+  // Where `frozen` (float32 scalar on the device; may be null) is 1, nothing of it is changed.
+  void update(const at::Tensor* frozen = nullptr);
+  // Also skips the update where `flag` is 1. After unscale().
+  void skipWhere(const at::Tensor& flag);
 
   // float32 scalars on the device; reading them synchronises.
   const at::Tensor& scale() const { return scale_; }

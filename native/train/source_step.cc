@@ -12,7 +12,7 @@ bool SourceStep::take(BatchSource& source, std::vector<Batch>& taken) {
   const auto before = Clock::now();
   Batch batch;
   // Once begun, a group is finished: only closing the session interrupts it.
-  // Several processes begin it together or not at all: see StepLoop::stopAgreed().
+  // Several processes begin it together or not at all: see StepLoop::endAgreed().
   const bool may_stop = taken.empty() && !options_.group;
   const bool more = source.next(batch, may_stop ? signals_.stop : signals_.abort);
   wait_seconds_ += std::chrono::duration<double>(Clock::now() - before).count();
@@ -83,7 +83,7 @@ SourceStep::Result SourceStep::compute(BatchSource& source, const OnHalved& on_h
   micro_batches_.run(
       signals_.steps,
       [&] {
-        guard_.beginAttempt();
+        guard_.beginAttempt(signals_.steps);
         repeating = repeats;
         if (repeats && repeat(source, taken, result)) return;
         repeating = false;

@@ -227,6 +227,11 @@ at::Tensor TrainStep::clipGradients() {
   return norm;
 }
 
+void TrainStep::takeBack(int64_t first, int64_t last) {
+  if (ema_) ema_->takeBack(last - first + 1);
+  if (swa_) swa_->takeBack(first, last);
+}
+
 void TrainStep::setMomentum(double momentum) {
   if (optimizer_->setMomentum(momentum)) return;
   throw Error(ErrorKind::Argument, "the schedule moves momentum, which the optimizer does not have",
@@ -242,9 +247,10 @@ void TrainStep::beginUpdate(double lr) {
 void TrainStep::applyUpdate() {
   const c10::NoGradGuard no_grad;
   inPhase("the optimizer's update", [&] {
+    if (scaler_ && guard_) scaler_->skipWhere(*guard_);
     optimizer_->step(lr_, scaler_ ? &scaler_->foundInf() : guard_);
-    if (scaler_) scaler_->update();
-    if (ema_) ema_->update();
+    if (scaler_) scaler_->update(guard_);
+    if (ema_) ema_->update(guard_);
   });
 }
 

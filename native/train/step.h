@@ -64,7 +64,8 @@ class TrainStep {
 
   // Shows every node of the next forwards and backwards to `inspector`; null: no longer.
   void inspect(NodeInspector* inspector) { inspector_ = inspector; }
-  // Where `flag` (float32 scalar on the device; null: nowhere) is 1, an update changes nothing.
+  // Where `flag` (float32 scalar on the device; null: nowhere) is 1, an update changes nothing: neither
+  // weights nor what the optimizer, the scaler and the averages keep.
   void guardUpdates(const at::Tensor* flag) { guard_ = flag; }
 
   // Brings a micro-batch into the form the step computes with: everything that differs from batch to batch in
@@ -127,8 +128,11 @@ class TrainStep {
   void give(std::vector<StepInputs> prepared);
   // After update(): what is averaged at some steps only.
   void average(int64_t steps_done) {
-    if (swa_) swa_->update(steps_done);
+    if (swa_) swa_->update(steps_done, guard_);
   }
+  // Of updates that the guard has kept from everything, of the steps from `first` to `last` (from 1): nor
+  // were they counted.
+  void takeBack(int64_t first, int64_t last);
   // The averaged state by its names, the tensors themselves; empty without an average.
   NamedTensors averages();
   // Optimizer, scaler, average and generator; the tensors themselves.

@@ -1,8 +1,31 @@
 #include "train/step_diagnosis.h"
 
+#include <functional>
+#include <new>
+
+#include "core/error.h"
+#include "device/memory.h"
+#include "device/out_of_memory.h"
 #include "train/forward_state.h"
 
 namespace fornax {
+
+namespace {
+
+// Whether memory sufficed for `work`; other errors pass. What `work` held is gone.
+bool fits(const std::function<void()>& work) {
+  try {
+    work();
+    return true;
+  } catch (const OutOfMemoryError&) {
+  } catch (const c10::Error& error) {
+    if (!isOutOfMemory(error)) throw;
+  } catch (const std::bad_alloc&) {
+  }
+  return false;
+}
+
+}  // namespace
 
 Finding diagnoseStep(TrainStep& step, MicroBatches& micro_batches, NodeInspector* inspector,
                      BatchSource& source, int64_t index, const TrainOptions& options,
@@ -26,7 +49,14 @@ Finding diagnoseStep(TrainStep& step, MicroBatches& micro_batches, NodeInspector
     Batch batch;
     if (!source.next(batch, abort)) break;
     // Never the last one, with which the exchange of several processes begins.
-    micro_batches.accumulate(batch, 1.0 / static_cast<double>(options.grad_accum), /*last=*/false);
+    const bool fit = fits([&] {
+      micro_batches.accumulate(batch, 1.0 / static_cast<double>(options.grad_accum), /*last=*/false);
+    });
+    if (fit) continue;
+    // Of a place there is what was seen until then; that the step was not finite is the news, not this.
+    step.clearGradients();
+    releaseCachedMemory(options.device);
+    break;
   }
   before.putBack();
   return looking.finding();

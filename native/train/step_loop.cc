@@ -45,10 +45,15 @@ StepLoop::StepLoop(std::shared_ptr<const Graph> graph, std::shared_ptr<State> st
   if (const auto momentum = schedule_.momentum(0)) step_.setMomentum(*momentum);
 }
 
-// Asked once before every step. A stop that reaches one process stops all of them before the same step.
-bool StepLoop::stopAgreed() {
-  if (options_.group && options_.group->any(signals_.stop)) signals_.stop = true;
-  return signals_.stop;
+// Asked once before every step. A stop that reaches one process ends the run of all of them before the same
+// step, and so does a fault that one of them hears of: the others will once they wait for their losses, which
+// are the same.
+bool StepLoop::endAgreed(bool fault) {
+  ProcessGroup* const group = options_.group.get();
+  if (!group) return fault || signals_.stop;
+  if (!group->any(fault || signals_.stop)) return false;
+  if (group->any(signals_.stop)) signals_.stop = true;
+  return true;
 }
 
 // Returns the rate it used.
@@ -69,13 +74,13 @@ RunResult StepLoop::run(BatchSource& source, const RunOptions& options,
   const auto start = Clock::now();
   auto interval_start = start;
   RunResult result;
-  StepRecorder recorder(options_.device, step_.scaler());
+  guard_.beginRun(signals_.steps);
+  StepRecorder recorder(options_.device, step_.scaler(), guard_.counts());
+  std::optional<NonFinite> late_fault;
   const auto emit = [&](bool wait) {
     while (auto event = recorder.take(wait)) {
-      if (guard_.late()) {
-        if (result.fault) continue;  // steps that changed nothing
-        result.fault = guard_.inspect(*event);
-      }
+      if (late_fault) continue;  // steps that changed nothing
+      late_fault = guard_.inspect(*event);
       on_event(std::move(*event));
     }
   };
@@ -90,7 +95,7 @@ RunResult StepLoop::run(BatchSource& source, const RunOptions& options,
   };
 
   const auto syncs = options_.count_syncs ? countSyncs(options_.device) : nullptr;
-  while (result.steps < options.steps && !result.fault && !stopAgreed()) {
+  while (result.steps < options.steps && !endAgreed(late_fault.has_value())) {
     signals_.throwIfAborted();
     const SourceStep::Result step = source_step_.compute(source, on_halved);
     if (step.micro_batches == 0) {
@@ -120,6 +125,7 @@ RunResult StepLoop::run(BatchSource& source, const RunOptions& options,
   if (syncs) result.syncs = syncs->count();
   if (!recorder.empty()) closeInterval();
   emit(true);
+  if (late_fault) result.fault = late_fault;
   if (capture_) capture_->check();
   finishRun(result);
   signals_.throwIfAborted();
@@ -132,7 +138,7 @@ RunResult StepLoop::run(BatchSource& source, const RunOptions& options,
 
 // What a step that was not finite means for the run.
 void StepLoop::finishRun(RunResult& result) {
-  if (!result.fault) result.fault = guard_.lookAtWeights(result.steps, signals_.steps);
+  if (!result.fault) result.fault = guard_.lookAtWeights(signals_.steps);
   if (!result.fault) return;
   result.reason = RunResult::Reason::NotFinite;
   if (const NodeInspector* inspector = guard_.inspector()) result.finding = inspector->finding();
@@ -167,7 +173,7 @@ StepResult StepLoop::once(const Batch& batch, bool update) {
     // Without an update the gradients are what the caller is after: they stay as they are, and have a norm.
     norm = update ? step_.clipGradients() : step_.trained().gradientNorm();
   };
-  guard_.beginAttempt();
+  guard_.beginAttempt(signals_.steps);
   const auto let_go = [&] {
     if (capture_) capture_->forget();
   };

@@ -67,7 +67,7 @@ class StepLoop {
   MicroBatches& microBatches() { return micro_batches_; }
 
  private:
-  bool stopAgreed();
+  bool endAgreed(bool fault);
   double finishStep(bool repeated = false);
   void finishRun(RunResult& result);
 

@@ -34,11 +34,13 @@ void StepRecorder::close(double seconds) {
       interval.event.scale = scaler_->scale().item<double>();
       interval.event.skipped = scaler_->skipped().item<double>();
     }
+    for (const at::Tensor& count : counts_) interval.event.counts.push_back(count.item<double>());
   } else {
     if (scaler_) {
       tensors_.push_back(scaler_->scale());
       tensors_.push_back(scaler_->skipped());
     }
+    tensors_.insert(tensors_.end(), counts_.begin(), counts_.end());
     const at::Tensor values = at::stack(tensors_);
     tensors_.clear();
     interval.values = at::empty(values.sizes(), at::TensorOptions().dtype(at::kFloat).pinned_memory(true));
@@ -56,12 +58,14 @@ std::optional<StepsEvent> StepRecorder::take(bool wait) {
     if (!wait && !oldest.arrived->query()) return std::nullopt;
     oldest.arrived->synchronize();
     const float* values = oldest.values.const_data_ptr<float>();
-    const int64_t losses = oldest.values.numel() - (scaler_ ? 2 : 0);
+    const int64_t losses = oldest.values.numel() - (scaler_ ? 2 : 0) - static_cast<int64_t>(counts_.size());
     oldest.event.losses.assign(values, values + losses);
     if (scaler_) {
       oldest.event.scale = values[losses];
       oldest.event.skipped = values[losses + 1];
     }
+    oldest.event.counts.assign(values + oldest.values.numel() - counts_.size(),
+                               values + oldest.values.numel());
   }
   StepsEvent event = std::move(oldest.event);
   closed_.pop_front();

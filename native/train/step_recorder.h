@@ -12,6 +12,7 @@
 #include <deque>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "device/memory.h"
@@ -29,14 +30,16 @@ struct StepsEvent {
   int64_t repeated = 0;     // of the steps: repeated from a recording (step_capture.h)
   std::string declined;     // why no step is recorded any more; said once
   std::optional<double> scale, skipped;
+  std::vector<double> counts;  // what else was asked for, after the last of the steps
   int64_t memory = 0;  // bytes: peak allocated on CUDA, resident set on the CPU
   MemoryFigures tensors;
 };
 
 class StepRecorder {
  public:
-  // `scaler` may be null.
-  StepRecorder(c10::Device device, const GradScaler* scaler) : device_(device), scaler_(scaler) {}
+  // `scaler` may be null. `counts`: further float32 scalars on the device that are read with each event.
+  StepRecorder(c10::Device device, const GradScaler* scaler, std::vector<at::Tensor> counts = {})
+      : device_(device), scaler_(scaler), counts_(std::move(counts)) {}
 
   void record(int64_t step, const at::Tensor& loss, double lr, int64_t samples, double wait_seconds,
               bool repeated = false);
@@ -53,12 +56,13 @@ class StepRecorder {
  private:
   struct Travelling {
     StepsEvent event;
-    at::Tensor values;  // pinned: losses, then scale and skipped steps
+    at::Tensor values;  // pinned: losses, then scale and skipped steps, then the counts
     std::optional<c10::Event> arrived;
   };
 
   c10::Device device_;
   const GradScaler* scaler_;
+  const std::vector<at::Tensor> counts_;
   StepsEvent open_;
   std::vector<at::Tensor> tensors_;  // losses of the open interval, still on the device
   std::deque<Travelling> closed_;

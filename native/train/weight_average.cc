@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include "core/error.h"
+#include "train/average_by_share.h"
 
 namespace fornax {
 
@@ -22,12 +23,27 @@ WeightAverage::WeightAverage(const SwaOptions& options, std::vector<std::pair<st
   }
 }
 
-void WeightAverage::update(int64_t steps_done) {
+bool WeightAverage::isTime(int64_t steps_done) const {
   const int64_t since = steps_done - options_.start;
-  if (since <= 0 || since % options_.interval != 0) return;
+  return since > 0 && since % options_.interval == 0;
+}
+
+void WeightAverage::takeBack(int64_t first, int64_t last) {
+  for (int64_t step = first; step <= last; ++step) {
+    if (isTime(step)) --*count_.mutable_data_ptr<int64_t>();
+  }
+}
+
+void WeightAverage::update(int64_t steps_done, const at::Tensor* skip) {
+  if (!isTime(steps_done)) return;
   const c10::NoGradGuard no_grad;
   const int64_t n = ++*count_.mutable_data_ptr<int64_t>();
   // mean + (weights − mean) / n; with n = 1 exactly the weights.
+  if (skip && n > 1) {
+    averageByShare(floats_, float_sources_, skip->neg().add_(1).div_(static_cast<double>(n)));
+    for (size_t i = 0; i < integers_.size(); ++i) integers_[i].copy_(integer_sources_[i]);
+    return;
+  }
   if (!floats_.empty()) at::_foreach_lerp_(floats_, float_sources_, 1.0 / static_cast<double>(n));
   for (size_t i = 0; i < integers_.size(); ++i) integers_[i].copy_(integer_sources_[i]);
 }

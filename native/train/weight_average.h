@@ -23,7 +23,10 @@ class WeightAverage {
   WeightAverage(const SwaOptions& options, std::vector<std::pair<std::string, at::Tensor>> state);
 
   // After the update of a step: takes the weights into the mean if an interval has ended.
-  void update(int64_t steps_done);
+  // Where `skip` (float32 scalar on the device; may be null) is 1, the mean stays as it is; takeBack() then takes
+  // back the count of the steps from `first` to `last`, counted from 1.
+  void update(int64_t steps_done, const at::Tensor* skip = nullptr);
+  void takeBack(int64_t first, int64_t last);
 
   // The means by the names of the state, the tensors themselves; until the first interval has ended, the
   // weights as they are now.
@@ -32,6 +35,8 @@ class WeightAverage {
   const at::Tensor& count() const { return count_; }
 
  private:
+  bool isTime(int64_t steps_done) const;
+
   SwaOptions options_;
   std::vector<std::pair<std::string, at::Tensor>> averages_;
   std::vector<at::Tensor> floats_, float_sources_, integers_, integer_sources_;

@@ -12,8 +12,10 @@ const watch = z.strictObject({
   gradients_every: z
     .int()
     .min(1)
-    .default(10)
-    .describe('Steps from one look at the gradients to the next; with `clip_norm` every step is looked at.'),
+    .default(1)
+    .describe(
+      'On a CPU, steps from one look at the gradients to the next; with `clip_norm`, and on a GPU, every step is looked at.',
+    ),
   anomaly: z
     .boolean()
     .default(false)
