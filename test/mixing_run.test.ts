@@ -1,7 +1,7 @@
 /** Training with mixup and cutmix: the losses it fits, resuming, and what is refused. */
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
 import { defineConfig } from '#fornax/config/load.js';
 import type { ConfigInput } from '#fornax/config/schema.js';
@@ -11,23 +11,15 @@ import { loadAddon } from '#fornax/native.js';
 import { call, Linear, Module, type Tensor } from '#fornax/nn/index.js';
 import type { TrainData } from '#fornax/train/data.js';
 import { memoryData } from '#fornax/train/memory_data.js';
-import { prepareData } from '#fornax/train/prepare_data.js';
 import { RUN_FEATURES, type RunFeature } from '#fornax/train/run_features.js';
 import { Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 
-import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+import { colourData, type ColourData } from './support/colour_data.js';
 import { stateValues } from './support/training_golden.js';
 
-let root: Awaited<ReturnType<typeof temporaryFolder>>;
+let root: ColourData['root'];
 let data: TrainData;
-
-before(async () => {
-  root = await temporaryFolder();
-  const images = path.join(root.path, 'images');
-  await writeColourFolder(images);
-  data = await prepareData({ path: images, cache: path.join(root.path, 'cache') }, { resolution: [24, 24] });
-});
-after(() => root[Symbol.asyncDispose]());
+colourData((made) => ({ root, data } = made));
 
 const plain = { epochs: 3, batchSize: 8, lr: 0.05, amp: 'off' } as const;
 

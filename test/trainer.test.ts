@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
 import { ArgumentError, ConfigError, TrainError } from '#fornax/errors.js';
 import { traceLoss } from '#fornax/losses/index.js';
@@ -18,18 +18,11 @@ import { scheduleOptions } from '#fornax/train/train_options.js';
 import { prepareData, Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 import { Tensor } from '#fornax/tensor.js';
 
-import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+import { colourData, type ColourData } from './support/colour_data.js';
 
-let root: Awaited<ReturnType<typeof temporaryFolder>>;
+let root: ColourData['root'];
 let data: TrainData;
-
-before(async () => {
-  root = await temporaryFolder();
-  const images = path.join(root.path, 'images');
-  await writeColourFolder(images);
-  data = await prepareData({ path: images, cache: path.join(root.path, 'cache') }, { resolution: [24, 24] });
-});
-after(() => root[Symbol.asyncDispose]());
+colourData((made) => ({ root, data } = made));
 
 function tiny(seed = 0): Model {
   return Model.create('tiny_cnn', { seed, numClasses: 3, inputs: [[2, 3, 24, 24]] });

@@ -1,26 +1,19 @@
 /** What training leaves behind with an average of the weights, and with batch norm recomputed. */
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
 import { Model } from '#fornax/model.js';
 import type { TrainData } from '#fornax/train/data.js';
 import type { JobEvent } from '#fornax/train/events.js';
-import { prepareData, Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
+import { Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 
-import { temporaryFolder, writeColourFolder } from './support/image_folder.js';
+import { colourData, type ColourData } from './support/colour_data.js';
 import { stateValues } from './support/training_golden.js';
 
-let root: Awaited<ReturnType<typeof temporaryFolder>>;
+let root: ColourData['root'];
 let data: TrainData;
-
-before(async () => {
-  root = await temporaryFolder();
-  const images = path.join(root.path, 'images');
-  await writeColourFolder(images);
-  data = await prepareData({ path: images, cache: path.join(root.path, 'cache') }, { resolution: [24, 24] });
-});
-after(() => root[Symbol.asyncDispose]());
+colourData((made) => ({ root, data } = made));
 
 const plain = { epochs: 2, batchSize: 8, lr: 0.05 };
 
