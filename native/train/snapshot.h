@@ -21,7 +21,8 @@ struct SnapshotParts {
   int64_t micro_batch;
 };
 
-// With `share` it changes with the next step, and takes no memory of its own where the session is on the CPU.
+// With `share` it changes with the next step, and takes no memory of its own where the session is on the
+// CPU.
 NamedTensors takeSnapshot(const SnapshotParts& parts, bool share = false);
 
 // The reverse. Throws WeightsError naming the first entry that is missing, unknown or of another shape or
