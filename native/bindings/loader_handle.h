@@ -1,5 +1,5 @@
-// The `Loader` class of the contract: a native source of epochs and, for scripts that call next(), one thread that
-// waits for batches on their behalf.
+// The `Loader` class of the contract: a native source of epochs and, for scripts that call next(), one thread
+// that waits for batches on their behalf.
 #pragma once
 
 #include <napi.h>

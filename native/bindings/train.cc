@@ -91,7 +91,8 @@ Napi::Object toObject(Napi::Env env, const MemoryTrial& trial) {
 }
 
 Napi::Object toObject(Napi::Env env, const Finding& finding) {
-  static const char* const kPhases[] = {"none", "parameter", "input", "forward", "loss", "backward", "gradient"};
+  static const char* const kPhases[] = {"none", "parameter", "input",   "forward",
+                                        "loss", "backward",  "gradient"};
   Napi::Object object = Napi::Object::New(env);
   object.Set("phase", kPhases[static_cast<int>(finding.phase)]);
   object.Set("node", finding.node);

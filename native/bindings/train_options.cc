@@ -120,8 +120,7 @@ TrainOptions readTrainOptions(Napi::Value value) {
   options.mix = readMixing(source);
   if (source.has("nan_watch")) {
     const Options watch = source.object("nan_watch");
-    options.nan_watch =
-        NanWatchOptions{watch.integer("gradients_every", 1), watch.boolean("anomaly", false)};
+    options.nan_watch = NanWatchOptions{watch.integer("gradients_every", 1), watch.boolean("anomaly", false)};
   }
   if (source.has("swa")) {
     const Options swa = source.object("swa");

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "data/augment.h"
-#include "data/epoch_source.h"
 #include "data/batch_buffers.h"
+#include "data/epoch_source.h"
 #include "data/pack.h"
 
 namespace fornax {

@@ -18,8 +18,8 @@ c10::Stream currentStream(c10::Device device);
 // `stream` waits, on the device, for what `before` has to do by now.
 void follow(const c10::Stream& stream, const c10::Stream& before);
 
-// Makes a stream the current one for its lifetime. The stream begins after what the previous one has to do, and
-// the previous one goes on after what was done here: for the device it is as if there were one stream.
+// Makes a stream the current one for its lifetime. The stream begins after what the previous one has to do,
+// and the previous one goes on after what was done here: for the device it is as if there were one stream.
 class StreamScope {
  public:
   explicit StreamScope(const c10::Stream& stream);

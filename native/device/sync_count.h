@@ -1,6 +1,7 @@
-// Counts how often the calling thread makes the host wait for the device, for tests: libtorch warns of each such
-// operation when asked to (torch.cuda.set_sync_debug_mode). The question is put to the whole process; warnings
-// of other threads go where they always do. On the CPU, and without the CUDA variant, there is nothing to count.
+// Counts how often the calling thread makes the host wait for the device, for tests: libtorch warns of each
+// such operation when asked to (torch.cuda.set_sync_debug_mode). The question is put to the whole process;
+// warnings of other threads go where they always do. On the CPU, and without the CUDA variant, there is
+// nothing to count.
 #pragma once
 
 #include <c10/core/Device.h>

@@ -12,8 +12,8 @@
 
 namespace fornax {
 
-// When the place where a batch was brought has been reached, all steps before it are done. Asked for now and then
-// instead of waited for: waiting would keep a core busy that loader threads need.
+// When the place where a batch was brought has been reached, all steps before it are done. Asked for now and
+// then instead of waited for: waiting would keep a core busy that loader threads need.
 void BatchUpload::limitLead(const c10::Stream& compute) {
   while (begun_.size() >= ahead_) {
     while (!begun_.front().query()) std::this_thread::sleep_for(std::chrono::microseconds(50));

@@ -1,6 +1,6 @@
-// Brings batches to the device on a stream of their own, so that the copy of a batch runs beside the step before
-// it. The host may run ahead of the device, but only by a few batches: each takes memory on both sides. On the
-// CPU batches stay where they are. Used on the session's thread.
+// Brings batches to the device on a stream of their own, so that the copy of a batch runs beside the step
+// before it. The host may run ahead of the device, but only by a few batches: each takes memory on both
+// sides. On the CPU batches stay where they are. Used on the session's thread.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -20,9 +20,9 @@ class BatchUpload {
   // `ahead`: batches that may be on their way or in use when another one is brought.
   explicit BatchUpload(c10::Device device, size_t ahead = 2) : device_(device), ahead_(ahead) {}
 
-  // The batch on the device, for whoever works on the current stream; fields that are there already stay. From
-  // page-locked memory the copy does not wait; other memory is copied to such first. The memory of `batch` may be
-  // let go of at once: the allocator keeps page-locked blocks until they have been read.
+  // The batch on the device, for whoever works on the current stream; fields that are there already stay.
+  // From page-locked memory the copy does not wait; other memory is copied to such first. The memory of
+  // `batch` may be let go of at once: the allocator keeps page-locked blocks until they have been read.
   Batch bring(const Batch& batch);
 
  private:

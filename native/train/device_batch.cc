@@ -100,8 +100,7 @@ at::Tensor DeviceBatch::normalized(const at::Tensor& pixels) const {
 
 at::Tensor DeviceBatch::asInput(const at::Tensor& field) const {
   at::Tensor input = toDevice(field);
-  if (normalize_ && input.dim() == 4 && input.scalar_type() == at::kByte)
-    input = normalized(input);
+  if (normalize_ && input.dim() == 4 && input.scalar_type() == at::kByte) input = normalized(input);
   if (input.dim() != 4 || !input.is_floating_point()) return input;
   return input.contiguous(channels_last_ ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
 }
@@ -126,8 +125,8 @@ Batch DeviceBatch::lossFields(const Graph& loss, const Graph& model, const Batch
 }
 
 std::vector<at::Tensor> DeviceBatch::lossInputs(const Graph& loss, const Graph& model,
-                                                const std::vector<at::Tensor>& outputs,
-                                                const Batch& batch, const std::string& what) const {
+                                                const std::vector<at::Tensor>& outputs, const Batch& batch,
+                                                const std::string& what) const {
   std::vector<at::Tensor> inputs;
   inputs.reserve(loss.inputs().size());
   for (const PortSpec& port : loss.inputs()) {

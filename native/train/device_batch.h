@@ -25,14 +25,14 @@ class DeviceBatch {
   // to float32 [N, C, H, W] if there is a normalisation. Throws fornax::Error (Data) if a field is missing.
   std::vector<at::Tensor> modelInputs(const Graph& graph, const Batch& batch) const;
 
-  // The inputs of a loss or a metric (`what` names it in errors): an input takes the model's output of its name,
-  // else the batch's field.
+  // The inputs of a loss or a metric (`what` names it in errors): an input takes the model's output of its
+  // name, else the batch's field.
   std::vector<at::Tensor> lossInputs(const Graph& loss, const Graph& model,
                                      const std::vector<at::Tensor>& outputs, const Batch& batch,
                                      const std::string& what = "loss") const;
 
-  // The fields of the batch, on the device, that `loss` reads beside the outputs of `model`. Throws fornax::Error
-  // (Data) if one is missing.
+  // The fields of the batch, on the device, that `loss` reads beside the outputs of `model`. Throws
+  // fornax::Error (Data) if one is missing.
   Batch lossFields(const Graph& loss, const Graph& model, const Batch& batch) const;
 
   // Without waiting for the device.

@@ -26,7 +26,8 @@ void ForeachOptimizer::update(const Bucket& bucket, const at::Tensor* found_inf)
     apply(bucket);
     return;
   }
-  // What may have to be put back is kept: of some parameters at a time, so that it is little beside the model.
+  // What may have to be put back is kept: of some parameters at a time, so that it is little beside the
+  // model.
   Bucket part{bucket.lr, bucket.weight_decay, {}, {}, std::vector<Tensors>(bucket.slots.size()), bucket.rate};
   int64_t bytes = 0;
   for (size_t i = 0; i < bucket.parameters.size(); ++i) {

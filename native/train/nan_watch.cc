@@ -87,8 +87,9 @@ std::optional<NonFinite> NanWatch::inspect(StepsEvent& event) {
   }
   const int64_t place = std::clamp<int64_t>(good - (event.step - count), 0, count - 1);
   const double loss = event.losses[static_cast<size_t>(place)];
-  const NonFinite fault = std::isfinite(loss) ? NonFinite{NonFinite::What::Gradient, good + 1, event.counts[1]}
-                                              : NonFinite{NonFinite::What::Loss, good + 1, loss};
+  const NonFinite fault = std::isfinite(loss)
+                              ? NonFinite{NonFinite::What::Gradient, good + 1, event.counts[1]}
+                              : NonFinite{NonFinite::What::Loss, good + 1, loss};
   event.samples = event.samples * place / count;
   event.losses.resize(static_cast<size_t>(place));
   event.step = good;

@@ -1,7 +1,8 @@
 // Watches losses and gradients of a training for numbers that are not finite, so that they do not reach the
 // weights. On the CPU the host looks before the optimizer does. On a GPU, and in steps that are repeated from
-// a recording, nobody waits: a flag on the device makes this update and all later ones change nothing, and the
-// host finds out when the losses arrive, with the count of the steps before it. Used on the session's thread.
+// a recording, nobody waits: a flag on the device makes this update and all later ones change nothing, and
+// the host finds out when the losses arrive, with the count of the steps before it. Used on the session's
+// thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -27,8 +28,8 @@ struct NonFinite {
 
 class NanWatch {
  public:
-  // `scaler` may be null; it skips steps whose gradients are not finite itself, and only many of them in a row are a
-  // fault. A loss that is not finite before it is scaled is one at once: no scale can help.
+  // `scaler` may be null; it skips steps whose gradients are not finite itself, and only many of them in a
+  // row are a fault. A loss that is not finite before it is scaled is one at once: no scale can help.
   NanWatch(const NanWatchOptions& options, c10::Device device, const GradScaler* scaler);
 
   // Whether this step's gradients are to be looked at although no norm is at hand.

@@ -8,7 +8,7 @@ namespace fornax {
 struct NanWatchOptions {
   // Steps, on the CPU; those whose norm is known anyway are looked at every time, and on a GPU all of them.
   int64_t gradients_every = 1;
-  bool anomaly = false;          // look at every node of every step
+  bool anomaly = false;  // look at every node of every step
 };
 
 }  // namespace fornax

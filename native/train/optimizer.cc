@@ -35,7 +35,8 @@ at::Tensor inLayoutOf(const at::Tensor& parameter, const at::Tensor& gradient) {
   return at::empty_like(parameter).copy_(gradient);
 }
 
-// A rate as the device sees it where it reads it from memory, so that recorded and other steps compute the same.
+// A rate as the device sees it where it reads it from memory, so that recorded and other steps compute the
+// same.
 double onDevice(double rate, c10::Device device) {
   return device.is_cuda() ? static_cast<float>(rate) : rate;
 }
@@ -94,7 +95,12 @@ void Optimizer::step(double lr, const at::Tensor* found_inf) {
   std::vector<at::Tensor> gradients;
   std::map<double, at::Tensor> rates;  // by scale: layer-wise decay has few of them
   for (const Members& members : members_) {
-    Bucket bucket{onDevice(lr * members.lr_scale, members.entries.front().parameter.device()), members.weight_decay, {}, {}, {}, {}};
+    Bucket bucket{onDevice(lr * members.lr_scale, members.entries.front().parameter.device()),
+                  members.weight_decay,
+                  {},
+                  {},
+                  {},
+                  {}};
     if (rate_.defined()) {
       at::Tensor& rate = rates[members.lr_scale];
       if (!rate.defined()) rate = rateOnDevice(members.lr_scale);

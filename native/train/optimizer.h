@@ -114,8 +114,8 @@ class Optimizer {
 
   // Why a step with this optimizer cannot be recorded and repeated; empty where it can.
   virtual std::string recordingObstacle() const;
-  // From now on step() reads the rate from the device, where setRateOnDevice() puts it before: a recorded step
-  // then follows the schedule. Only without an obstacle.
+  // From now on step() reads the rate from the device, where setRateOnDevice() puts it before: a recorded
+  // step then follows the schedule. Only without an obstacle.
   void keepRateOnDevice(c10::Device device);
   bool hasRateOnDevice() const { return rate_.defined(); }
   void setRateOnDevice(double lr);

@@ -14,8 +14,8 @@
 namespace fornax {
 
 // Of step `index` (0-based), whose batches are the next ones of the source. `inspector` is what the step
-// shows its nodes to otherwise; may be null. `abort` ends it early. Where memory runs out, it is what was found
-// until then.
+// shows its nodes to otherwise; may be null. `abort` ends it early. Where memory runs out, it is what was
+// found until then.
 Finding diagnoseStep(TrainStep& step, MicroBatches& micro_batches, NodeInspector* inspector,
                      BatchSource& source, int64_t index, const TrainOptions& options,
                      const std::atomic<bool>& abort);

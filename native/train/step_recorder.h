@@ -31,7 +31,7 @@ struct StepsEvent {
   std::string declined;     // why no step is recorded any more; said once
   std::optional<double> scale, skipped;
   std::vector<double> counts;  // what else was asked for, after the last of the steps
-  int64_t memory = 0;  // bytes: peak allocated on CUDA, resident set on the CPU
+  int64_t memory = 0;          // bytes: peak allocated on CUDA, resident set on the CPU
   MemoryFigures tensors;
 };
 

@@ -15,8 +15,8 @@ namespace fornax {
 
 namespace {
 
-// Up to torch 2.12 a generator must be announced to the graph; later ones join it at their first draw. Either way
-// the kernels read seed and offset from device memory, which each replay sets from the generator and then
+// Up to torch 2.12 a generator must be announced to the graph; later ones join it at their first draw. Either
+// way the kernels read seed and offset from device memory, which each replay sets from the generator and then
 // moves the generator on by what the graph draws.
 template <typename Impl>
 void announce(Impl& generator, at::cuda::CUDAGraph& graph) {
@@ -31,8 +31,8 @@ class CudaRecording : public StepRecording {
     announce(*at::check_generator<at::CUDAGeneratorImpl>(generator_), graph_);
     const at::cuda::MempoolId_t pool = at::cuda::graph_pool_handle();
     const c10::DeviceIndex device = c10::cuda::current_device();
-    // Of this thread only: loader threads allocate page-locked memory meanwhile, and autograd's thread works on
-    // the stream that is captured.
+    // Of this thread only: loader threads allocate page-locked memory meanwhile, and autograd's thread works
+    // on the stream that is captured.
     graph_.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
     std::exception_ptr failure;
     try {
@@ -56,7 +56,8 @@ class CudaRecording : public StepRecording {
 
  private:
   // Up to torch 2.13 capture_end() throws before it tells the allocators that the capture is over, and they
-  // would go on serving a pool that nothing frees from. Where they know already they say so, and that is fine.
+  // would go on serving a pool that nothing frees from. Where they know already they say so, and that is
+  // fine.
   void abandon(c10::DeviceIndex device, at::cuda::MempoolId_t pool) {
     graph_.reset();
     try {

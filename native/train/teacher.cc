@@ -46,7 +46,8 @@ Teacher::Teacher(const TeacherOptions& teacher, const Graph& loss, const TrainOp
     selection.outputs.push_back(output);
     fields_.push_back(std::move(names));
   }
-  graph_ = prepareForTraining(prune(teacher.graph, selection), {options.device, options.precision, options.fuse});
+  graph_ =
+      prepareForTraining(prune(teacher.graph, selection), {options.device, options.precision, options.fuse});
   const c10::NoGradGuard no_grad;
   for (const at::Tensor& source : teacher.state->tensors()) {
     at::Tensor tensor = source.detach().to(options.device);

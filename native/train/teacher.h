@@ -23,7 +23,8 @@ class Teacher {
   // the one of that name. Throws fornax::Error (Argument) if the loss reads none or one that there is not.
   Teacher(const TeacherOptions& teacher, const Graph& loss, const TrainOptions& options);
 
-  // The batch with these outputs as further fields. It sees the field kTeacherImage (mixing.h), if there is one.
+  // The batch with these outputs as further fields. It sees the field kTeacherImage (mixing.h), if there is
+  // one.
   Batch withOutputs(const Batch& batch, const std::atomic<bool>* abort) const;
 
   const Graph& graph() const { return *graph_; }

@@ -23,8 +23,8 @@ class WeightAverage {
   WeightAverage(const SwaOptions& options, std::vector<std::pair<std::string, at::Tensor>> state);
 
   // After the update of a step: takes the weights into the mean if an interval has ended.
-  // Where `skip` (float32 scalar on the device; may be null) is 1, the mean stays as it is; takeBack() then takes
-  // back the count of the steps from `first` to `last`, counted from 1.
+  // Where `skip` (float32 scalar on the device; may be null) is 1, the mean stays as it is; takeBack() then
+  // takes back the count of the steps from `first` to `last`, counted from 1.
   void update(int64_t steps_done, const at::Tensor* skip = nullptr);
   void takeBack(int64_t first, int64_t last);
 

@@ -118,8 +118,8 @@ VECTOR_INLINE Vec exponential(Vec x) {
   return (Vec)((Ints)p + ((Ints)shifted << 23));
 }
 
-// Below it a sigmoid is no normal number any more, and taken for 0: so that x · sigmoid(x) does not grow again
-// where x is huge.
+// Below it a sigmoid is no normal number any more, and taken for 0: so that x · sigmoid(x) does not grow
+// again where x is huge.
 constexpr float kSigmoidIsZero = -88.0f;
 
 #if FORNAX_VECTOR_LANES == 16
@@ -128,8 +128,8 @@ constexpr float kSigmoidIsZero = -88.0f;
 VECTOR_INLINE Vec sigmoid(Vec value) {
   // Far out, n has no bits left for what is behind the point, and r would be anything. Of two operands one of
   // which is not a number, the second one is taken: not a number stays so.
-  const __m512 x = _mm512_max_ps(_mm512_set1_ps(kSigmoidIsZero),
-                                 _mm512_min_ps(_mm512_set1_ps(88.0f), (__m512)value));
+  const __m512 x =
+      _mm512_max_ps(_mm512_set1_ps(kSigmoidIsZero), _mm512_min_ps(_mm512_set1_ps(88.0f), (__m512)value));
   const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(-1.44269504088896341f)), 8);
   __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), -x);
   r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
@@ -145,8 +145,7 @@ VECTOR_INLINE Vec sigmoid(Vec value) {
   const __m512 power = _mm512_scalef_ps(p, _mm512_min_ps(_mm512_set1_ps(125.0f), n));
   const __m512 sum = _mm512_add_ps(power, _mm512_set1_ps(1.0f));
   const __m512 guess = _mm512_rcp14_ps(sum);
-  const __mmask16 normal =
-      _mm512_cmp_ps_mask((__m512)value, _mm512_set1_ps(kSigmoidIsZero), _CMP_NLT_UQ);
+  const __mmask16 normal = _mm512_cmp_ps_mask((__m512)value, _mm512_set1_ps(kSigmoidIsZero), _CMP_NLT_UQ);
   return (Vec)_mm512_maskz_mul_ps(normal, guess, _mm512_fnmadd_ps(sum, guess, _mm512_set1_ps(2.0f)));
 }
 #else
