@@ -131,7 +131,7 @@ test('a run that was stopped in the middle of epochs goes on to the very same re
   const many = path.join(tiny.root, 'many');
   await writeColourFolder(many, { train: 100, val: 7 });
   const long: Partial<ConfigInput> = {
-    data: { path: many, cache: path.join(tiny.root, 'cache'), resolution: 24 },
+    data: { path: many, cache: path.join(tiny.root, 'cache'), resolution: 64 },
     train: { epochs: 2, batchSize: 1, clipNorm: 5 },
   };
   const straight = await run(config('straight', long));

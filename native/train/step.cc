@@ -74,10 +74,10 @@ void TrainStep::useGraph(std::shared_ptr<const Graph> graph) {
   if (source_graph_ == graph) return;
   source_graph_ = std::move(graph);
   const auto planned = applyPrecision(source_graph_, options_.bf16_nodes);
-  const auto needed = prune(planned, {outputsForLoss(*planned, loss_.get()), {}});
+  needed_graph_ = prune(planned, {outputsForLoss(*planned, loss_.get()), {}});
   Preparation preparation{options_.device, options_.precision, options_.fuse};
   if (options_.group && options_.sync_batch_norm) preparation.batch_norm_group = options_.group->id();
-  graph_ = prepareForTraining(needed, preparation);
+  graph_ = prepareForTraining(needed_graph_, preparation);
   modes_ = resolveModes(*graph_, options_.modes);
 }
 
@@ -167,7 +167,7 @@ int64_t TrainStep::leastRows(const Batch& row) const {
     inputs.push_back({input.sizes().vec(), input.scalar_type()});
     if (!inputs.back().shape.empty()) inputs.back().shape[0] = 2;
   }
-  return leastRowsOf(*source_graph_, resolveModes(*source_graph_, options_.modes), inputs);
+  return leastRowsOf(*needed_graph_, resolveModes(*needed_graph_, options_.modes), inputs);
 }
 
 int64_t TrainStep::globalRows(const Batch& batch) const {

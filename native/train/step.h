@@ -150,6 +150,7 @@ class TrainStep {
   at::Tensor lossOf(const std::vector<at::Tensor>& outputs, const StepInputs& inputs);
 
   std::shared_ptr<const Graph> source_graph_;  // as it was given
+  std::shared_ptr<const Graph> needed_graph_;  // with its precision, and without what the loss ignores
   std::shared_ptr<const Graph> graph_;  // as it is run: without auxiliary outputs that the loss ignores
   std::shared_ptr<State> state_;
   State::TrainingLease lease_;

@@ -106,6 +106,7 @@ export class RunProgress {
     const { everyEpochs, everySteps } = this.checkpoint;
     const { epochStep } = this.meter;
     if (epochStep > 0) return everySteps !== null && step % everySteps === 0 && epochStep < stepsPerEpoch;
+    if (step === 0) return false;
     return this.epoch % everyEpochs === 0 || this.epoch === epochs || this.keptSteps.has(step);
   }
 
