@@ -2,7 +2,7 @@
 #pragma once
 
 #include "bindings/options.h"
-#include "train/optimizer.h"
+#include "train/optim/optimizer.h"
 
 namespace fornax::bindings {
 

@@ -13,7 +13,7 @@
 #include "bindings/train_options.h"
 #include "core/error.h"
 #include "core/worker_pool.h"
-#include "train/measure_precision.h"
+#include "train/precision/measure_precision.h"
 #include "train/passes/precision.h"
 
 namespace fornax::bindings {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "bindings/options.h"
-#include "train/schedule.h"
+#include "train/optim/schedule.h"
 
 namespace fornax::bindings {
 

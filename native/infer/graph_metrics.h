@@ -11,7 +11,7 @@
 
 #include "data/batch.h"
 #include "graph/graph.h"
-#include "train/device_batch.h"
+#include "train/batch/device_batch.h"
 
 namespace fornax {
 

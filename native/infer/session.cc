@@ -5,7 +5,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "core/generator.h"
-#include "train/autocast.h"
+#include "train/precision/autocast.h"
 
 namespace fornax {
 

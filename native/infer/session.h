@@ -20,7 +20,7 @@
 #include "graph/graph.h"
 #include "graph/prune.h"
 #include "graph/state.h"
-#include "train/device_batch.h"
+#include "train/batch/device_batch.h"
 #include "train/options.h"
 
 namespace fornax {

@@ -13,13 +13,13 @@
 #include "graph/executor.h"
 #include "graph/graph.h"
 #include "graph/state.h"
-#include "train/ema.h"
-#include "train/mixing.h"
-#include "train/nan_watch_options.h"
-#include "train/optimizer.h"
-#include "train/scaler.h"
-#include "train/schedule.h"
-#include "train/weight_average.h"
+#include "train/optim/ema.h"
+#include "train/batch/mixing.h"
+#include "train/nan/nan_watch_options.h"
+#include "train/optim/optimizer.h"
+#include "train/optim/scaler.h"
+#include "train/optim/schedule.h"
+#include "train/optim/weight_average.h"
 
 namespace fornax {
 

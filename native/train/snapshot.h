@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-#include "train/micro_batches.h"
-#include "train/schedule.h"
+#include "train/memory/micro_batches.h"
+#include "train/optim/schedule.h"
 #include "train/step.h"
 
 namespace fornax {

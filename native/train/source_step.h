@@ -8,13 +8,13 @@
 #include <vector>
 
 #include "data/batch.h"
-#include "train/micro_batches.h"
-#include "train/nan_guard.h"
+#include "train/memory/micro_batches.h"
+#include "train/nan/nan_guard.h"
 #include "train/options.h"
-#include "train/schedule.h"
+#include "train/optim/schedule.h"
 #include "train/session_signals.h"
 #include "train/step.h"
-#include "train/step_capture.h"
+#include "train/recording/step_capture.h"
 
 namespace fornax {
 

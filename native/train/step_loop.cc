@@ -10,7 +10,7 @@
 #include "device/side_stream.h"
 #include "device/sync_count.h"
 #include "dist/process_group.h"
-#include "train/step_diagnosis.h"
+#include "train/nan/step_diagnosis.h"
 
 namespace fornax {
 

@@ -12,16 +12,16 @@
 #include "data/batch.h"
 #include "graph/graph.h"
 #include "graph/state.h"
-#include "train/micro_batches.h"
-#include "train/nan_guard.h"
-#include "train/node_inspector.h"
+#include "train/memory/micro_batches.h"
+#include "train/nan/nan_guard.h"
+#include "train/nan/node_inspector.h"
 #include "train/options.h"
-#include "train/schedule.h"
+#include "train/optim/schedule.h"
 #include "train/session_signals.h"
 #include "train/source_step.h"
 #include "train/step.h"
-#include "train/step_capture.h"
-#include "train/step_recorder.h"
+#include "train/recording/step_capture.h"
+#include "train/recording/step_recorder.h"
 
 namespace fornax {
 

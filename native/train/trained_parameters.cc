@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "train/gradient_clip.h"
+#include "train/optim/gradient_clip.h"
 
 namespace fornax {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "graph/state.h"
-#include "train/optimizer.h"
+#include "train/optim/optimizer.h"
 #include "train/options.h"
 
 namespace fornax {

@@ -1,4 +1,4 @@
-/** CUDA graphs of a run: asked for, told of, counted. The native half is native/train/step_capture.h. */
+/** CUDA graphs of a run: asked for, told of, counted. The native half is native/train/recording/step_capture.h. */
 import { ConfigError } from '../errors.js';
 import type { AnyLoaderOptions, StepsEvent } from '../native/contract.js';
 import type { OpenRun } from './open_run.js';

@@ -1,4 +1,4 @@
-/** Mixup and CutMix as the configuration asks for them; the mixing itself is native (native/train/mixing.h). */
+/** Mixup and CutMix as the configuration asks for them; the mixing itself is native (native/train/batch/mixing.h). */
 import type { Config } from '../config/schema.js';
 import { ConfigError } from '../errors.js';
 import type { Graph, GraphArg } from '../graph/format.js';

@@ -1,5 +1,5 @@
 /**
- * What a run does when numbers are no longer finite. The native session notices (native/train/nan_watch.h) and
+ * What a run does when numbers are no longer finite. The native session notices (native/train/nan/nan_watch.h) and
  * leaves everything as before the bad step; here its batch is computed again to find the place, and the policy of
  * the configuration decides.
  */

@@ -2,8 +2,8 @@
 
 #include <unordered_map>
 
-#include "train/cpu_linear.h"
-#include "train/global_pool.h"
+#include "train/kernels/cpu_linear.h"
+#include "train/kernels/global_pool.h"
 #include "train/kernels/depthwise_conv.h"
 
 namespace fornax {

@@ -1,0 +1,104 @@
+// Optimizers made of libtorch's multi-tensor operators (_foreach_*), for which there is no fused one:
+// RMSprop, Adagrad, RAdam, NAdam, Lion. What depends on step counts is computed for all parameters of a
+// bucket at once, on the device: nothing waits for the host.
+#pragma once
+
+#include "train/optim/optimizer.h"
+#include "train/optim/optimizer_checks.h"
+
+namespace fornax {
+
+class ForeachOptimizer : public Optimizer {
+ protected:
+  using Optimizer::Optimizer;
+
+  // The bucket's gradients are never written to.
+  virtual void apply(const Bucket& bucket) = 0;
+
+  // Adds one to the counts, float32 scalars; returns them all, float64 [parameters].
+  static at::Tensor countSteps(const std::vector<at::Tensor>& steps);
+  // Gradients with weight decay as an L2 penalty; the bucket's own where there is none.
+  static std::vector<at::Tensor> penalised(const Bucket& bucket);
+  // The two running averages of Adam and its relatives.
+  static void updateMoments(const std::vector<at::Tensor>& mean, const std::vector<at::Tensor>& square,
+                            const std::vector<at::Tensor>& gradients, double beta1, double beta2);
+
+ private:
+  // Where found_inf is 1, what `apply` did is taken back: multi-tensor operators know no such condition.
+  void update(const Bucket& bucket, const at::Tensor* found_inf) final;
+  void applyUnless(const Bucket& bucket, const at::Tensor& skipped);
+};
+
+class RmsProp : public ForeachOptimizer {
+ public:
+  RmsProp(const RmsPropOptions& options, std::vector<OptimizerGroup> groups);
+  bool setMomentum(double momentum) override {
+    if (options_.momentum == 0) return false;
+    options_.momentum = atLeastTiny(momentum);
+    return true;
+  }
+
+ protected:
+  void apply(const Bucket& bucket) override;
+
+ private:
+  RmsPropOptions options_;
+};
+
+class Adagrad : public ForeachOptimizer {
+ public:
+  Adagrad(const AdagradOptions& options, std::vector<OptimizerGroup> groups);
+
+ protected:
+  void apply(const Bucket& bucket) override;
+
+ private:
+  AdagradOptions options_;
+};
+
+class RAdam : public ForeachOptimizer {
+ public:
+  RAdam(const RAdamOptions& options, std::vector<OptimizerGroup> groups);
+  bool setMomentum(double momentum) override {
+    options_.beta1 = momentum;
+    return true;
+  }
+
+ protected:
+  void apply(const Bucket& bucket) override;
+
+ private:
+  RAdamOptions options_;
+};
+
+class NAdam : public ForeachOptimizer {
+ public:
+  NAdam(const NAdamOptions& options, std::vector<OptimizerGroup> groups);
+  bool setMomentum(double momentum) override {
+    options_.beta1 = momentum;
+    return true;
+  }
+
+ protected:
+  void apply(const Bucket& bucket) override;
+
+ private:
+  NAdamOptions options_;
+};
+
+class Lion : public ForeachOptimizer {
+ public:
+  Lion(const LionOptions& options, std::vector<OptimizerGroup> groups);
+  bool setMomentum(double momentum) override {
+    options_.beta1 = momentum;
+    return true;
+  }
+
+ protected:
+  void apply(const Bucket& bucket) override;
+
+ private:
+  LionOptions options_;
+};
+
+}  // namespace fornax
