@@ -1,44 +1,17 @@
+/** Packing: what a pack holds, when it is made anew, which samples are left out, and the space that it needs. */
 import assert from 'node:assert/strict';
-import { fork, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, promises as fs, readdirSync, truncateSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { packSplit, type PackOptions, type PackProgress } from '#fornax/data/pack.js';
-import { openPack, packAddress, packsFolder, type Pack } from '#fornax/data/pack_cache.js';
-import { readBytes, readField } from '#fornax/data/pack_format.js';
+import { packSplit, type PackProgress } from '#fornax/data/pack.js';
+import { openPack, packsFolder } from '#fornax/data/pack_cache.js';
 import { candidates, choose, defaultPackSize, requireSpace } from '#fornax/data/pack_plan.js';
 import { scanFolder } from '#fornax/data/folder.js';
 import { AbortedError, ConfigError, DataError } from '#fornax/errors.js';
 import { readHeader } from '#fornax/io/safetensors_header.js';
 import { classFolder, plainFile, put, temporaryFolder } from './support/images.js';
+import { contents, options, rgb } from './support/packing.js';
 import { syntheticSplit } from './support/synthetic_split.js';
-
-const rgb = { channels: 3 as const, shorterSide: null };
-const options = (cache: string, more: Partial<PackOptions> = {}): PackOptions => ({
-  cache,
-  onBroken: 'skip',
-  ...more,
-});
-
-/** Everything in a pack, as plain numbers. */
-async function contents(pack: Pack): Promise<{ label: number; size: number[]; pixels: Uint8Array }[]> {
-  const all = [];
-  for (const shard of pack.shards) {
-    const [offsets, labels] = [
-      await readField(shard.offsets, 'int64'),
-      await readField(shard.labels, 'int64'),
-    ];
-    const sizes = await readField(shard.sizes, 'int32');
-    for (let i = 0; i < labels.length; i++) {
-      const pixels = new Uint8Array(Number(offsets[i + 1]! - offsets[i]!));
-      await readBytes(shard.pixels.path, shard.pixels.offset + Number(offsets[i]!), pixels);
-      all.push({ label: Number(labels[i]), size: [sizes[2 * i]!, sizes[2 * i + 1]!], pixels });
-    }
-  }
-  return all;
-}
 
 test('a pack holds every image in order, with label and size', async () => {
   const root = temporaryFolder();
@@ -327,117 +300,5 @@ test('auto keeps small originals that fit and resizes the rest', async () => {
   assert.equal(
     (await choose([syntheticSplit({ samples: 1, size: [9000, 9000] })], original, room(0))).shorterSide,
     null,
-  );
-});
-
-function startChild(cache: string): ChildProcess {
-  return fork(fileURLToPath(new URL('./support/pack_child.js', import.meta.url)), [cache]);
-}
-
-async function message(child: ChildProcess, text: string): Promise<void> {
-  for (;;) {
-    const [received] = (await Promise.race([
-      once(child, 'message'),
-      once(child, 'exit').then(([code]) =>
-        assert.fail(`the process ended (${code}) before it sent '${text}'`),
-      ),
-    ])) as [string];
-    if (received === text) return;
-  }
-}
-
-test('a process killed half-way leaves no pack; the next one builds it and sweeps up', async () => {
-  const cache = temporaryFolder();
-  const child = startChild(cache);
-  await message(child, 'half-way');
-  child.kill('SIGKILL');
-  await once(child, 'exit');
-  const split = syntheticSplit({ samples: 400 });
-  const { folder } = packAddress(cache, split, rgb);
-  assert.ok(!existsSync(folder));
-  const left = readdirSync(packsFolder(cache));
-  assert.equal(left.length, 2, `a lock and a temporary folder, found ${left.join(', ')}`);
-  let waited = false;
-  const pack = await packSplit(split, rgb, options(cache, { onWait: () => (waited = true) }));
-  assert.equal(waited, false, 'the lock of a dead process is taken over at once');
-  assert.equal((await contents(pack)).length, 400);
-  assert.deepEqual(readdirSync(packsFolder(cache)), [path.basename(folder)]);
-});
-
-test('of two processes one packs and the other waits for it', async () => {
-  const cache = temporaryFolder();
-  const child = startChild(cache);
-  await message(child, 'half-way');
-  let reads = 0;
-  let owner = '';
-  const pack = await packSplit(
-    syntheticSplit({ samples: 400, onRead: () => void reads++ }),
-    rgb,
-    options(cache, { onWait: (who) => (owner = who) }),
-  );
-  if (child.exitCode === null) await once(child, 'exit');
-  assert.equal(child.exitCode, 0);
-  assert.equal(reads, 0);
-  assert.match(owner, new RegExp(`process ${child.pid} on `));
-  assert.equal((await contents(pack)).length, 400);
-  assert.deepEqual(readdirSync(packsFolder(cache)), [path.basename(pack.folder)]);
-});
-
-test('waiting for another process can be stopped', async () => {
-  const cache = temporaryFolder();
-  const child = startChild(cache);
-  await message(child, 'half-way');
-  const stop = new AbortController();
-  const waiting = packSplit(
-    syntheticSplit({ samples: 400 }),
-    rgb,
-    options(cache, { signal: stop.signal, onWait: () => stop.abort() }),
-  );
-  await assert.rejects(waiting, AbortedError);
-  child.kill('SIGKILL');
-  await once(child, 'exit');
-});
-
-test('a process with a larger pool makes the same pack', async () => {
-  const root = temporaryFolder();
-  await classFolder(root, { a: 6, b: 5 });
-  put(root, 'b/bad.jpg', 'text');
-  const split = await scanFolder(root);
-  const seen: PackProgress[] = [];
-  const [here, there] = [temporaryFolder(), temporaryFolder()];
-  const own = await packSplit(split, rgb, options(here));
-  const other = await packSplit(
-    split,
-    rgb,
-    options(there, { decodeThreads: 6, onProgress: (progress) => seen.push(progress) }),
-  );
-  assert.equal(other.manifest.key, own.manifest.key);
-  assert.deepEqual(other.manifest, own.manifest);
-  assert.deepEqual(await contents(other), await contents(own));
-  assert.equal(seen.at(-1)!.done, 12);
-  assert.deepEqual(readdirSync(packsFolder(there)), [path.basename(other.folder)]);
-});
-
-test('errors and cancelling pass between the processes', async () => {
-  const root = temporaryFolder();
-  await classFolder(root, { a: 400 });
-  const stop = new AbortController();
-  const cache = temporaryFolder();
-  const cancelled = packSplit(
-    await scanFolder(root),
-    rgb,
-    options(cache, { decodeThreads: 6, signal: stop.signal, onProgress: () => stop.abort() }),
-  );
-  await assert.rejects(cancelled, AbortedError);
-  assert.deepEqual(readdirSync(packsFolder(cache)), []);
-  const bad = put(root, 'a/bad.jpg', 'text');
-  await assert.rejects(
-    packSplit(await scanFolder(root), rgb, options(cache, { decodeThreads: 6, onBroken: 'fail' })),
-    (error: unknown) => {
-      assert.ok(error instanceof DataError);
-      assert.equal(error.where, bad);
-      assert.match(error.what, /it is text/);
-      return true;
-    },
   );
 });

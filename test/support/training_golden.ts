@@ -1,4 +1,5 @@
 /** The network and the data of test/golden/training.json, and native sessions on them. */
+import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { trace } from '#fornax/graph/trace.js';
 import type { Graph } from '#fornax/graph/format.js';
@@ -139,4 +140,9 @@ export function stateValues(model: NativeGraph): Record<string, Float32Array> {
   return Object.fromEntries(
     entries.map(({ name, tensor }) => [name, (tensor.toTypedArray() as Float32Array).slice()]),
   );
+}
+
+export function assertClose(actual: number, expected: number, tolerance: number, what: string): void {
+  const difference = Math.abs(actual - expected);
+  assert.ok(difference <= tolerance, `${what}: ${actual}, expected ${expected} ± ${tolerance}`);
 }

@@ -1,0 +1,61 @@
+/** Learning rates over the steps of a native training session. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ScheduleOptions } from '#fornax/native/contract.js';
+import { golden, goldenModel, openSession } from './support/training_golden.js';
+import { assertClose } from './support/training_golden.js';
+
+test("schedules equal PyTorch's to 1e-9", () => {
+  const model = goldenModel();
+  const { base_lr: lr } = golden.schedules;
+  const described: Record<string, (settings: Record<string, unknown>) => ScheduleOptions | null> = {
+    cosine: (s) => ({
+      name: 'cosine',
+      lr,
+      min_lr: s['eta_min'] as number,
+      total_steps: s['T_max'] as number,
+    }),
+    one_cycle: (s) =>
+      s['three_phase'] === true
+        ? null
+        : { name: 'one_cycle', max_lr: s['max_lr'] as number, total_steps: s['total_steps'] as number },
+    linear_warmup_cosine: (s) => ({
+      name: 'cosine',
+      lr,
+      total_steps: (s['warmup_steps'] as number) + (s['t_max'] as number),
+      warmup_steps: s['warmup_steps'] as number,
+      warmup_start: s['start_factor'] as number,
+    }),
+  };
+  let compared = 0;
+  for (const { settings, lrs } of golden.schedules.cases) {
+    const schedule = described[settings.name]?.(settings);
+    if (!schedule) continue;
+    const session = openSession(model, { schedule });
+    lrs.forEach((rate, i) => assertClose(session.learningRate(i), rate, 1e-9, `${settings.name} at ${i}`));
+    session.dispose();
+    compared++;
+  }
+  assert.equal(compared, 3);
+});
+
+test('a schedule stays at its last rate after its end', () => {
+  const session = openSession(goldenModel(), {
+    schedule: { name: 'cosine', lr: 0.1, min_lr: 0.001, total_steps: 20, warmup_steps: 4 },
+  });
+  assertClose(session.learningRate(0), 0.001, 1e-12, 'first rate');
+  assertClose(session.learningRate(4), 0.1, 1e-12, 'rate after the warm-up');
+  assertClose(session.learningRate(20), 0.001, 1e-12, 'last rate');
+  assert.equal(session.learningRate(1000), session.learningRate(20));
+  session.dispose();
+});
+
+test('a constant rate can be warmed up', () => {
+  const schedule: ScheduleOptions = { name: 'constant', lr: 0.1, warmup_steps: 10, warmup_start: 0 };
+  const session = openSession(goldenModel(), { schedule });
+  assert.deepEqual(
+    [0, 5, 10, 50].map((step) => session.learningRate(step)),
+    [0, 0.05, 0.1, 0.1],
+  );
+  session.dispose();
+});
