@@ -184,6 +184,7 @@ async function measureCheckpoints(
       pause: Number(saved.pause),
       held: saved.held === undefined ? null : Number(saved.held),
       written: saved.written === undefined ? null : Number(saved.written),
+      processor: Number(saved.processor),
       bytes: Number(saved.bytes),
       resume: spread(resumes).median,
     });

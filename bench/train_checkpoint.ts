@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '#fornax/config/schema.js';
 import { Processes } from '#fornax/dist/processes.js';
 import type { Model } from '#fornax/model.js';
@@ -17,6 +18,8 @@ import { makeModel, openSession, STEPS_PER_EPOCH, type OpenedSide } from './trai
 
 /** Steps for so long, so that the writing is over within them. */
 const SECONDS = 1.5;
+/** Longer than the threads of a session spin for. */
+const IDLE_MS = 200;
 
 export interface CheckpointedSide extends OpenedSide {
   setting: TrainCase;
@@ -67,7 +70,8 @@ async function inFolder<T>(work: (store: CheckpointStore) => Promise<T>): Promis
 
 /**
  * Milliseconds in which no step is computed (`pause`), that training loses in all (`held`: two rows of steps of the same
- * length, one with a checkpoint before it), and until it is on the disk (`written`); medians of `times`.
+ * length, one with a checkpoint before it), until it is on the disk (`written`), and of processor time (`processor`:
+ * where nothing is computed beside it); medians of `times`.
  */
 export function measureCheckpoint(side: CheckpointedSide, times: number): Promise<Answer> {
   return inFolder(async (store) => {
@@ -84,12 +88,22 @@ export function measureCheckpoint(side: CheckpointedSide, times: number): Promis
       held.push(performance.now() - start - 1000 * plain);
       await writer.done();
     }
+    const processor: number[] = [];
+    for (let i = 0; i < times; i++) {
+      await sleep(IDLE_MS);
+      const before = process.cpuUsage();
+      await writer.write('interval');
+      await writer.done();
+      const { user, system } = process.cpuUsage(before);
+      processor.push((user + system) / 1000);
+    }
     const { path } = (await store.list())[0]!;
     const files = readdirSync(path).map((name) => statSync(join(path, name)).size);
     return {
       pause: 1000 * spread(events.map(({ pauseSeconds }) => pauseSeconds)).median,
       held: spread(held).median,
       written: 1000 * spread(events.map(({ seconds }) => seconds)).median,
+      processor: spread(processor).median,
       bytes: files.reduce((sum, size) => sum + size, 0),
     };
   });

@@ -29,6 +29,8 @@ export interface CheckpointFigures {
   held: number | null;
   /** Milliseconds until it is on the disk; null: as `pause`. */
   written: number | null;
+  /** Milliseconds of processor time, where nothing is computed beside it. */
+  processor: number;
   bytes: number;
   /** Milliseconds from building the model to the end of the first step. */
   resume: number;
@@ -196,12 +198,13 @@ function checkpointTable(results: readonly TrainResult[]): string | null {
       number(each.pause),
       number(each.held ?? each.pause),
       number(each.written ?? each.pause),
+      number(each.processor),
       number(each.resume),
     ]),
   );
   if (rows.length === 0) return null;
-  const head = ['checkpoint', '', 'MiB', 'pause, ms', 'training lost, ms', 'on disk after, ms', 'resume, ms'];
-  return table(head, rows);
+  const milliseconds = ['pause', 'training lost', 'on disk after', 'processor', 'resume'];
+  return table(['checkpoint', '', 'MiB', ...milliseconds.map((each) => `${each}, ms`)], rows);
 }
 
 function remarks(results: readonly TrainResult[]): string {
@@ -250,7 +253,7 @@ function differentLibraries(results: readonly TrainResult[]): string[] {
 }
 
 const EXPLANATION =
-  '_floor_: forward and backward of the convolutions and linear layers alone, timed in the peer layer by layer on warm memory, each in the faster of the precisions. _training lost_: what steps while a checkpoint is written in the background take longer, and its pause. _resume_: from building the model to the end of the first step, reading and checking the checkpoint included. Processor time is what all threads together took.';
+  '_floor_: forward and backward of the convolutions and linear layers alone, timed in the peer layer by layer on warm memory, each in the faster of the precisions. _training lost_: what steps while a checkpoint is written in the background take longer, and its pause. _processor_: of writing one with nothing beside it. _resume_: from building the model to the end of the first step, reading and checking the checkpoint included. Processor time is what all threads together took.';
 
 /** @param results at least one, all of one device */
 export function trainReport(results: readonly TrainResult[]): string {

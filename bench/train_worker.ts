@@ -5,7 +5,7 @@
  * - `{"run": steps}`: milliseconds of each step, processor time and page faults a step
  * - `{"beside": steps}`: milliseconds of a step beside an open evaluation session, idle and having just computed
  * - `{"memory": true}`: peak bytes, resident on the CPU, allocated on a GPU
- * - `{"checkpoint": times}`: how long a checkpoint in the background holds training up, milliseconds and bytes
+ * - `{"checkpoint": times}`: what a checkpoint in the background costs training, milliseconds and bytes
  * - `{"resume": true}`: from building the model to the end of the first step after a checkpoint, milliseconds
  */
 import { readFileSync } from 'node:fs';

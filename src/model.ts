@@ -100,7 +100,8 @@ export class Model {
    * @returns SHA-256 of the file.
    */
   async save(file: string, changes: Partial<ModelInfo> = {}): Promise<string> {
-    return writeModelFile(file, this.graph, this.native.state(), { ...this.info, ...changes });
+    const info = { ...this.info, ...changes };
+    return (await writeModelFile(file, this.graph, this.native.state(), info)).sha256;
   }
 
   /**

@@ -139,13 +139,21 @@ test('checkpoints are listed beside the peer', () => {
     {
       ...result(resnet!, [took('fornax', 100), took('eager', 150)]),
       checkpoints: [
-        { variant: fornax!, pause: 12, held: 30, written: 200, bytes: 2 ** 27, resume: 321 },
-        { variant: eager!, pause: 150, held: null, written: null, bytes: 2 ** 26, resume: 456 },
+        { variant: fornax!, pause: 12, held: 30, written: 200, processor: 90, bytes: 2 ** 27, resume: 321 },
+        {
+          variant: eager!,
+          pause: 150,
+          held: null,
+          written: null,
+          processor: 140,
+          bytes: 2 ** 26,
+          resume: 456,
+        },
       ],
     },
   ]);
-  assert.match(text, /\| Fornax \| 128 \| 12\.0 \| 30\.0 \| 200 \| 321 \|/);
-  assert.match(text, /\| PyTorch, torch\.save \| 64\.0 \| 150 \| 150 \| 150 \| 456 \|/);
+  assert.match(text, /\| Fornax \| 128 \| 12\.0 \| 30\.0 \| 200 \| 90\.0 \| 321 \|/);
+  assert.match(text, /\| PyTorch, torch\.save \| 64\.0 \| 150 \| 150 \| 150 \| 140 \| 456 \|/);
 });
 
 test('sides on different versions of libtorch are named', () => {

@@ -47,7 +47,7 @@ function contents(step: number, best: BestRecord | null = null): CheckpointConte
       log_bytes: 0,
       log_state: null,
     },
-    saveModel: async (file) => void (await writeSafetensors(file, [['w', Tensor.from([step]).native]])),
+    saveModel: (file) => writeSafetensors(file, [['w', Tensor.from([step]).native]]),
     optimizer: { 'momentum.w': Tensor.from([step / 2]).native },
     keptSteps: new Set(best === null ? [] : [best.step]),
   };

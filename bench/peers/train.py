@@ -6,7 +6,7 @@ input with one line of JSON:
   {"run": steps}         milliseconds of each step, processor time a step
   {"memory": true}       peak bytes: resident on the CPU, allocated on a GPU
   {"floor": true}        milliseconds that the convolutions and linear layers of one step take by themselves
-  {"checkpoint": times}  torch.save of model and optimizer: milliseconds and bytes
+  {"checkpoint": times}  torch.save of model and optimizer: milliseconds, processor time and bytes
   {"resume": true}       from building the model to the end of the first step after torch.load: milliseconds
 """
 
@@ -103,15 +103,20 @@ def save(training, folder):
 
 
 def checkpoint(training, times):
-    milliseconds = []
+    milliseconds, processor = [], []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(times):
             synchronize(training.case)
-            start = time.perf_counter()
+            start, before = time.perf_counter(), cpu_seconds()
             save(training, folder)
             milliseconds.append((time.perf_counter() - start) * 1000)
+            processor.append((cpu_seconds() - before) * 1000)
         size = sum(os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder))
-    return {"pause": statistics.median(milliseconds), "bytes": size}
+    return {
+        "pause": statistics.median(milliseconds),
+        "processor": statistics.median(processor),
+        "bytes": size,
+    }
 
 
 def resume(training, variant):

@@ -1,7 +1,10 @@
 #include "io/tensor_file.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <fcntl.h>
+
+#include <algorithm>
 
 #include "core/crc32.h"
 #include "core/sha256.h"
@@ -11,35 +14,70 @@ namespace fornax {
 
 namespace {
 
-// On the CPU, contiguous: the bytes as they stand in a file.
-at::Tensor toBytes(const at::Tensor& tensor) {
-  return tensor.detach().to(at::kCPU).contiguous();
-}
+// Fits the second-level cache: what was hashed or put in order is still there when it is written.
+constexpr size_t kPiece = 256 << 10;
+
+// Bytes into a file and into its checksum, in one pass over them.
+class HashedFile {
+ public:
+  explicit HashedFile(const std::string& path) : file_(path, O_WRONLY | O_CREAT | O_TRUNC) {}
+
+  void write(const void* data, size_t size) {
+    const auto* bytes = static_cast<const uint8_t*>(data);
+    while (size > 0) {
+      const size_t piece = std::min(size, kPiece);
+      digest_.update(bytes, piece);
+      file_.write(bytes, piece);
+      bytes += piece, size -= piece;
+    }
+  }
+
+  void write(const at::Tensor& tensor) {
+    const c10::NoGradGuard no_grad;
+    const at::Tensor there = tensor.detach().to(at::kCPU);
+    if (there.nbytes() == 0) return;
+    if (there.is_contiguous()) return write(there.const_data_ptr(), there.nbytes());
+    // Weights of convolutions in channels-last, for one: put in order piece by piece, by the first dimension.
+    const int64_t rows = there.size(0);
+    const auto row_bytes = static_cast<int64_t>(there.nbytes()) / rows;
+    const int64_t most = std::clamp<int64_t>(static_cast<int64_t>(kPiece) / row_bytes, 1, rows);
+    std::vector<int64_t> sizes = there.sizes().vec();
+    sizes[0] = most;
+    const at::Tensor ordered = at::empty(sizes, there.options().memory_format(at::MemoryFormat::Contiguous));
+    for (int64_t row = 0; row < rows; row += most) {
+      const int64_t count = std::min(most, rows - row);
+      ordered.narrow(0, 0, count).copy_(there.narrow(0, row, count));
+      write(ordered.const_data_ptr(), static_cast<size_t>(count * row_bytes));
+    }
+  }
+
+  // Flushes to the disk. Returns the checksum.
+  std::string finish() {
+    file_.finish();
+    return digest_.finish();
+  }
+
+ private:
+  File file_;
+  Sha256 digest_;
+};
 
 }  // namespace
 
 std::string writeChunks(const std::string& path, const std::vector<FileChunk>& chunks) {
-  File file(path, O_WRONLY | O_CREAT | O_TRUNC);
-  Sha256 digest;
-  auto put = [&](const void* data, size_t size) {
-    if (size == 0) return;
-    digest.update(data, size);
-    file.write(data, size);
-  };
+  HashedFile file(path);
   for (const auto& chunk : chunks) {
-    put(chunk.bytes.data(), chunk.bytes.size());
-    if (!chunk.tensor.defined()) continue;
-    at::Tensor bytes = toBytes(chunk.tensor);
-    if (bytes.nbytes() > 0) put(bytes.const_data_ptr(), bytes.nbytes());
+    file.write(chunk.bytes.data(), chunk.bytes.size());
+    if (chunk.tensor.defined()) file.write(chunk.tensor);
   }
-  file.finish();
-  return digest.finish();
+  return file.finish();
 }
 
 std::vector<uint32_t> checksums(const std::vector<at::Tensor>& tensors) {
   std::vector<uint32_t> result;
   for (const auto& tensor : tensors) {
-    at::Tensor bytes = toBytes(tensor);
+    // On the CPU, contiguous: the bytes as they stand in a file.
+    const at::Tensor bytes = tensor.detach().to(at::kCPU).contiguous();
     result.push_back(bytes.nbytes() > 0 ? crc32(bytes.const_data_ptr(), bytes.nbytes()) : 0);
   }
   return result;

@@ -40,6 +40,12 @@ export async function fsync(target: string): Promise<void> {
   }
 }
 
+/** What the callbacks of the writers below may say of themselves. */
+export interface WriteOptions {
+  /** They have flushed every file to the disk: it is not done once more. */
+  flushed?: boolean;
+}
+
 async function fsyncTree(folder: string): Promise<void> {
   for (const entry of await fs.readdir(folder, { withFileTypes: true })) {
     const child = path.join(folder, entry.name);
@@ -64,12 +70,13 @@ async function commit(temporary: string, target: string): Promise<void> {
 export async function writeAtomically<T>(
   target: string,
   write: (temporary: string) => Promise<T>,
+  { flushed = false }: WriteOptions = {},
 ): Promise<T> {
   const temporary = temporaryPath(target);
   try {
     await makeFolders(path.dirname(path.resolve(target)));
     const result = await write(temporary);
-    await fsync(temporary);
+    if (!flushed) await fsync(temporary);
     await commit(temporary, target);
     return result;
   } catch (error) {
@@ -95,13 +102,14 @@ export async function writeFileAtomic(target: string, data: string | Uint8Array)
 export async function writeFolderAtomically<T>(
   target: string,
   write: (temporary: string) => Promise<T>,
+  { flushed = false }: WriteOptions = {},
 ): Promise<T> {
   const temporary = temporaryPath(target);
   try {
     await makeFolders(path.dirname(path.resolve(target)));
     await fs.mkdir(temporary);
     const result = await write(temporary);
-    await fsyncTree(temporary);
+    await (flushed ? fsync(temporary) : fsyncTree(temporary));
     await commit(temporary, target);
     return result;
   } catch (error) {

@@ -40,27 +40,34 @@ export async function readSafetensors(
   return { tensors: new Map(wanted.map((tensor, i) => [tensor.name, handles[i]!])), metadata };
 }
 
+/** What was written. */
+export interface WrittenFile {
+  /** SHA-256, in hex. */
+  sha256: string;
+  bytes: number;
+}
+
 /**
  * Writes tensors to a safetensors file, atomically and flushed to the disk.
  *
  * @param tensors written in this order; read, not disposed.
- * @returns SHA-256 of the file, in hex, and its size.
+ * @param options.atomic false: straight to its place, in a folder that is committed as a whole.
  */
 export async function writeSafetensors(
   file: string,
   tensors: Iterable<readonly [string, NativeTensor]>,
   metadata: Record<string, string> = {},
-): Promise<{ sha256: string; bytes: number }> {
+  { atomic = true }: { atomic?: boolean } = {},
+): Promise<WrittenFile> {
   const entries = [...tensors];
   const { header, fileBytes } = encodeHeader(
     entries.map(([name, tensor]) => ({ name, dtype: tensor.dtype, shape: tensor.shape })),
     metadata,
   );
-  const handles = entries.map(([, tensor]) => tensor);
+  const chunks = [header, ...entries.map(([, tensor]) => tensor)];
+  const write = (place: string): Promise<string> => loadAddon().writeTensors(place, chunks);
   try {
-    const sha256 = await writeAtomically(file, (temporary) =>
-      loadAddon().writeTensors(temporary, [header, ...handles]),
-    );
+    const sha256 = await (atomic ? writeAtomically(file, write, { flushed: true }) : write(file));
     return { sha256, bytes: fileBytes };
   } catch (error) {
     throw writeError(error, file);

@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { FornaxError, GraphError, WeightsError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
 import { validateGraph } from '../graph/validate.js';
-import { readSafetensors, writeSafetensors } from '../io/safetensors.js';
+import { readSafetensors, writeSafetensors, type WrittenFile } from '../io/safetensors.js';
 import { escapeControlCharacters } from '../io/control_characters.js';
 import { readHeader } from '../io/safetensors_header.js';
 import { checkJson } from '../io/strict_json.js';
@@ -36,13 +36,14 @@ export interface ModelFileHeader {
   tensors: FileTensor[];
 }
 
-/** Writes a model file, atomically. Tensors in the order of the graph's parameters. Returns its SHA-256. */
+/** Writes a model file, with tensors in the order of the graph's parameters. Options: those of `writeSafetensors`. */
 export async function writeModelFile(
   file: string,
   graph: Graph,
   state: readonly { name: string; tensor: NativeTensor }[],
   info: ModelInfo,
-): Promise<string> {
+  options?: { atomic?: boolean },
+): Promise<WrittenFile> {
   const addon = loadAddon();
   const checked = checkInfo(info, file, "the model's");
   const metadata: RawMetadata = {
@@ -56,12 +57,8 @@ export async function writeModelFile(
     if (checked[key] !== undefined) metadata[key] = JSON.stringify(checked[key]);
   metadata.graph = JSON.stringify(graph);
   metadata.operators = JSON.stringify(schemasOf(graph, (op) => addon.operatorSchema(op)));
-  const { sha256 } = await writeSafetensors(
-    file,
-    state.map(({ name, tensor }) => [name, tensor] as const),
-    metadata,
-  );
-  return sha256;
+  const tensors = state.map(({ name, tensor }) => [name, tensor] as const);
+  return writeSafetensors(file, tensors, metadata, options);
 }
 
 /**

@@ -12,7 +12,7 @@ import type { z } from 'zod';
 
 import { TrainError } from '../errors.js';
 import { fsync, removeFolderAtomically, sweepOrphans, writeFolderAtomically } from '../io/atomic.js';
-import { fileSha256, readSafetensors, writeSafetensors } from '../io/safetensors.js';
+import { fileSha256, readSafetensors, writeSafetensors, type WrittenFile } from '../io/safetensors.js';
 import { writeError } from '../io/write_error.js';
 import type { NativeTensor } from '../native/contract.js';
 import { fileSchema, STATE_VERSION, type BestRecord, type CheckpointState } from './checkpoint_state.js';
@@ -31,8 +31,8 @@ export interface Checkpoint {
 
 export interface CheckpointContents {
   state: Omit<CheckpointState, 'version' | 'created'>;
-  /** Writes the model to the given file. */
-  saveModel(file: string): Promise<void>;
+  /** Writes the model to the given file, flushed to the disk. */
+  saveModel(file: string): Promise<WrittenFile>;
   /** TrainSession.snapshot(); read, not disposed. */
   optimizer: Record<string, NativeTensor>;
   /** Steps whose checkpoints stay, however old: the best ones. */
@@ -101,26 +101,28 @@ export class CheckpointStore {
     };
     requireReadable(state, target);
     try {
-      await writeFolderAtomically(target, async (folder) => {
-        const model = path.join(folder, MODEL_FILE);
-        await contents.saveModel(model);
-        const optimizer = await writeSafetensors(
-          path.join(folder, OPTIMIZER_FILE),
-          Object.entries(contents.optimizer),
-        );
-        const files = {
-          [MODEL_FILE]: { sha256: await fileSha256(model), bytes: (await fs.stat(model)).size },
-          [OPTIMIZER_FILE]: optimizer,
-        };
-        const body = { state, files };
-        const text = JSON.stringify({ sha256: sha256(JSON.stringify(body)), ...body });
-        await fs.writeFile(path.join(folder, STATE_FILE), text + '\n');
-      });
+      await writeFolderAtomically(target, (folder) => this.fill(folder, state, contents), { flushed: true });
     } catch (error) {
       throw writeError(error, target);
     }
     await this.prune(contents.keptSteps);
     return target;
+  }
+
+  private async fill(folder: string, state: CheckpointState, contents: CheckpointContents): Promise<void> {
+    const optimizer = Object.entries(contents.optimizer);
+    const files = {
+      [MODEL_FILE]: await contents.saveModel(path.join(folder, MODEL_FILE)),
+      [OPTIMIZER_FILE]: await writeSafetensors(
+        path.join(folder, OPTIMIZER_FILE),
+        optimizer,
+        {},
+        { atomic: false },
+      ),
+    };
+    const body = { state, files };
+    const text = JSON.stringify({ sha256: sha256(JSON.stringify(body)), ...body });
+    await fs.writeFile(path.join(folder, STATE_FILE), text + '\n', { flush: true });
   }
 
   /** A folder name for this step; a step may be written again (before and after its evaluation). */

@@ -1,12 +1,13 @@
 /** A copy of a model's weights, to be written while training changes the originals. */
+import type { WrittenFile } from '../io/safetensors.js';
 import { writeModelFile } from '../model/file.js';
 import type { Model } from '../model.js';
 import type { NativeTensor } from '../native/contract.js';
 import { loadAddon } from '../native.js';
 
 export interface ModelCopy {
-  /** Writes a model file with the weights as they were when the copy was made. */
-  saveModel(file: string): Promise<void>;
+  /** Writes a model file with the weights as they were when the copy was made, straight to its place. */
+  saveModel(file: string): Promise<WrittenFile>;
   dispose(): void;
 }
 
@@ -27,7 +28,7 @@ export function copyModel(model: Model, { share = false }: { share?: boolean } =
   }
   const { graph, info } = model;
   return {
-    saveModel: async (file) => void (await writeModelFile(file, graph, copies, info)),
+    saveModel: (file) => writeModelFile(file, graph, copies, info, { atomic: false }),
     dispose: () => copies.forEach(({ tensor }) => tensor.dispose()),
   };
 
