@@ -2,123 +2,17 @@
 
 #include <c10/util/Exception.h>
 
-#include <algorithm>
 #include <new>
 #include <sstream>
 #include <utility>
 
 #include "core/error.h"
 #include "device/out_of_memory.h"
+#include "graph/size_expr.h"
 
 namespace fornax {
 
 namespace {
-
-using Slots = std::vector<at::Tensor>;
-
-int64_t floorDivide(int64_t a, int64_t b) {
-  int64_t quotient = a / b;
-  return (a % b != 0 && ((a < 0) != (b < 0))) ? quotient - 1 : quotient;
-}
-
-int64_t evaluate(const SizeExpr& expr, const Slots& slots) {
-  switch (expr.op) {
-    case SizeExpr::Op::Constant:
-      return expr.value;
-    case SizeExpr::Op::Size: {
-      const at::Tensor& tensor = slots[expr.slot];
-      TORCH_CHECK(tensor.defined(), "size of a tensor that was not computed");
-      return tensor.size(expr.dim);
-    }
-    default:
-      break;
-  }
-  int64_t left = evaluate(*expr.left, slots);
-  int64_t right = evaluate(*expr.right, slots);
-  int64_t result = 0;
-  bool overflow = false;
-  switch (expr.op) {
-    case SizeExpr::Op::Add:
-      overflow = __builtin_add_overflow(left, right, &result);
-      break;
-    case SizeExpr::Op::Sub:
-      overflow = __builtin_sub_overflow(left, right, &result);
-      break;
-    case SizeExpr::Op::Mul:
-      overflow = __builtin_mul_overflow(left, right, &result);
-      break;
-    case SizeExpr::Op::FloorDiv:
-    case SizeExpr::Op::Mod:
-      TORCH_CHECK(right != 0, "division by zero in a size expression");
-      overflow = right == -1 && left == INT64_MIN;
-      if (!overflow) {
-        result = expr.op == SizeExpr::Op::FloorDiv ? floorDivide(left, right)
-                                                   : left - floorDivide(left, right) * right;
-      }
-      break;
-    case SizeExpr::Op::Min:
-      result = std::min(left, right);
-      break;
-    case SizeExpr::Op::Max:
-      result = std::max(left, right);
-      break;
-    default:
-      break;
-  }
-  TORCH_CHECK(!overflow, "overflow in a size expression");
-  return result;
-}
-
-void print(std::ostream& out, const SizeExpr& expr) {
-  static const char* const kSymbols[] = {"", "", "+", "-", "*", "//", "%", "min", "max"};
-  if (expr.op == SizeExpr::Op::Constant) {
-    out << expr.value;
-  } else if (expr.op == SizeExpr::Op::Size) {
-    out << "size(slot " << expr.slot << ", " << expr.dim << ")";
-  } else {
-    out << "(";
-    print(out, *expr.left);
-    out << " " << kSymbols[static_cast<int>(expr.op)] << " ";
-    print(out, *expr.right);
-    out << ")";
-  }
-}
-
-void checkGuard(const GuardSpec& guard, const Slots& slots) {
-  static const char* const kSymbols[] = {"==", "!=", "<", "<=", ">", ">="};
-  int64_t left = evaluate(*guard.left, slots);
-  int64_t right = evaluate(*guard.right, slots);
-  bool holds = false;
-  switch (guard.compare) {
-    case GuardSpec::Compare::Equal:
-      holds = left == right;
-      break;
-    case GuardSpec::Compare::NotEqual:
-      holds = left != right;
-      break;
-    case GuardSpec::Compare::Less:
-      holds = left < right;
-      break;
-    case GuardSpec::Compare::LessEqual:
-      holds = left <= right;
-      break;
-    case GuardSpec::Compare::Greater:
-      holds = left > right;
-      break;
-    case GuardSpec::Compare::GreaterEqual:
-      holds = left >= right;
-      break;
-  }
-  if (holds) return;
-  std::ostringstream what;
-  what << "the input's size does not fit the traced graph: it was traced with ";
-  print(what, *guard.left);
-  what << " " << kSymbols[static_cast<int>(guard.compare)] << " ";
-  print(what, *guard.right);
-  what << ", here " << left << " and " << right;
-  throw Error(ErrorKind::Guard, what.str(), guard.path.empty() ? "the root module" : "module " + guard.path,
-              "use the resolution the model was traced with, or trace it again from its source");
-}
 
 std::string shapesOf(const std::vector<c10::IValue>& stack) {
   std::ostringstream text;
@@ -219,12 +113,12 @@ class Run {
     c10::IValue& place = stack_[argument.position];
     switch (argument.kind) {
       case DynamicArgument::Kind::Expr:
-        place = evaluate(*argument.exprs[0], slots_);
+        place = evaluateSize(*argument.exprs[0], slots_);
         break;
       case DynamicArgument::Kind::IntList: {
         c10::List<int64_t> values;
         values.reserve(argument.exprs.size());
-        for (const auto& expr : argument.exprs) values.push_back(evaluate(*expr, slots_));
+        for (const auto& expr : argument.exprs) values.push_back(evaluateSize(*expr, slots_));
         place = std::move(values);
         break;
       }
@@ -338,7 +232,7 @@ class Run {
 
   const Graph& graph_;
   const RunContext& context_;
-  Slots slots_;
+  std::vector<at::Tensor> slots_;
   std::vector<c10::IValue> stack_;
 };
 
@@ -374,8 +268,7 @@ ModeTable resolveModes(const Graph& graph, const Modes& modes) {
       longest = rule.prefix.size();
       table[i] = rule.mode;
     }
-    // Recompute concerns batch norm alone: everything else is then in eval (DESIGN: dropout never runs in
-    // it).
+    // Recompute concerns batch norm alone: no dropout while its statistics are gathered.
     if (table[i] == Mode::Recompute && node.mode_kind != ModeKind::BatchNorm) table[i] = Mode::Eval;
   }
   return table;
