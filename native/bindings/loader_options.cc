@@ -89,8 +89,8 @@ int readCount(const Options& options, const char* key, int64_t most) {
 }
 
 // What loaders of both kinds are told.
-template <typename LoaderOptions>
-void readCommon(const Options& options, LoaderOptions& result) {
+EpochOptions readEpochs(const Options& options) {
+  EpochOptions result;
   if (options.has("indices")) result.indices = readIndices(options.get("indices"), options.name("indices"));
   result.batch_size = options.integer("batch_size");
   result.shuffle = options.boolean("shuffle", false);
@@ -98,10 +98,11 @@ void readCommon(const Options& options, LoaderOptions& result) {
   const int64_t seed = options.integer("seed");
   if (seed < 0) invalid("options.seed must not be negative");
   result.seed = static_cast<uint64_t>(seed);
-  if (!options.has("shard")) return;
+  if (!options.has("shard")) return result;
   const Options shard = options.object("shard");
   result.rank = shard.integer("rank");
   result.world = shard.integer("world");
+  return result;
 }
 
 LoaderOptions readPackOptions(const Options& options) {
@@ -111,7 +112,7 @@ LoaderOptions readPackOptions(const Options& options) {
   if (channels != 1 && channels != 3)
     invalid("options.channels must be 1 or 3, got " + std::to_string(channels));
   result.channels = static_cast<int>(channels);
-  readCommon(options, result);
+  result.epochs = readEpochs(options);
   result.augment = readAugment(options.object("augment"));
   result.threads = readCount(options, "threads", 256);
   result.prefetch = readCount(options, "prefetch", 1024);
@@ -132,7 +133,7 @@ TensorLoaderOptions readTensorOptions(const Options& options) {
     std::string name = names.Get(i).As<Napi::String>();
     result.fields.emplace_back(name, unwrapTensor(fields.Get(name), what + "." + name));
   }
-  readCommon(options, result);
+  result.epochs = readEpochs(options);
   return result;
 }
 

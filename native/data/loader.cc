@@ -6,10 +6,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <numeric>
 
 #include "core/error.h"
-#include "data/epoch_order.h"
 
 namespace fornax {
 
@@ -38,33 +36,14 @@ LoaderOptions withDefaults(LoaderOptions options) {
 Loader::Loader(LoaderOptions options)
     : options_(withDefaults(std::move(options))),
       pack_((checkOptions(), options_.shards), options_.channels),
+      plan_(std::move(options_.epochs), pack_.size()),
       // Page-locked memory is not kept here: the last reference may go while a copy to the GPU still reads
       // it. The allocator of CUDA knows that, and keeps such blocks itself.
-      pool_({options_.batch_size, options_.augment.height, options_.augment.width, options_.channels},
+      pool_({plan_.batchSize(), options_.augment.height, options_.augment.width, options_.channels},
             options_.normalize ? at::kFloat : at::kByte, options_.pin ? 0 : options_.prefetch + 4,
             options_.pin),
       ring_(options_.prefetch) {
-  if (options_.indices) {
-    samples_ = std::move(*options_.indices);
-    options_.indices.reset();
-  } else {
-    samples_.resize(pack_.size());
-    std::iota(samples_.begin(), samples_.end(), 0);
-  }
   checkSamples();
-  const int64_t n = static_cast<int64_t>(samples_.size());
-  batches_ = options_.drop_last ? n / wholeBatch() : (n + wholeBatch() - 1) / wholeBatch();
-  if (batches_ == 0) {
-    argument("batch_size " + std::to_string(wholeBatch()) + " with drop_last leaves no batch of " +
-                 std::to_string(n) + " samples",
-             "a smaller batch_size, or drop_last: false");
-  }
-  const int64_t rest = options_.drop_last ? 0 : n % wholeBatch();
-  if (rest > 0 && rest < options_.world) {
-    argument("the last batch has " + std::to_string(rest) + " samples for " + std::to_string(options_.world) +
-                 " processes",
-             "drop_last: true, or another batch_size");
-  }
   if (options_.normalize)
     normalize_.emplace(options_.normalize->mean, options_.normalize->std, options_.channels);
   const int64_t elements = options_.augment.height * options_.augment.width * options_.channels;
@@ -80,13 +59,7 @@ Loader::~Loader() {
 
 void Loader::checkOptions() {
   if (options_.channels != 1 && options_.channels != 3) argument("channels must be 1 or 3");
-  if (options_.batch_size < 1 || options_.batch_size > (1 << 20)) {
-    argument("batch_size must be an integer from 1 to 1048576");
-  }
-  if (options_.world < 1 || options_.world > (1 << 20) || options_.rank < 0 ||
-      options_.rank >= options_.world) {
-    argument("shard: rank counts from 0 to world - 1");
-  }
+  options_.epochs.check();
   if (options_.threads < 1 || options_.threads > 256) argument("threads must be an integer from 1 to 256");
   if (options_.prefetch < 1 || options_.prefetch > 1024)
     argument("prefetch must be an integer from 1 to 1024");
@@ -98,12 +71,7 @@ void Loader::checkOptions() {
 }
 
 void Loader::checkSamples() const {
-  if (samples_.empty()) argument("indices is empty");
-  for (const int32_t sample : samples_) {
-    if (sample < 0 || sample >= pack_.size()) {
-      argument("indices holds " + std::to_string(sample) + ", and the pack has samples 0 to " +
-               std::to_string(pack_.size() - 1));
-    }
+  for (const int32_t sample : plan_.samples()) {
     const Pack::Image image = pack_.image(sample);
     const std::string reason = misfit(options_.augment, image.height, image.width);
     if (!reason.empty()) {
@@ -129,36 +97,20 @@ void Loader::startThreads() {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-int64_t Loader::samplesPerEpoch() const {
-  const int64_t n = static_cast<int64_t>(samples_.size());
-  if (options_.drop_last) return batches_ * options_.batch_size;
-  const int64_t rest = n % wholeBatch();
-  return n / wholeBatch() * options_.batch_size + share(rest);
-}
-
 int64_t Loader::memory() const {
-  return options_.prefetch * options_.batch_size * (image_bytes_ + 16);
+  return options_.prefetch * plan_.batchSize() * (image_bytes_ + 16);
 }
 
 void Loader::startEpoch(int64_t epoch, int64_t skip) {
-  // Random numbers are keyed by 32 bits of the epoch.
-  if (epoch < 0 || epoch > UINT32_MAX)
-    throw Error(ErrorKind::Argument, "epoch must be 0 or more", "startEpoch");
-  if (skip < 0 || skip > batches_) {
-    throw Error(
-        ErrorKind::Argument,
-        "skip is " + std::to_string(skip) + ", and an epoch has " + std::to_string(batches_) + " batches",
-        "startEpoch");
-  }
+  plan_.checkStart(epoch, skip);
   std::unique_lock lock(mutex_);
   cancel(lock);
   if (closing_) throw Error(ErrorKind::Disposed, "the loader was disposed", "startEpoch");
   pack_.checkUnchanged();
-  order_ = samples_;
-  if (options_.shuffle) shuffleEpoch(order_, options_.seed, epoch);
+  order_ = plan_.order(epoch);
   epoch_ = epoch;
   head_ = opened_ = skip;
-  end_ = batches_;
+  end_ = plan_.batches();
   failure_ = nullptr;
   work_.notify_all();
 }
@@ -183,10 +135,8 @@ bool Loader::findWork(Work& work) {
   }
   if (opened_ >= end_ || opened_ - head_ >= options_.prefetch) return false;
   Slot& slot = ring_[opened_ % options_.prefetch];
-  const int64_t first = opened_ * wholeBatch();
-  const int64_t whole = std::min(wholeBatch(), static_cast<int64_t>(order_.size()) - first);
-  const int64_t count = share(whole);
-  slot = {pool_.take(), first + options_.rank, count, whole, std::min(count, piece_), 0};
+  const EpochPlan::Share share = plan_.share(opened_);
+  slot = {pool_.take(), share.first, share.count, share.whole, std::min(share.count, piece_), 0};
   ++opened_;
   work = {&slot, 0, slot.taken, true};
   return true;
@@ -209,7 +159,7 @@ void Loader::runThread() {
       if (!assembler) {
         assembler.emplace(options_.augment.height, options_.augment.width, options_.channels,
                           normalize_ ? &*normalize_ : nullptr,
-                          options_.batch_size * image_bytes_ > kStreamBytes);
+                          plan_.batchSize() * image_bytes_ > kStreamBytes);
       }
       assemble(work, *assembler);
       lock.lock();
@@ -231,16 +181,16 @@ void Loader::assemble(const Work& work, ImageAssembler& assembler) {
   const Slot& slot = *work.slot;
   if (work.opened) {
     pack_.checkUnchanged();
-    for (int64_t i = 0; i < slot.count; ++i) pack_.willNeed(order_[slot.first + i * options_.world]);
+    for (int64_t i = 0; i < slot.count; ++i) pack_.willNeed(order_[slot.first + i * plan_.stride()]);
   }
   auto* images = static_cast<char*>(slot.buffers.image.mutable_data_ptr());
   auto* labels = slot.buffers.label.mutable_data_ptr<int64_t>();
   auto* indices = slot.buffers.index.mutable_data_ptr<int64_t>();
   for (int64_t i = work.begin; i < work.end; ++i) {
-    const int64_t sample = order_[slot.first + i * options_.world];
+    const int64_t sample = order_[slot.first + i * plan_.stride()];
     const Pack::Image image = pack_.image(sample);
     const Geometry geometry =
-        drawGeometry(options_.augment, image.height, image.width, options_.seed, epoch_, sample);
+        drawGeometry(options_.augment, image.height, image.width, plan_.seed(), epoch_, sample);
     assembler.assemble(image.pixels, image.width, geometry, images + i * image_bytes_);
     labels[i] = pack_.label(sample);
     indices[i] = sample;

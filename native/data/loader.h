@@ -15,6 +15,7 @@
 
 #include "data/augment.h"
 #include "data/batch_buffers.h"
+#include "data/epoch_plan.h"
 #include "data/epoch_source.h"
 #include "data/pack.h"
 
@@ -23,11 +24,7 @@ namespace fornax {
 struct LoaderOptions {
   std::vector<PackShard> shards;
   int channels = 3;
-  std::optional<std::vector<int32_t>> indices;  // global sample indices; default all
-  int64_t batch_size = 1;
-  bool shuffle = false;
-  bool drop_last = false;
-  uint64_t seed = 0;
+  EpochOptions epochs;
   AugmentOptions augment;
   int threads = 0;   // 0: cores − 1, at least 1
   int prefetch = 0;  // batches; 0: 2 × threads, at least 2
@@ -36,8 +33,6 @@ struct LoaderOptions {
   };
   std::optional<Normalize> normalize;
   bool pin = false;  // page-locked batches, for CUDA
-  // This process delivers items rank, rank + world, … of each batch; `batch_size` is its share of a full one.
-  int64_t rank = 0, world = 1;
 };
 
 class Loader : public EpochSource {
@@ -55,8 +50,8 @@ class Loader : public EpochSource {
   // DisposedError after close(); ArgumentError before the first startEpoch().
   bool next(Batch& batch, const std::atomic<bool>& stop) override;
 
-  int64_t batchesPerEpoch() const override { return batches_; }
-  int64_t samplesPerEpoch() const override;
+  int64_t batchesPerEpoch() const override { return plan_.batches(); }
+  int64_t samplesPerEpoch() const override { return plan_.samplesPerEpoch(); }
 
   // What the batches of the ring take, bytes.
   int64_t memory() const override;
@@ -82,9 +77,6 @@ class Loader : public EpochSource {
   };
 
   void checkOptions();
-  // Of the first `whole` items from a batch's start: how many are this process's.
-  int64_t share(int64_t whole) const { return (whole - options_.rank + options_.world - 1) / options_.world; }
-  int64_t wholeBatch() const { return options_.batch_size * options_.world; }
   void checkSamples() const;
   void startThreads();
   void runThread();
@@ -94,9 +86,8 @@ class Loader : public EpochSource {
 
   LoaderOptions options_;
   Pack pack_;
-  std::vector<int32_t> samples_;  // in source order
+  EpochPlan plan_;
   std::optional<NormalizeTable> normalize_;
-  int64_t batches_ = 0;
   int64_t image_bytes_ = 0;  // of one delivered image
   int64_t piece_ = 1;        // samples a thread takes at a time
 

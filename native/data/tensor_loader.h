@@ -9,24 +9,18 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "data/epoch_plan.h"
 #include "data/epoch_source.h"
 
 namespace fornax {
 
 struct TensorLoaderOptions {
   std::vector<std::pair<std::string, at::Tensor>> fields;
-  std::optional<std::vector<int32_t>> indices;  // which samples; default all
-  int64_t batch_size = 1;
-  bool shuffle = false;
-  bool drop_last = false;
-  uint64_t seed = 0;
-  // This process delivers items rank, rank + world, … of each batch; `batch_size` is its share of a full one.
-  int64_t rank = 0, world = 1;
+  EpochOptions epochs;
 };
 
 class TensorLoader : public EpochSource {
@@ -40,20 +34,15 @@ class TensorLoader : public EpochSource {
   // one.
   bool next(Batch& batch, const std::atomic<bool>& stop) override;
 
-  int64_t batchesPerEpoch() const override { return batches_; }
-  int64_t samplesPerEpoch() const override;
+  int64_t batchesPerEpoch() const override { return plan_.batches(); }
+  int64_t samplesPerEpoch() const override { return plan_.samplesPerEpoch(); }
   // The fields belong to whoever gave them.
   int64_t memory() const override { return 0; }
   void close() noexcept override;
 
  private:
-  void checkOptions();
-  int64_t share(int64_t whole) const { return (whole - options_.rank + options_.world - 1) / options_.world; }
-  int64_t wholeBatch() const { return options_.batch_size * options_.world; }
-
-  TensorLoaderOptions options_;
-  std::vector<int32_t> samples_;  // in source order
-  int64_t batches_ = 0;
+  std::vector<std::pair<std::string, at::Tensor>> fields_;
+  EpochPlan plan_;
 
   std::mutex mutex_;
   std::vector<int32_t> order_;  // of the epoch
