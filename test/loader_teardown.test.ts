@@ -16,7 +16,7 @@ function run(mode: string) {
   const child = fileURLToPath(new URL('support/loader_child.js', import.meta.url));
   const result = spawnSync(process.execPath, ['--expose-gc', child, mode, shard], {
     encoding: 'utf8',
-    timeout: 60_000,
+    timeout: 300_000,
   });
   assert.equal(result.error, undefined, `${mode}: ${String(result.error)}`);
   assert.equal(result.signal, null, `${mode} died of ${result.signal}: ${result.stderr}`);
@@ -50,5 +50,11 @@ describe('a process whose loader is at work', () => {
     const { started, left } = JSON.parse(result.stdout) as { started: number; left: number };
     assert.ok(started >= 20, `${started} threads started`);
     assert.equal(left, 0, `${left} threads left`);
+  });
+
+  it('gets the batches that it waits for, even where nobody keeps the loader', () => {
+    const result = run('awaited');
+    assert.equal(result.status, 0, result.stderr);
+    assert.equal(result.stdout, '10\n');
   });
 });

@@ -187,6 +187,8 @@ class LoaderHandle : public Napi::ObjectWrap<LoaderHandle> {
 
   Napi::Value next(const Napi::CallbackInfo& info) {
     auto promise = Promise::create(info.Env());
+    // Collected before its batch is there, the loader would be closed, and the wait end with DisposedError.
+    promise->keepAlive(Value());
     try {
       shared()->request(promise);
     } catch (...) {

@@ -49,6 +49,11 @@ async function digest(shard: PackShard): Promise<string> {
   return hash.digest('hex');
 }
 
+function requestAll(shard: PackShard): Promise<unknown[]> {
+  const loader = start(shard);
+  return Promise.all(Array.from({ length: loader.batches }, () => loader.next()));
+}
+
 async function main(mode: string, shard: PackShard): Promise<void> {
   if (mode === 'digest') {
     process.stdout.write(`${await digest(shard)}\n`);
@@ -61,6 +66,16 @@ async function main(mode: string, shard: PackShard): Promise<void> {
       await worker.terminate();
     }
     process.stdout.write(`${'terminated'}\n`);
+    return;
+  }
+  if (mode === 'awaited') {
+    // Nobody but those who wait for its batches has the loader.
+    const batches = requestAll(shard);
+    for (let i = 0; i < 5; i++) {
+      globalThis.gc!();
+      await pause(1);
+    }
+    process.stdout.write(`${(await batches).length}\n`);
     return;
   }
   const loader = start(shard);
@@ -84,7 +99,7 @@ async function main(mode: string, shard: PackShard): Promise<void> {
       const before = threads();
       for (let i = 0; i < 20; i++) start(shard, 2);
       const during = threads();
-      for (let i = 0; i < 50 && threads() > before; i++) {
+      for (let i = 0; i < 1500 && threads() > before; i++) {
         globalThis.gc!();
         await pause(20);
       }
