@@ -36,6 +36,7 @@ function killCommand(args) {
     throw new BootstrapError('usage: npm run test:kill [-- --kills N]');
   }
   process.env.FORNAX_KILLS = kills;
+  process.env.FORNAX_KILL_SEED ??= String(Date.now() % 1_000_000);
   return testCommand(['kill.test.js']).map((arg) =>
     arg.startsWith('--test-timeout=') ? '--test-timeout=7200000' : arg,
   );

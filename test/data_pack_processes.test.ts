@@ -10,7 +10,7 @@ import { packSplit, type PackProgress } from '#fornax/data/pack.js';
 import { packAddress, packsFolder } from '#fornax/data/pack_cache.js';
 import { scanFolder } from '#fornax/data/folder.js';
 import { AbortedError, DataError } from '#fornax/errors.js';
-import { classFolder, put, temporaryFolder } from './support/images.js';
+import { classFolder, plainFile, put, temporaryFolder } from './support/images.js';
 import { contents, options, rgb } from './support/packing.js';
 import { syntheticSplit } from './support/synthetic_split.js';
 
@@ -57,7 +57,12 @@ test('of two processes one packs and the other waits for it', async () => {
   const pack = await packSplit(
     syntheticSplit({ samples: 400, onRead: () => void reads++ }),
     rgb,
-    options(cache, { onWait: (who) => (owner = who) }),
+    options(cache, {
+      onWait: (who) => {
+        if (owner === '') child.send('go on');
+        owner = who;
+      },
+    }),
   );
   if (child.exitCode === null) await once(child, 'exit');
   assert.equal(child.exitCode, 0);
@@ -104,19 +109,22 @@ test('a process with a larger pool makes the same pack', async () => {
 
 test('errors and cancelling pass between the processes', async () => {
   const root = temporaryFolder();
-  await classFolder(root, { a: 400 });
+  // So large that all of them are not decoded before the first one's progress is answered.
+  const large = await plainFile(1000, 1500, [1, 2, 3]);
+  for (let i = 0; i < 300; i++) put(root, `a/${i}.png`, large);
+  const settings = { ...rgb, shorterSide: 8 };
   const stop = new AbortController();
   const cache = temporaryFolder();
   const cancelled = packSplit(
     await scanFolder(root),
-    rgb,
+    settings,
     options(cache, { decodeThreads: 6, signal: stop.signal, onProgress: () => stop.abort() }),
   );
   await assert.rejects(cancelled, AbortedError);
   assert.deepEqual(readdirSync(packsFolder(cache)), []);
-  const bad = put(root, 'a/bad.jpg', 'text');
+  const bad = put(root, 'a/0.jpg', 'text');
   await assert.rejects(
-    packSplit(await scanFolder(root), rgb, options(cache, { decodeThreads: 6, onBroken: 'fail' })),
+    packSplit(await scanFolder(root), settings, options(cache, { decodeThreads: 6, onBroken: 'fail' })),
     (error: unknown) => {
       assert.ok(error instanceof DataError);
       assert.equal(error.where, bad);

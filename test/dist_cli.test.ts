@@ -110,7 +110,8 @@ test('a process that is killed ends the run at once, and its log is named', asyn
   assert.equal(started.code, 1);
   assert.match(started.stderr, /the process of rank 1 was killed by SIGKILL/);
   assert.match(started.stderr, /rank-1\.log/);
-  assert.ok(seconds < 30, `it took ${seconds} s`);
+  // Not after `dist.timeout`, half an hour.
+  assert.ok(seconds < 120, `it took ${seconds} s`);
   await assert.rejects(findRank(name, 0), 'nobody is left');
 });
 
@@ -127,7 +128,7 @@ test('a process that hangs ends the run after dist.timeout', async () => {
   const seconds = (performance.now() - stopped) / 1000;
   assert.equal(code, 1, stderr);
   assert.match(stderr, /process/);
-  assert.ok(seconds > 8 && seconds < 60, `it took ${seconds} s: ${stderr}`);
+  assert.ok(seconds > 8 && seconds < 120, `it took ${seconds} s: ${stderr}`);
   await assert.rejects(findRank(name, 1), 'nobody is left');
 });
 

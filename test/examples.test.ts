@@ -9,7 +9,7 @@ const run = promisify(execFile);
 
 test('two_branch.mjs trains, measures, saves and loads a model of two branches', async () => {
   const script = fileURLToPath(new URL('../../../examples/two_branch.mjs', import.meta.url));
-  const { stdout } = await run(process.execPath, [script], { timeout: 120_000 });
+  const { stdout } = await run(process.execPath, [script], { timeout: 600_000 });
   const epochs = [
     ...stdout.matchAll(/^epoch (\d): top-1 ([\d.]+) %, side ([\d.]+) %, confidence ([\d.]+)$/gm),
   ];

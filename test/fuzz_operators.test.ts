@@ -38,7 +38,7 @@ async function fuzz(first: number, count: number): Promise<Tally> {
         `${first}`,
         `${count}`,
       ],
-      { env: { ...process.env, FORNAX_FUZZ_NOTE: note }, timeout: 120_000, killSignal: 'SIGKILL' },
+      { env: { ...process.env, FORNAX_FUZZ_NOTE: note }, timeout: 600_000, killSignal: 'SIGKILL' },
     );
     let output = '';
     let errors = '';

@@ -69,17 +69,19 @@ describe('bootstrapping', () => {
 });
 
 describe('a command that a script runs', () => {
-  /** Sends `signal` to the wrapper alone once the command is up; the command needs a moment to finish. */
+  /** Sends `signal` to the wrapper alone once the command is up, and then closes the command's input. */
   async function interrupted(signal: NodeJS.Signals, command: string) {
     const wrapper = `import { run } from ${JSON.stringify(join(root, 'scripts/bootstrap.mjs'))};
       process.exitCode = await run(process.execPath, ['-e', ${JSON.stringify(command)}]);`;
     const child = spawn(process.execPath, ['--input-type=module', '-e', wrapper], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['pipe', 'pipe', 'inherit'],
     });
     let output = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       output += text;
-      if (text.includes('up')) child.kill(signal);
+      if (!text.includes('up')) return;
+      child.kill(signal);
+      child.stdin.end();
     });
     const code = await new Promise((done) => child.on('close', done));
     return { code, output };
@@ -95,7 +97,8 @@ describe('a command that a script runs', () => {
   });
 
   it('outlives a Ctrl-C that it got from the terminal itself', async () => {
-    const command = "console.log('up'); setTimeout(() => { console.log('saved'); process.exit(42); }, 400);";
+    const command =
+      "process.stdin.on('end', () => { console.log('saved'); process.exit(42); }).resume(); console.log('up');";
     assert.deepEqual(await interrupted('SIGINT', command), { code: 42, output: 'up\nsaved\n' });
   });
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, truncateSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -283,7 +283,7 @@ describe('a loader', () => {
     };
     const loader = openLoader(options);
     loader.startEpoch(0);
-    await sleep(200); // the ring is full, nobody reads
+    await untilLoaderSleeps(); // the ring is full, nobody reads
     truncateSync(shard.pixels.path, 4096);
     const error = await runAll(loader).then(
       () => assert.fail('the epoch went through'),
@@ -296,6 +296,19 @@ describe('a loader', () => {
     loader.dispose();
   });
 });
+
+/** Until the threads of loaders have slept for a while: they have nothing to do. */
+async function untilLoaderSleeps(): Promise<void> {
+  for (let asleep = 0; asleep < 10;) {
+    await sleep(10);
+    const states = readdirSync('/proc/self/task').flatMap((task) => {
+      const [, name, state] = /\((.*)\) (.)/.exec(readFileSync(`/proc/self/task/${task}/stat`, 'utf8'))!;
+      return name === 'fornax-loader' ? [state] : [];
+    });
+    assert.ok(states.length > 0, 'a loader has a thread');
+    asleep = states.every((state) => state === 'S') ? asleep + 1 : 0;
+  }
+}
 
 async function runAll(loader: ReturnType<typeof openLoader>): Promise<void> {
   while (await nextBatch(loader));

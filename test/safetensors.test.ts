@@ -208,9 +208,11 @@ test('the time to read a header grows with its length, not with the square of it
     await fs.writeFile(file, Buffer.concat([header, Buffer.alloc(fileBytes - header.length)]));
     let best = Infinity;
     for (let i = 0; i < 5; i++) {
-      const started = performance.now();
+      // The processor's time: what else the machine does is in that of the clock.
+      const started = process.cpuUsage();
       assert.equal((await readHeader(file)).tensors.length, count);
-      best = Math.min(best, performance.now() - started);
+      const { user, system } = process.cpuUsage(started);
+      best = Math.min(best, (user + system) / 1000);
     }
     return best;
   };

@@ -104,9 +104,17 @@ test('max_time ends a run in the middle of an epoch; the time of all parts count
   assert.ok(newest);
   const again = await run(config('timed', { train: { ...endless, maxTime: '1.5s' } }), { resume: true });
   assert.equal(again.events.at(-1)!.type, 'skipped');
-  const longer = await run(config('timed', { train: { ...endless, maxTime: '2.5s' } }), { resume: true });
+  const controller = new AbortController();
+  const longer = await run(config('timed', { train: { ...endless, maxTime: '1h' } }), {
+    resume: true,
+    signal: controller.signal,
+    report: ({ type }) => {
+      if (type === 'steps') controller.abort();
+    },
+  });
   const resumed = longer.events.find(({ type }) => type === 'resumed') as { step: number };
   assert.equal(resumed.step, newest.step);
+  assert.ok(longer.outcome.steps > newest.step);
 });
 
 test('the best checkpoints and those of every n-th epoch are kept', () => {

@@ -17,7 +17,7 @@ function run(script: string, ...args: string[]): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--expose-gc', script, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 60_000,
+      timeout: 300_000,
       killSignal: 'SIGKILL',
     });
     let output = '';

@@ -159,7 +159,7 @@ test('stop() ends a run after the current step', async () => {
   loader.dispose();
 });
 
-test('stop() also ends the wait for a batch', { timeout: 20_000 }, async () => {
+test('stop() also ends the wait for a batch', { timeout: 120_000 }, async () => {
   const session = open(goldenModel());
   const loader = openColourLoader(pack);
   loader.startEpoch(0);
@@ -190,7 +190,7 @@ function runProcess(how: string): { status: number | null; signal: string | null
   const script = fileURLToPath(new URL('./support/training_process.js', import.meta.url));
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, ['--expose-gc', script, how], {
     encoding: 'utf8',
-    timeout: 60_000,
+    timeout: 300_000,
   });
   return { status, signal, output: stdout + stderr };
 }

@@ -13,6 +13,12 @@ import { loadAddon } from '#fornax/native.js';
 import type { TrainOptions } from '#fornax/native/contract.js';
 import { goldenBatch, goldenModel, openSession } from './support/training_golden.js';
 
+/** A step on it takes a hundred milliseconds: it is not over before the next line. */
+function longBatch(): ReturnType<typeof goldenBatch> {
+  const image = loadAddon().Tensor.fromTypedArray(new Float32Array(64 * 3 * 128 * 128), [64, 3, 128, 128]);
+  return { ...goldenBatch(0, 64), image };
+}
+
 test('settings that contradict, dangle or are out of range are refused by name', () => {
   const model = goldenModel();
   const refused: [Partial<TrainOptions>, RegExp][] = [
@@ -62,8 +68,9 @@ test('an operator that fails names its node', async () => {
 
 test('one job at a time: a second one and a look at the state are refused meanwhile', async () => {
   const session = openSession(goldenModel());
-  const running = session.step(goldenBatch(0, 16));
+  const running = session.step(longBatch());
   await assert.rejects(session.step(goldenBatch(0, 16)), TrainError);
+  assert.throws(() => session.snapshot(), TrainError);
   await running;
   session.dispose();
 });
@@ -80,8 +87,7 @@ test('after dispose() everything throws DisposedError, dispose() itself does not
 
 test('dispose() in the middle of a step rejects its promise', async () => {
   const session = openSession(goldenModel());
-  const image = loadAddon().Tensor.fromTypedArray(new Float32Array(64 * 3 * 128 * 128), [64, 3, 128, 128]);
-  const running = session.step({ ...goldenBatch(0, 64), image });
+  const running = session.step(longBatch());
   session.dispose();
   await assert.rejects(running, AbortedError);
 });

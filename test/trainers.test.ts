@@ -16,7 +16,7 @@ const child = fileURLToPath(new URL('./support/trainers_child.js', import.meta.u
 /** What becomes of the trainings: they end, are left, fail in a callback, fail in a native step. */
 for (const kind of ['done', 'left', 'callback', 'loss']) {
   test(`20 trainers of different sizes, one after another, leave nothing behind: ${kind}`, async () => {
-    const { stdout } = await run(process.execPath, ['--expose-gc', child, kind, '20'], { timeout: 180_000 });
+    const { stdout } = await run(process.execPath, ['--expose-gc', child, kind, '20'], { timeout: 600_000 });
     const { resident, alive } = JSON.parse(stdout) as { resident: number[]; alive: number };
     // The last ones may still be in some register or promise; of 20 that were kept all 40 objects would be here.
     assert.ok(alive <= 4, `${alive} of 40 trainers and models are still there`);

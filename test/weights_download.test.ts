@@ -6,6 +6,7 @@ import { createServer, request, type IncomingMessage, type Server, type ServerRe
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { AbortedError, WeightsError } from '#fornax/errors.js';
 import { download } from '#fornax/weights/download.js';
@@ -51,7 +52,18 @@ function ranged({ headers }: IncomingMessage, response: ServerResponse, body = c
   response.end(body.subarray(start));
 }
 
-/** Breaks the connection after so many bytes. */
+/** Waits until so many bytes have arrived beside `a.pth`, or the connection is over. */
+async function arrived(bytes: number, response: ServerResponse): Promise<void> {
+  let over = false;
+  response.once('close', () => (over = true));
+  for (;;) {
+    const part = await fs.stat(path.join(root.path, 'a.pth.part')).catch(() => null);
+    if (over || (part?.size ?? 0) >= bytes) return;
+    await sleep(5);
+  }
+}
+
+/** Breaks the connection once so many bytes have arrived. */
 function cut(after: number): typeof answer {
   return ({ headers }, response) => {
     const start = Number(/^bytes=(\d+)-$/.exec(headers.range ?? '')?.[1] ?? 0);
@@ -59,7 +71,8 @@ function cut(after: number): typeof answer {
       'content-length': content.length - start,
       ...(headers.range ? { 'content-range': `bytes ${start}-${content.length - 1}/${content.length}` } : {}),
     });
-    response.write(content.subarray(start, start + after), () => setTimeout(() => response.destroy(), 20));
+    response.write(content.subarray(start, start + after));
+    void arrived(start + after, response).then(() => response.destroy());
   };
 }
 
@@ -153,7 +166,8 @@ describe('a download', () => {
     const stop = new AbortController();
     answer = (incoming, response) => {
       response.writeHead(200, { 'content-length': content.length });
-      response.write(content.subarray(0, 50_000), () => setTimeout(() => stop.abort(), 50));
+      response.write(content.subarray(0, 50_000));
+      void arrived(50_000, response).then(() => stop.abort());
     };
     await assert.rejects(fetchTo('a.pth', { signal: stop.signal }), AbortedError);
     assert.ok((await fs.stat(path.join(root.path, 'a.pth.part'))).size > 0);

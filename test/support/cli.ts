@@ -17,7 +17,7 @@ export interface CliOptions {
   env?: Record<string, string>;
   /** Sees output as it comes and may send signals. */
   onOutput?: (text: string, send: (signal: NodeJS.Signals) => void) => void;
-  /** Default 120,000. */
+  /** Default 300,000. */
   timeoutMs?: number;
 }
 
@@ -37,7 +37,7 @@ export function fornax(args: readonly string[], options: CliOptions = {}): Promi
         options.onOutput?.(text, send);
       });
     }
-    const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 120_000);
+    const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 300_000);
     child.on('error', reject);
     child.on('close', (code, signal) => {
       clearTimeout(timer);

@@ -1,13 +1,17 @@
-/** A process that packs slowly (5 ms a sample), to be killed half-way or to run beside another. Argument: cache. */
-import { setTimeout as sleep } from 'node:timers/promises';
+/**
+ * A process that packs and stops half-way until its parent sends a message: to be killed there, or to be waited for.
+ * Argument: cache.
+ */
+import { once } from 'node:events';
 import { packSplit } from '#fornax/data/pack.js';
 import { syntheticSplit } from './synthetic_split.js';
 
 const split = syntheticSplit({
   samples: 400,
   onRead: async (i) => {
-    await sleep(5);
-    if (i === 100) process.send?.('half-way');
+    if (i !== 100) return;
+    process.send!('half-way');
+    await once(process, 'message');
   },
 });
 await packSplit(
@@ -16,8 +20,8 @@ await packSplit(
   {
     cache: process.argv[2]!,
     onBroken: 'skip',
-    onWait: () => process.send?.('waiting'),
+    onWait: () => process.send!('waiting'),
   },
 );
-process.send?.('done');
-process.disconnect?.();
+process.send!('done');
+process.disconnect();
