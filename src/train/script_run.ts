@@ -2,15 +2,15 @@
 import { ArgumentError, ConfigError, TrainError } from '../errors.js';
 import type { Model } from '../model.js';
 import { findPlace } from '../dist/place.js';
-import { begunBatchSize, chooseBatchSize, decidedBatchSize } from './batch_size.js';
+import { begunBatchSize, chooseBatchSize } from './batch_size.js';
 import { CheckpointStore, type Checkpoint } from './checkpoint.js';
-import { decisionsFor, readDecisions, writeDecisions } from './decisions.js';
+import { decisionsFor, readDecisions } from './decisions.js';
 import { figuresOf, modelMetrics } from './evaluation_figures.js';
 import type { EvaluationMetrics, Report } from './events.js';
 import { sweepLearningRates, type LearningRateOptions, type LearningRateResult } from './lr_sweep.js';
 import { keepBest, recomputeAfterTraining } from './finish_run.js';
 import { RunFolder } from './run_folder.js';
-import { RunLog, type RunLogState } from './run_log.js';
+import { RunRecord } from './run_record.js';
 import { peakMemory } from './memory.js';
 import { isAveraged } from './swa.js';
 import { checkTeacher, openTeacher } from './teacher.js';
@@ -55,7 +55,7 @@ export async function runScript(plan: TrainerPlan, options: ScriptRunOptions): P
       throw new ArgumentError({ what: 'there is nothing to resume from', fix: 'give a `folder`' });
     }
     const config = await fixConfig(plan, teacher, null, options);
-    return await train(plan, config, teacher, options, { store: null }, null);
+    return await train(plan, config, teacher, options, { store: null }, null, null);
   }
   const opening = await RunFolder.open(folder);
   try {
@@ -91,42 +91,20 @@ async function trainInFolder(
   const store = new CheckpointStore(folder.paths.checkpoints, { keep: given.checkpoint.keep });
   await store.sweep();
   const checkpoint = await findStart(store, options);
-  const log = new RunLog(
-    (record) => folder.append(record),
-    (step) => run.learningRate(step),
-  );
-  // The log of another run stays there.
-  const own = checkpoint !== null && store.owns(checkpoint) ? checkpoint : null;
-  if (own) log.state = own.state.log_state as RunLogState;
-  const report: Report = (event) => {
-    log.write(event);
-    options.report(event);
-  };
+  const record = new RunRecord(folder, store, checkpoint, options.report);
+  const { report } = record;
   const decisions =
     options.resume !== false && !checkpoint ? await readDecisions(folder.paths.decisions, given) : null;
   const decidedBefore = decisionsFor(decisions, model);
   const begun = begunBatchSize(checkpoint?.state.config, decidedBefore);
   const config = await fixConfig(plan, teacher, begun, { ...options, report });
-  let run!: TrainingRun;
-  const rest = {
+  const rest: Rest = {
     store,
     decisions: decidedBefore,
-    logPosition: ({ step, epoch, reason }) => {
-      log.checkpoint(step, epoch, reason);
-      return { bytes: folder.commitLog(), state: log.state };
-    },
-    onReady: async (decided) => {
-      const newer = own ? await store.setAsideNewerThan(own) : [];
-      folder.openLog(own?.state.log_bytes ?? 0);
-      if (newer.length > 0) {
-        report({ type: 'info', message: `Newer checkpoints were set aside: ${newer.join(', ')}` });
-      }
-      await folder.writeConfig(config);
-      const all = { ...decided, ...decidedBatchSize(given, config) };
-      await writeDecisions(folder.paths.decisions, all, { config, model });
-    },
-  } satisfies Partial<TrainingRunOptions>;
-  return train(plan, config, teacher, { ...options, report }, rest, checkpoint, (made) => (run = made));
+    logPosition: record.logPosition,
+    onReady: (decided) => record.begin({ given, config, model }, decided),
+  };
+  return train(plan, config, teacher, { ...options, report }, rest, checkpoint, record);
 }
 
 /** @throws TrainError if there is no checkpoint where there must be one, or one where there must be none. */
@@ -189,14 +167,17 @@ function evaluationOf(
   return history.find((record) => record.epoch === epoch)?.evaluation ?? null;
 }
 
+/** What depends on the folder. */
+type Rest = Pick<TrainingRunOptions, 'store' | 'decisions' | 'logPosition' | 'onReady'>;
+
 async function train(
   plan: TrainerPlan,
   config: RunConfig,
   teacher: Model | null,
   { report, signal }: ScriptRunOptions,
-  rest: Pick<TrainingRunOptions, 'store' | 'decisions' | 'logPosition' | 'onReady'>,
+  rest: Rest,
   checkpoint: Checkpoint | null,
-  onRun: (run: TrainingRun) => void = () => undefined,
+  record: RunRecord | null,
 ): Promise<ScriptResult> {
   const { callbacks } = plan;
   const { model, data, folder = null } = plan.options;
@@ -205,7 +186,7 @@ async function train(
   const metrics = plan.metricGraphs();
   const options = { model, data, config, loss, metrics, callbacks, teacher, report, signal, ...rest };
   const run = new TrainingRun(options);
-  onRun(run);
+  record?.follow(run);
   const result = await run.run(checkpoint);
   if (result.interrupted) {
     model.info = { ...model.info, metrics: {} };
