@@ -32,14 +32,16 @@ class Probe extends Module {
 const [rows, channels, height, width, classes] = [6, 2, 12, 8, 5];
 const pixels = height * width;
 
-function identity(): NativeGraph {
-  const graph = trace(new Identity(), {
+function graphOf(module: Module): NativeGraph {
+  const graph = trace(module, {
     inputs: [{ name: 'image', shape: [rows, channels, height, width] }],
   });
   const model = new (loadAddon().Graph)(graph, { trusted: true });
   model.initialize(0);
   return model;
 }
+
+const identity = (): NativeGraph => graphOf(new Identity());
 
 type Mix = Omit<NonNullable<TrainOptions['mix']>, 'classes'>;
 
@@ -280,24 +282,15 @@ json.dump(out, sys.stdout)
 `;
 
 /** Some of the pixels as logits, so that the loss has the mixed images in it. */
-class FirstPixels extends Module {
-  readonly scale = new Parameter([1]);
-  constructor() {
-    super();
-    init.ones(this.scale);
-  }
-  forward(input: Tensor): Tensor {
-    return input.mul(this.scale).flatten(1).narrow(1, 0, classes);
+class FirstPixels extends Identity {
+  override forward(image: Tensor): Tensor {
+    return super.forward(image).flatten(1).narrow(1, 0, classes);
   }
 }
 
 test('images, labels and loss are timm’s', { skip: needsPython('timm') }, async () => {
   const labelSmoothing = 0.1;
-  const graph = trace(new FirstPixels(), {
-    inputs: [{ name: 'image', shape: [rows, channels, height, width] }],
-  });
-  const model = new (loadAddon().Graph)(graph, { trusted: true });
-  model.initialize(0);
+  const model = graphOf(new FirstPixels());
   const cases: { lam: number; cut: boolean; box: number[]; images: Float32Array; loss: number }[] = [];
   for (const mix of [{ mixup: 1 }, { cutmix: 1 }]) {
     const shown = open(identity(), mix);

@@ -4,9 +4,8 @@ import { test } from 'node:test';
 
 import { ArgumentError } from '#fornax/errors.js';
 import { trace } from '#fornax/graph/trace.js';
-import { crossEntropy } from '#fornax/losses/index.js';
 import { loadAddon } from '#fornax/native.js';
-import type { NativeGraph, TrainOptions } from '#fornax/native/contract.js';
+import type { MeasureRequest, NativeGraph, TrainOptions } from '#fornax/native/contract.js';
 import {
   BatchNorm2d,
   call,
@@ -19,7 +18,7 @@ import {
   type Tensor,
 } from '#fornax/nn/index.js';
 
-import { goldenBatch, openSession, parameterGroups, stateValues } from './support/training_golden.js';
+import { goldenBatch, openSession, stateValues, trainOptions } from './support/training_golden.js';
 
 const features = loadAddon().systemInfo().cpu_features;
 const noBf16 = features.avx512_bf16 || features.amx_bf16 ? false : 'this CPU has no bf16 arithmetic';
@@ -260,23 +259,15 @@ test('every operator that lets bf16 through has kernels for it, forward and back
   session.dispose();
 });
 
-const measured = (model: NativeGraph, steps?: number) =>
-  loadAddon().measurePrecision(
-    model,
-    {
-      device: 'cpu',
-      loss: crossEntropy(),
-      optimizer: { name: 'sgd' },
-      groups: parameterGroups(model),
-      schedule: { name: 'constant', lr: 0.1 },
-      channels_last: true,
-    },
-    { inputs: [{ shape: [16, 3, 32, 32], dtype: 'float32' }], ...(steps === undefined ? {} : { steps }) },
-  );
+const measured = (model: NativeGraph, request: Partial<MeasureRequest> = {}) =>
+  loadAddon().measurePrecision(model, trainOptions(model, { channels_last: true }), {
+    inputs: [{ shape: [16, 3, 32, 32], dtype: 'float32' }],
+    ...request,
+  });
 
 test('what could not gain more than measuring takes is not measured', async () => {
   const model = graphOf(new InvertedResidual(32, 96), [2, 3, 32, 32]);
-  const verdict = await measured(model, 10);
+  const verdict = await measured(model, { steps: 10 });
   assert.equal(verdict.reason, noBf16 ? 'unsupported' : 'too_small');
   assert.deepEqual([verdict.bf16, verdict.nodes, verdict.batch], [[], 5, 0]);
 });
@@ -308,17 +299,7 @@ test('measuring changes neither weights nor statistics nor generators', { skip: 
 test('shapes that do not fit the model are an error', async () => {
   const model = graphOf(new InvertedResidual(), [2, 3, 16, 16]);
   await assert.rejects(
-    loadAddon().measurePrecision(
-      model,
-      {
-        device: 'cpu',
-        loss: crossEntropy(),
-        optimizer: { name: 'sgd' },
-        groups: parameterGroups(model),
-        schedule: { name: 'constant', lr: 0.1 },
-      },
-      { inputs: [] },
-    ),
+    measured(model, { inputs: [] }),
     (error) => error instanceof ArgumentError && error.message.includes('1 inputs, but 0 shapes'),
   );
 });

@@ -2,28 +2,19 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
 import { ConfigError } from '#fornax/errors.js';
 import type { Callbacks } from '#fornax/train/callbacks.js';
 import { CheckpointStore } from '#fornax/train/checkpoint.js';
-import type { MemoryData } from '#fornax/train/memory_data.js';
 import { Tensor } from '#fornax/tensor.js';
 import { Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 
-import { temporaryFolder } from './support/image_folder.js';
-import { collect, pointData, pointModel, weightsOf } from './support/points.js';
+import { collect, pointModel, type PointFiles, usePoints, weightsOf } from './support/points.js';
 
-let data: MemoryData;
-let root: Awaited<ReturnType<typeof temporaryFolder>>;
-before(async () => {
-  data = await pointData();
-  root = await temporaryFolder();
-});
-after(async () => {
-  data.dispose();
-  await root[Symbol.asyncDispose]();
-});
+let root: PointFiles['root'];
+let data: PointFiles['data'];
+usePoints((made) => ({ root, data } = made));
 
 /** 12 steps of 8 samples in each of 2 epochs. */
 const train = { epochs: 2, batchSize: 8, lr: 0.05, amp: 'off' as const };

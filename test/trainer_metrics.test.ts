@@ -1,28 +1,20 @@
 /** Losses and metrics of a script, traced over the model's outputs and the fields of its data. */
 import assert from 'node:assert/strict';
 import path from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 
 import { ArgumentError, ConfigError } from '#fornax/errors.js';
 import { traceLoss } from '#fornax/losses/index.js';
 import { Model } from '#fornax/model.js';
 import { functional as F, Linear, Module, type Tensor as Symbolic } from '#fornax/nn/index.js';
-import { memoryData, type MemoryData } from '#fornax/train/memory_data.js';
+import { memoryData } from '#fornax/train/memory_data.js';
 import { Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 
-import { temporaryFolder } from './support/image_folder.js';
-import { collect, pointData, pointModel } from './support/points.js';
+import { collect, pointModel, type PointFiles, usePoints } from './support/points.js';
 
-let data: MemoryData;
-let root: Awaited<ReturnType<typeof temporaryFolder>>;
-before(async () => {
-  data = await pointData();
-  root = await temporaryFolder();
-});
-after(async () => {
-  data.dispose();
-  await root[Symbol.asyncDispose]();
-});
+let root: PointFiles['root'];
+let data: PointFiles['data'];
+usePoints((made) => ({ root, data } = made));
 
 const train = { epochs: 2, batchSize: 8, lr: 0.05, amp: 'off' as const };
 

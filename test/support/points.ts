@@ -1,4 +1,6 @@
 /** A small network on points in memory, for tests of the Trainer: dropout and batch norm, two inputs, two outputs. */
+import { after, before } from 'node:test';
+
 import { Model } from '#fornax/model.js';
 import {
   BatchNorm1d,
@@ -13,6 +15,7 @@ import type { JobEvent } from '#fornax/train/events.js';
 import { memoryData, type MemoryData, type Sample } from '#fornax/train/memory_data.js';
 import type { FitOptions, Trainer } from '#fornax/train/trainer.js';
 
+import { temporaryFolder } from './image_folder.js';
 import { random } from './random.js';
 
 /** `left` and `right` [4] each, `label` 0…2, `target` a number. */
@@ -29,6 +32,24 @@ export function* pointSamples(count: number, seed = 1): Generator<Sample> {
 
 export function pointData(train = 96, val = 30): Promise<MemoryData> {
   return memoryData({ train: pointSamples(train), val: pointSamples(val, 2) });
+}
+
+export interface PointFiles {
+  root: Awaited<ReturnType<typeof temporaryFolder>>;
+  data: MemoryData;
+}
+
+/** Called at the top level of a test file: makes points and a folder before its tests, and removes them after. */
+export function usePoints(use: (made: PointFiles) => void): void {
+  let made: PointFiles;
+  before(async () => {
+    made = { root: await temporaryFolder(), data: await pointData() };
+    use(made);
+  });
+  after(async () => {
+    made.data.dispose();
+    await made.root[Symbol.asyncDispose]();
+  });
 }
 
 class Points extends Module {
