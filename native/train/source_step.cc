@@ -56,7 +56,11 @@ bool SourceStep::repeat(BatchSource& source, std::vector<Batch>& taken, Result& 
   }
   std::vector<StepInputs> inputs = micro_batches_.prepare(taken);
   const auto loss = capture_->repeat(
-      inputs, [&] { step_.beginUpdate(schedule_.learningRate(signals_.steps)); },
+      inputs,
+      [&] {
+        if (const auto momentum = schedule_.momentum(signals_.steps)) step_.setMomentum(*momentum);
+        step_.beginUpdate(schedule_.learningRate(signals_.steps));
+      },
       [&] {
         std::vector<Batch> again = taken;
         const Result all = accumulate(source, again);

@@ -255,12 +255,11 @@ void TrainStep::applyUpdate() {
 }
 
 std::string TrainStep::recordingObstacle() const {
-  if (options_.group) return "several processes train together";
-  return optimizer_->recordingObstacle();
+  return options_.group ? "several processes train together" : "";
 }
 
-void TrainStep::keepNumbersOnDevice() {
-  optimizer_->keepRateOnDevice(options_.device);
+void TrainStep::keepNumbersOnDevice(bool momentum) {
+  optimizer_->keepNumbersOnDevice(options_.device, momentum);
   if (ema_) ema_->keepShareOnDevice();
 }
 

@@ -121,9 +121,10 @@ class TrainStep {
   TrainedParameters& trained() { return *trained_; }
 
   // Steps that can be recorded and repeated (step_capture.h): why they cannot, or empty; to be called before
-  // the first one: what the host changes from step to step is kept on the device from then on.
+  // the first one: what the host changes from step to step is kept on the device from then on, `momentum`
+  // too if the schedule moves it.
   std::string recordingObstacle() const;
-  void keepNumbersOnDevice();
+  void keepNumbersOnDevice(bool momentum);
   // What the next calls of prepare() return, in their order, whatever they are given.
   void give(std::vector<StepInputs> prepared);
   // After update(): what is averaged at some steps only.

@@ -14,11 +14,6 @@ using Tensors = std::vector<at::Tensor>;
 
 constexpr int64_t kMostKept = 32 << 20;  // bytes of parameters
 
-// base^exponents, float64.
-at::Tensor power(double base, const at::Tensor& exponents) {
-  return at::pow(at::Scalar(base), exponents);
-}
-
 }  // namespace
 
 void ForeachOptimizer::update(const Bucket& bucket, const at::Tensor* found_inf) {
@@ -51,9 +46,10 @@ void ForeachOptimizer::applyUnless(const Bucket& bucket, const at::Tensor& skipp
   for (const Tensors& slot : bucket.slots) changed.insert(changed.end(), slot.begin(), slot.end());
   Tensors before;
   before.reserve(changed.size());
-  for (const at::Tensor& tensor : changed) before.push_back(tensor.clone());
+  for (const at::Tensor& tensor : changed) before.push_back(at::empty_like(tensor));
+  at::_foreach_copy_(before, changed);
   apply(bucket);
-  for (size_t i = 0; i < changed.size(); ++i) changed[i].copy_(at::where(skipped, before[i], changed[i]));
+  for (size_t i = 0; i < changed.size(); ++i) at::where_out(changed[i], skipped, before[i], changed[i]);
 }
 
 at::Tensor ForeachOptimizer::countSteps(const Tensors& steps) {
@@ -67,10 +63,25 @@ std::vector<at::Tensor> ForeachOptimizer::penalised(const Bucket& bucket) {
 }
 
 void ForeachOptimizer::updateMoments(const Tensors& mean, const Tensors& square, const Tensors& gradients,
-                                     double beta1, double beta2) {
-  at::_foreach_lerp_(mean, gradients, 1 - beta1);
+                                     const Number& beta1, double beta2) {
+  averageIn(mean, gradients, beta1);
   at::_foreach_mul_(square, beta2);
   at::_foreach_addcmul_(square, gradients, gradients, 1 - beta2);
+}
+
+at::Tensor ForeachOptimizer::power(const Number& base, const at::Tensor& exponents) {
+  return base.isOnDevice() ? at::pow(base.tensor(exponents), exponents)
+                           : at::pow(at::Scalar(base.value()), exponents);
+}
+
+at::Tensor ForeachOptimizer::rateOf(const Bucket& bucket) {
+  if (bucket.rate.defined()) return bucket.rate.to(at::kDouble);
+  return Number(bucket.lr).tensor(bucket.parameters.front());
+}
+
+void ForeachOptimizer::decay(const Bucket& bucket, const at::Tensor& rate) {
+  if (bucket.weight_decay == 0) return;
+  scaleBy(bucket.parameters, Number(1 - rate * bucket.weight_decay));
 }
 
 RmsProp::RmsProp(const RmsPropOptions& options, std::vector<OptimizerGroup> groups)
@@ -102,13 +113,14 @@ void RmsProp::apply(const Bucket& bucket) {
     denominator = at::_foreach_sqrt(square);
   }
   at::_foreach_add_(denominator, options_.eps);
+  const at::Tensor rate = rateOf(bucket);
   if (options_.momentum > 0) {
     const Tensors& buffer = bucket.slots[1];
-    at::_foreach_mul_(buffer, options_.momentum);
+    scaleBy(buffer, momentum(options_.momentum));
     at::_foreach_addcdiv_(buffer, gradients, denominator, 1);
-    at::_foreach_add_(bucket.parameters, buffer, -bucket.lr);
+    addScaled(bucket.parameters, buffer, -rate);
   } else {
-    at::_foreach_addcdiv_(bucket.parameters, gradients, denominator, -bucket.lr);
+    addScaled(bucket.parameters, at::_foreach_div(gradients, denominator), -rate);
   }
 }
 
@@ -127,11 +139,12 @@ void Adagrad::apply(const Bucket& bucket) {
   at::_foreach_addcmul_(sum, gradients, gradients, 1);
   const Tensors denominator = at::_foreach_sqrt(sum);
   at::_foreach_add_(denominator, options_.eps);
+  const at::Tensor rate = rateOf(bucket);
   if (options_.lr_decay == 0) {
-    at::_foreach_addcdiv_(bucket.parameters, gradients, denominator, -bucket.lr);
+    addScaled(bucket.parameters, at::_foreach_div(gradients, denominator), -rate);
     return;
   }
-  const Tensors rates = ((steps - 1) * options_.lr_decay + 1).reciprocal().mul(-bucket.lr).unbind();
+  const Tensors rates = ((steps - 1) * options_.lr_decay + 1).reciprocal().mul(-rate).unbind();
   at::_foreach_addcdiv_(bucket.parameters, at::_foreach_mul(gradients, rates), denominator, 1);
 }
 
@@ -142,8 +155,10 @@ RAdam::RAdam(const RAdamOptions& options, std::vector<OptimizerGroup> groups)
 }
 
 void RAdam::apply(const Bucket& bucket) {
-  const auto& [beta1, beta2, eps, decoupled] = options_;
-  if (decoupled) at::_foreach_mul_(bucket.parameters, 1 - bucket.lr * bucket.weight_decay);
+  const auto& [host_beta1, beta2, eps, decoupled] = options_;
+  const Number beta1 = momentum(host_beta1);
+  const at::Tensor lr = rateOf(bucket);
+  if (decoupled) decay(bucket, lr);
   const Tensors gradients = decoupled ? bucket.gradients : penalised(bucket);
   const at::Tensor steps = countSteps(bucket.slots[0]);
   const Tensors& mean = bucket.slots[1];
@@ -152,11 +167,11 @@ void RAdam::apply(const Bucket& bucket) {
 
   // The length of the approximated moving average decides whether the step is rectified (above 5).
   const double longest = 2 / (1 - beta2) - 1;
-  const at::Tensor rest = power(beta2, steps);
+  const at::Tensor rest = power(Number(beta2), steps);
   const at::Tensor length = longest - 2 * steps * rest / (1 - rest);
   const at::Tensor rectification =
       ((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)).sqrt();
-  const at::Tensor rate = bucket.lr / (1 - power(beta1, steps));
+  const at::Tensor rate = lr / (1 - power(beta1, steps));
   const at::Tensor none = at::zeros_like(rate);
   const at::Tensor long_enough = length.gt(5);
   const at::Tensor adaptive = at::where(long_enough, (1 - rest).sqrt() * rectification * rate, none);
@@ -180,27 +195,29 @@ NAdam::NAdam(const NAdamOptions& options, std::vector<OptimizerGroup> groups)
 }
 
 void NAdam::apply(const Bucket& bucket) {
-  const auto& [beta1, beta2, eps, momentum_decay, decoupled] = options_;
-  if (decoupled) at::_foreach_mul_(bucket.parameters, 1 - bucket.lr * bucket.weight_decay);
+  const auto& [host_beta1, beta2, eps, momentum_decay, decoupled] = options_;
+  const Number beta1 = momentum(host_beta1);
+  const at::Tensor lr = rateOf(bucket);
+  if (decoupled) decay(bucket, lr);
   const Tensors gradients = decoupled ? bucket.gradients : penalised(bucket);
   const at::Tensor steps = countSteps(bucket.slots[0]);
   const Tensors& mean = bucket.slots[2];
   const Tensors& square = bucket.slots[3];
   updateMoments(mean, square, gradients, beta1, beta2);
 
-  const auto momentumAt = [&, beta = beta1, decay = momentum_decay](const at::Tensor& step) {
-    return beta * (1 - 0.5 * power(0.96, step * decay));
+  const auto momentumAt = [beta = beta1.tensor(steps), decay = momentum_decay](const at::Tensor& step) {
+    return beta * (1 - 0.5 * power(Number(0.96), step * decay));
   };
-  const at::Tensor momentum = momentumAt(steps);
+  const at::Tensor now = momentumAt(steps);
   const at::Tensor next = momentumAt(steps + 1);
-  at::_foreach_mul_(bucket.slots[1], momentum.unbind());
+  at::_foreach_mul_(bucket.slots[1], now.unbind());
   const at::Tensor product = at::stack(bucket.slots[1]).to(at::kDouble);
 
   Tensors denominator = at::_foreach_sqrt(square);
-  at::_foreach_div_(denominator, (1 - power(beta2, steps)).sqrt().unbind());
+  at::_foreach_div_(denominator, (1 - power(Number(beta2), steps)).sqrt().unbind());
   at::_foreach_add_(denominator, eps);
-  const at::Tensor of_gradient = -bucket.lr * (1 - momentum) / (1 - product);
-  const at::Tensor of_mean = -bucket.lr * next / (1 - product * next);
+  const at::Tensor of_gradient = -lr * (1 - now) / (1 - product);
+  const at::Tensor of_mean = -lr * next / (1 - product * next);
   Tensors numerator = at::_foreach_mul(gradients, of_gradient.unbind());
   at::_foreach_add_(numerator, at::_foreach_mul(mean, of_mean.unbind()));
   at::_foreach_addcdiv_(bucket.parameters, numerator, denominator, 1);
@@ -213,10 +230,11 @@ Lion::Lion(const LionOptions& options, std::vector<OptimizerGroup> groups)
 
 void Lion::apply(const Bucket& bucket) {
   const Tensors& mean = bucket.slots[0];
-  if (bucket.weight_decay != 0) at::_foreach_mul_(bucket.parameters, 1 - bucket.lr * bucket.weight_decay);
-  const Tensors directions = at::_foreach_lerp(mean, bucket.gradients, 1 - options_.beta1);
+  const at::Tensor rate = rateOf(bucket);
+  decay(bucket, rate);
+  const Tensors directions = averaged(mean, bucket.gradients, momentum(options_.beta1));
   at::_foreach_sign_(directions);
-  at::_foreach_add_(bucket.parameters, directions, -bucket.lr);
+  addScaled(bucket.parameters, directions, -rate);
   at::_foreach_lerp_(mean, bucket.gradients, 1 - options_.beta2);
 }
 

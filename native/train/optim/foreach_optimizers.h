@@ -1,6 +1,7 @@
 // Optimizers made of libtorch's multi-tensor operators (_foreach_*), for which there is no fused one:
 // RMSprop, Adagrad, RAdam, NAdam, Lion. What depends on step counts is computed for all parameters of a
-// bucket at once, on the device: nothing waits for the host.
+// bucket at once, on the device: nothing waits for the host. The rate is a scalar tensor always, so that
+// recorded steps compute the same as others.
 #pragma once
 
 #include "train/optim/optimizer.h"
@@ -21,25 +22,32 @@ class ForeachOptimizer : public Optimizer {
   static std::vector<at::Tensor> penalised(const Bucket& bucket);
   // The two running averages of Adam and its relatives.
   static void updateMoments(const std::vector<at::Tensor>& mean, const std::vector<at::Tensor>& square,
-                            const std::vector<at::Tensor>& gradients, double beta1, double beta2);
+                            const std::vector<at::Tensor>& gradients, const Number& beta1, double beta2);
+  // base^exponents, float64.
+  static at::Tensor power(const Number& base, const at::Tensor& exponents);
+  // The bucket's rate, a float64 scalar on its device.
+  static at::Tensor rateOf(const Bucket& bucket);
+  // Decoupled weight decay of the bucket's parameters.
+  static void decay(const Bucket& bucket, const at::Tensor& rate);
+
+  // Where found_inf is 1, what `apply` did is taken back: multi-tensor operators know no such condition.
+  void update(const Bucket& bucket, const at::Tensor* found_inf) override;
 
  private:
-  // Where found_inf is 1, what `apply` did is taken back: multi-tensor operators know no such condition.
-  void update(const Bucket& bucket, const at::Tensor* found_inf) final;
   void applyUnless(const Bucket& bucket, const at::Tensor& skipped);
 };
 
 class RmsProp : public ForeachOptimizer {
  public:
   RmsProp(const RmsPropOptions& options, std::vector<OptimizerGroup> groups);
-  bool setMomentum(double momentum) override {
+
+ protected:
+  void apply(const Bucket& bucket) override;
+  bool takeMomentum(double momentum) override {
     if (options_.momentum == 0) return false;
     options_.momentum = atLeastTiny(momentum);
     return true;
   }
-
- protected:
-  void apply(const Bucket& bucket) override;
 
  private:
   RmsPropOptions options_;
@@ -59,13 +67,13 @@ class Adagrad : public ForeachOptimizer {
 class RAdam : public ForeachOptimizer {
  public:
   RAdam(const RAdamOptions& options, std::vector<OptimizerGroup> groups);
-  bool setMomentum(double momentum) override {
-    options_.beta1 = momentum;
-    return true;
-  }
 
  protected:
   void apply(const Bucket& bucket) override;
+  bool takeMomentum(double momentum) override {
+    options_.beta1 = momentum;
+    return true;
+  }
 
  private:
   RAdamOptions options_;
@@ -74,13 +82,13 @@ class RAdam : public ForeachOptimizer {
 class NAdam : public ForeachOptimizer {
  public:
   NAdam(const NAdamOptions& options, std::vector<OptimizerGroup> groups);
-  bool setMomentum(double momentum) override {
-    options_.beta1 = momentum;
-    return true;
-  }
 
  protected:
   void apply(const Bucket& bucket) override;
+  bool takeMomentum(double momentum) override {
+    options_.beta1 = momentum;
+    return true;
+  }
 
  private:
   NAdamOptions options_;
@@ -89,13 +97,13 @@ class NAdam : public ForeachOptimizer {
 class Lion : public ForeachOptimizer {
  public:
   Lion(const LionOptions& options, std::vector<OptimizerGroup> groups);
-  bool setMomentum(double momentum) override {
-    options_.beta1 = momentum;
-    return true;
-  }
 
  protected:
   void apply(const Bucket& bucket) override;
+  bool takeMomentum(double momentum) override {
+    options_.beta1 = momentum;
+    return true;
+  }
 
  private:
   LionOptions options_;

@@ -1,19 +1,20 @@
 // SGD, Adam and AdamW in one pass over parameter, gradient and state: by operators of our own on the CPU
-// (cpu_update.h), by libtorch's fused ones on a GPU.
+// (cpu_update.h), by libtorch's fused ones on a GPU. Those take the momentum from the host: where it is on
+// the device, multi-tensor operators do the same in more passes, and round a little differently.
 #pragma once
 
-#include "train/optim/optimizer.h"
+#include "train/optim/foreach_optimizers.h"
 
 namespace fornax {
 
-class Sgd : public Optimizer {
+class Sgd : public ForeachOptimizer {
  public:
-  std::string recordingObstacle() const override;
   Sgd(const SgdOptions& options, std::vector<OptimizerGroup> groups);
-  bool setMomentum(double momentum) override;
 
  protected:
   void update(const Bucket& bucket, const at::Tensor* found_inf) override;
+  void apply(const Bucket& bucket) override;
+  bool takeMomentum(double momentum) override;
 
  private:
   void updateDampened(const Bucket& bucket, const at::Tensor* found_inf);
@@ -21,14 +22,14 @@ class Sgd : public Optimizer {
   SgdOptions options_;
 };
 
-class Adam : public Optimizer {
+class Adam : public ForeachOptimizer {
  public:
-  std::string recordingObstacle() const override { return {}; }
   Adam(const AdamOptions& options, std::vector<OptimizerGroup> groups);
-  bool setMomentum(double momentum) override;
 
  protected:
   void update(const Bucket& bucket, const at::Tensor* found_inf) override;
+  void apply(const Bucket& bucket) override;
+  bool takeMomentum(double momentum) override;
 
  private:
   AdamOptions options_;

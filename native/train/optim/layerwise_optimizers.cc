@@ -45,15 +45,16 @@ void Lamb::apply(const Bucket& bucket) {
   const at::Tensor steps = countSteps(bucket.slots[0]);
   const Tensors& mean = bucket.slots[1];
   const Tensors& square = bucket.slots[2];
-  updateMoments(mean, square, gradients, options_.beta1, options_.beta2);
+  const Number beta1 = momentum(options_.beta1);
+  updateMoments(mean, square, gradients, beta1, options_.beta2);
   // Without averaging the gradient enters with its full weight.
-  if (!options_.grad_averaging) at::_foreach_add_(mean, gradients, options_.beta1);
+  if (!options_.grad_averaging) addScaled(mean, gradients, beta1.tensor(steps));
 
   Tensors denominator = at::_foreach_sqrt(square);
   Tensors updates;
   if (options_.bias_correction) {
-    const at::Tensor mean_correction = 1 - at::pow(at::Scalar(options_.beta1), steps);
-    const at::Tensor square_correction = 1 - at::pow(at::Scalar(options_.beta2), steps);
+    const at::Tensor mean_correction = 1 - power(beta1, steps);
+    const at::Tensor square_correction = 1 - power(Number(options_.beta2), steps);
     at::_foreach_div_(denominator, square_correction.sqrt().unbind());
     updates = at::_foreach_div(mean, mean_correction.unbind());
   } else {
@@ -62,21 +63,19 @@ void Lamb::apply(const Bucket& bucket) {
   at::_foreach_add_(denominator, options_.eps);
   at::_foreach_div_(updates, denominator);
 
-  const double decay = bucket.weight_decay;
-  if (decay != 0) {
-    if (options_.decoupled)
-      at::_foreach_mul_(bucket.parameters, 1 - bucket.lr * decay);
-    else
-      at::_foreach_add_(updates, bucket.parameters, decay);
-  }
-  if (decay != 0 || options_.always_adapt) {
+  const at::Tensor rate = rateOf(bucket);
+  if (options_.decoupled)
+    decay(bucket, rate);
+  else if (bucket.weight_decay != 0)
+    at::_foreach_add_(updates, bucket.parameters, bucket.weight_decay);
+  if (bucket.weight_decay != 0 || options_.always_adapt) {
     const at::Tensor weight_norms = normsOf(bucket.parameters);
     const at::Tensor update_norms = normsOf(updates);
     at::Tensor ratios = whereBoth(weight_norms, update_norms, weight_norms / update_norms);
     if (options_.trust_clip) ratios = ratios.clamp_max(1);
     at::_foreach_mul_(updates, ratios.unbind());
   }
-  at::_foreach_add_(bucket.parameters, updates, -bucket.lr);
+  addScaled(bucket.parameters, updates, -rate);
 }
 
 Lars::Lars(const LarsOptions& options, std::vector<OptimizerGroup> groups)
@@ -92,26 +91,27 @@ Lars::Lars(const LarsOptions& options, std::vector<OptimizerGroup> groups)
 void Lars::apply(const Bucket& bucket) {
   Tensors gradients = bucket.gradients;
   const double decay = bucket.weight_decay;
+  const at::Tensor rate = rateOf(bucket);
   if (decay != 0 || options_.always_adapt) {
     const at::Tensor weight_norms = normsOf(bucket.parameters);
     const at::Tensor gradient_norms = normsOf(gradients);
     at::Tensor ratios = whereBoth(
         weight_norms, gradient_norms,
         options_.trust_coeff * weight_norms / (gradient_norms + weight_norms * decay + options_.eps));
-    if (options_.trust_clip) ratios = (ratios / bucket.lr).clamp_max(1);
+    if (options_.trust_clip) ratios = (ratios / rate).clamp_max(1);
     gradients = at::_foreach_add(gradients, bucket.parameters, decay);
     at::_foreach_mul_(gradients, ratios.unbind());
   }
   if (options_.momentum == 0) {
-    at::_foreach_add_(bucket.parameters, gradients, -bucket.lr);
+    addScaled(bucket.parameters, gradients, -rate);
     return;
   }
   // A buffer that starts at zero equals one that starts as the first gradient.
   const Tensors& buffer = bucket.slots[0];
-  at::_foreach_mul_(buffer, options_.momentum);
+  const Number kept = momentum(options_.momentum);
+  scaleBy(buffer, kept);
   at::_foreach_add_(buffer, gradients, 1);
-  if (options_.nesterov) gradients = at::_foreach_add(gradients, buffer, options_.momentum);
-  at::_foreach_add_(bucket.parameters, options_.nesterov ? gradients : buffer, -bucket.lr);
+  addScaled(bucket.parameters, options_.nesterov ? ahead(gradients, buffer, kept) : buffer, -rate);
 }
 
 }  // namespace fornax

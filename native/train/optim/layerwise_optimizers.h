@@ -8,14 +8,14 @@ namespace fornax {
 class Lamb : public ForeachOptimizer {
  public:
   Lamb(const LambOptions& options, std::vector<OptimizerGroup> groups);
-  bool setMomentum(double momentum) override {
-    options_.beta1 = momentum;
-    return true;
-  }
 
  protected:
   void prepare(const std::vector<at::Tensor>& gradients) override;
   void apply(const Bucket& bucket) override;
+  bool takeMomentum(double momentum) override {
+    options_.beta1 = momentum;
+    return true;
+  }
 
  private:
   LambOptions options_;
@@ -25,14 +25,14 @@ class Lamb : public ForeachOptimizer {
 class Lars : public ForeachOptimizer {
  public:
   Lars(const LarsOptions& options, std::vector<OptimizerGroup> groups);
-  bool setMomentum(double momentum) override {
+
+ protected:
+  void apply(const Bucket& bucket) override;
+  bool takeMomentum(double momentum) override {
     if (options_.momentum == 0) return false;
     options_.momentum = atLeastTiny(momentum);
     return true;
   }
-
- protected:
-  void apply(const Bucket& bucket) override;
 
  private:
   LarsOptions options_;

@@ -71,17 +71,21 @@ Optimizer::Optimizer(std::vector<OptimizerGroup> groups, std::vector<Slot> slots
   }
 }
 
-std::string Optimizer::recordingObstacle() const {
-  return "this optimizer takes the learning rate from the host";
-}
-
-void Optimizer::keepRateOnDevice(c10::Device device) {
-  rate_ = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device));
+void Optimizer::keepNumbersOnDevice(c10::Device device, bool momentum) {
+  const auto number = at::TensorOptions().dtype(at::kDouble).device(device);
+  rate_ = at::zeros({}, number);
+  if (momentum) momentum_ = at::zeros({}, number);
 }
 
 // As an argument of a kernel: nothing is copied from the host.
 void Optimizer::setRateOnDevice(double lr) {
   rate_.fill_(lr);
+}
+
+bool Optimizer::setMomentum(double momentum) {
+  if (!takeMomentum(momentum)) return false;
+  if (momentum_.defined()) momentum_.fill_(momentum);
+  return true;
 }
 
 // CUDA's kernels read it as float32.

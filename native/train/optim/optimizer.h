@@ -15,6 +15,8 @@
 #include <variant>
 #include <vector>
 
+#include "train/optim/number.h"
+
 namespace fornax {
 
 struct SgdOptions {
@@ -112,15 +114,13 @@ class Optimizer {
   // `found_inf` (float32 scalar on the device, may be null): where it is 1, nothing changes.
   void step(double lr, const at::Tensor* found_inf);
 
-  // Why a step with this optimizer cannot be recorded and repeated; empty where it can.
-  virtual std::string recordingObstacle() const;
-  // From now on step() reads the rate from the device, where setRateOnDevice() puts it before: a recorded
-  // step then follows the schedule. Only without an obstacle.
-  void keepRateOnDevice(c10::Device device);
+  // From now on step() reads the rate from the device, where setRateOnDevice() puts it before; and
+  // `momentum`: also what setMomentum() says. A recorded step then follows the schedule.
+  void keepNumbersOnDevice(c10::Device device, bool momentum);
   bool hasRateOnDevice() const { return rate_.defined(); }
   void setRateOnDevice(double lr);
   // Momentum, or the first beta, from the next step on. False if the optimizer has none.
-  virtual bool setMomentum(double momentum) { return false; }
+  bool setMomentum(double momentum);
   // The slots of every parameter, by `slot/parameter` (`exp_avg/conv1.weight`); the tensors themselves.
   NamedTensors state() const;
 
@@ -144,6 +144,11 @@ class Optimizer {
   virtual void update(const Bucket& bucket, const at::Tensor* found_inf) = 0;
   // Before the buckets of a step: the gradients of all parameters.
   virtual void prepare(const std::vector<at::Tensor>& gradients) {}
+  // setMomentum(), as far as the host is concerned.
+  virtual bool takeMomentum(double momentum) { return false; }
+  bool hasMomentumOnDevice() const { return momentum_.defined(); }
+  // The momentum to compute with, of which the host has `known`.
+  Number momentum(double known) const { return hasMomentumOnDevice() ? Number(momentum_) : Number(known); }
 
  private:
   struct Entry {
@@ -161,7 +166,7 @@ class Optimizer {
 
   std::vector<Slot> slots_;
   std::vector<Members> members_;
-  at::Tensor rate_;  // float64 scalar on the device, or undefined
+  at::Tensor rate_, momentum_;  // float64 scalars on the device, or undefined
 };
 
 // Throws fornax::Error (Argument) naming the option that is out of range.

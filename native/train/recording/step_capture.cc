@@ -166,14 +166,10 @@ std::unique_ptr<StepCapture> makeStepCapture(TrainStep& step, const TrainOptions
   }
   const auto make = [&step, device = options.device] { return makeRecording(device, step.generator()); };
   auto capture = std::make_unique<StepCapture>(step, options.device, make, required);
-  std::string obstacle = step.recordingObstacle();
-  if (obstacle.empty() && schedule.momentum(0)) {
-    obstacle = "the schedule moves the momentum, which the optimizer takes from the host";
-  }
-  if (obstacle.empty())
-    step.keepNumbersOnDevice();
-  else
+  if (const std::string obstacle = step.recordingObstacle(); !obstacle.empty())
     capture->decline(obstacle);
+  else
+    step.keepNumbersOnDevice(schedule.momentum(0).has_value());
   return capture;
 }
 
