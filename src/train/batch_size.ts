@@ -32,7 +32,7 @@ export interface BatchSizeContext extends Pick<
   TrainingRunOptions,
   'model' | 'data' | 'loss' | 'teacher' | 'report' | 'signal'
 > {
-  /** With which the run began: it stays. Null: the run begins. */
+  /** The size with which a resumed run began, which it keeps; null for a new run. */
   begun: number | null;
 }
 
@@ -49,7 +49,7 @@ export function begunBatchSize(settings: Settings, decided: Settings): number | 
   return typeof size === 'number' ? size : null;
 }
 
-/** The part of decisions.json, if the size was found by trial. */
+/** What decisions.json keeps: the size, if it was found by trial. */
 export function decidedBatchSize(given: RunConfig, found: RunConfig): { batch_size?: number } {
   const { batchSize } = found.train;
   return given.train.batchSize === 'auto' && batchSize !== 'auto' ? { batch_size: batchSize } : {};
@@ -189,7 +189,7 @@ export class TrialSession {
     { model, data, loss, teacher, signal }: BatchSizeContext,
   ): Promise<TrialSession> {
     const batch = await firstBatch(data, config.train.seed);
-    // Neither rate nor schedule is used.
+    // A trial makes no update: rates and averages have no part in it.
     const train: FixedTrain = {
       ...withBatchSize(config.train, FIRST_TRIAL),
       schedule: { ...steady },
@@ -200,7 +200,7 @@ export class TrialSession {
       stepsPerEpoch: 1,
       normalize: data.preprocessing?.normalize ?? null,
     });
-    // The loss may take shares of the classes and nothing else.
+    // Mixed as in the run: its loss may take labels only as shares of the classes.
     mixBatches(options, train, { data, model }, 1);
     const session = new (loadAddon().TrainSession)(model.native, options);
     model.changed();

@@ -35,7 +35,7 @@ export const callbackFeature: RunFeature = {
 };
 
 class CallbackCaller {
-  /** That nobody was told of yet. */
+  /** Written, and not yet told to the callbacks. */
   readonly checkpoints: CheckpointEvent[] = [];
 
   constructor(
@@ -76,7 +76,7 @@ class CallbackCaller {
   /** What the callbacks throw ends the run, but what was trained so far is not lost. */
   async call(work: () => void | Promise<void>): Promise<void> {
     const { run } = this;
-    // Their model runs with the weights as they are now.
+    // A forward of the model in a callback must see the weights as they are now.
     run.options.model.changed();
     try {
       await this.tellCheckpoints();

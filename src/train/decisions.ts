@@ -37,7 +37,7 @@ export function decisionsFor(decisions: Decisions | null, model: Model): Decisio
   return decisions?.graph_hash === model.graphHash() ? decisions.parts : undefined;
 }
 
-/** Writes the parts; where there are none, what an earlier run left goes. */
+/** Writes the parts; without any, removes the file that an earlier run may have left. */
 export async function writeDecisions(
   file: string,
   parts: Decisions['parts'],

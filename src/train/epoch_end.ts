@@ -39,7 +39,7 @@ export async function finishEpoch(run: OpenRun): Promise<boolean> {
   };
   if (evaluation) report(evaluation);
   await run.hooks.epochEnd({ step, epoch, last, loss, lr, metrics, evaluation });
-  // Those of the best epochs are kept, and so written, even between the others: one of them becomes the model.
+  // Epochs among the best get a checkpoint whatever the interval: one of them becomes the model.
   if (last || progress.isRegular(step, run.stepsPerEpoch, epochs)) {
     await run.checkpoints?.write(last ? 'final' : 'epoch');
   }

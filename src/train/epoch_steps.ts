@@ -9,7 +9,7 @@ import { outlookOf } from './outlook.js';
 
 /** How often the native session reports. */
 const EVENT_INTERVAL_MS = 200;
-/** What setTimeout takes; where more time is left, a checkpoint in between does no harm. */
+/** The longest delay of setTimeout (24 days). A run with more time left gets a checkpoint then, which does no harm. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** `to stop`: there is no time left, or a stop was asked for. */
@@ -32,7 +32,7 @@ export async function trainEpoch(run: OpenRun): Promise<EpochSteps> {
       untilCheckpoint,
       run.hooks.stepsUntilDue(session.stepCount),
     );
-    // A stop that reaches one process stops all of them before the same step: one clock is enough.
+    // Only rank 0 watches the clock: a stop of one process stops all of them before the same step.
     const untilTimed =
       everyMinutes === null
         ? Infinity
@@ -41,10 +41,8 @@ export async function trainEpoch(run: OpenRun): Promise<EpochSteps> {
     const result = await runSteps(run, steps, seconds);
     if (run.failure) throw run.failure;
     const { reason } = result;
-    if (reason === 'not_finite') {
-      // A step that was left out counts: what is due behind it is done.
-      await handleNonFinite(run, result);
-    }
+    // The step that was left out is counted: hooks and checkpoints that are due after it follow as usual.
+    if (reason === 'not_finite') await handleNonFinite(run, result);
     await run.hooks.steps({ step: session.stepCount, epoch: run.progress.epoch + 1 });
     if (meter.epochStep >= stepsPerEpoch) break;
     if (reason === 'epoch_end') {
@@ -54,7 +52,7 @@ export async function trainEpoch(run: OpenRun): Promise<EpochSteps> {
       });
     }
     const after = await outlookOf(run);
-    // A run that was cut only for a hook has no checkpoint due.
+    // Native runs are cut for hooks, too: not every one ends where a checkpoint is due.
     const due = reason === 'stopped' || (everySteps !== null && session.stepCount % everySteps === 0);
     if (due && !after.aborted && after.secondsLeft > 0) await run.checkpoints?.write('interval');
   }

@@ -10,9 +10,9 @@ export function mainOutput(model: Graph): string | null {
 }
 
 /**
- * Of classifiers the plain cross entropy, whatever the training uses, so that figures of different runs can be
- * compared. Where the data have no classes, the loss of the training. Null for a loss that cannot be evaluated,
- * because it asks a teacher.
+ * For classifiers the plain cross entropy, whatever the training uses, so that figures of different runs can be
+ * compared; for data without classes the loss of the training. Null for a loss that needs a teacher, which an
+ * evaluation does not have.
  */
 export function evaluationLoss(
   model: Graph,

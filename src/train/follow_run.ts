@@ -30,7 +30,7 @@ export async function followRun(
   options: TrainJobOptions,
 ): Promise<TrainOutcome> {
   const { signal } = options;
-  // Rank 0 tells the same of the data, the model and the steps.
+  // Each rank has a device of its own; all other events would only repeat what rank 0 reports.
   const report: Report = (event) => {
     if (event.type === 'device') options.report?.(event);
   };

@@ -52,7 +52,7 @@ export async function trainJob(config: Config, options: TrainJobOptions = {}): P
     if (!(error instanceof AbortedError) || !options.signal?.aborted) throw error;
     // Stopped while images were decoded, or in the final evaluation.
     const store = new CheckpointStore(folder.paths.checkpoints);
-    // Before the first step of a training from the start, what lies there is the earlier one's.
+    // With `force`, checkpoints are those of the earlier training until this one has begun.
     const [newest] = options.force && !folder.begun ? [] : await store.list();
     const step = newest?.step ?? 0;
     const checkpoint = newest?.path ?? null;

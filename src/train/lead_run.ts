@@ -41,7 +41,7 @@ export async function leadRun(
   const decisions =
     resume !== false && !checkpoint ? await readDecisions(folder.paths.decisions, given) : null;
   using job = await PreparedJob.prepare(given, checkpoint, options, record.report, () =>
-    // What is decoded and fetched by now, the others find.
+    // Only now, so that the others find the images decoded and the weights fetched.
     announce(processes, { skipped: false, checkpoint: checkpoint?.path ?? null, decisions }),
   );
   const { model, data, teacher, loss } = job;

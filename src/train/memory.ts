@@ -11,19 +11,19 @@ import { chooseDevices } from './run_devices.js';
 import type { Opening, RunFeature } from './run_features.js';
 import type { RunConfig } from './training_run_types.js';
 
-/** Of a run without a section `memory`: that of a script. */
+/** For runs of scripts, whose options need not have the section `memory`. */
 const DEFAULTS = { budget: null, onOom: 'halve' } as const;
 
 /**
- * Bytes on the device of training that the copy for a checkpoint takes until it is written: on a CPU, of all that is
- * kept but the gradients; the copy of what is on a GPU lies elsewhere.
+ * Bytes on the device of training that the copy for a checkpoint takes until it is written. On a CPU that is the size
+ * of weights, optimizer and average; what is on a GPU is copied into the host's memory.
  */
 function copyBytes({ options, devices, processes }: OpenRun, trial: MemoryTrial): number {
   if (!options.store || devices.train.type !== 'cpu' || !processes.leads) return 0;
   return trial.weights + trial.optimizer + trial.average;
 }
 
-/** What is there in any case, whatever the batch. */
+/** What takes memory whatever the size of the batch. */
 function fixedParts({ weights, gradients, optimizer, average }: MemoryTrial): [string, number][] {
   const parts: [string, number][] = [
     ['weights', weights],
@@ -62,17 +62,17 @@ export function peakMemory(config: Pick<RunConfig, 'device' | 'train'>): number 
 function prepare({ options, devices, session }: Opening): void {
   const { budget, onOom } = options.config.memory ?? DEFAULTS;
   session.on_oom = onOom;
-  // It holds once the model is open.
+  // It is enforced from `setClaimedBudget` on, once the model is open and its size known.
   claimBudget(options, devices.train.device, budget);
   loadAddon().resetMemoryPeak(devices.train.device);
 }
 
-/** What comes after the run may take what there is. */
+/** Lifts the budget of this run. */
 export function endBudget({ options }: Pick<OpenRun, 'options'>): void {
   releaseBudget(options);
 }
 
-/** @throws DeviceError naming the parts, if what is there whatever the batch exceeds the budget. */
+/** @throws DeviceError naming the parts, if the budget has no room for them even without a batch. */
 function requireRoom(trial: MemoryTrial, copy: number, budget: number): void {
   const parts = fixedParts(trial);
   if (copy > 0) parts.push(['checkpoint copy', copy]);
@@ -87,14 +87,14 @@ function requireRoom(trial: MemoryTrial, copy: number, budget: number): void {
 async function attach(run: OpenRun): Promise<void> {
   const { options, processes, session, train } = run;
   const { budget, onOom } = options.config.memory ?? DEFAULTS;
-  // A run that goes on has told already.
+  // A resumed run has reported its memory already.
   const resumed = session.stepCount > 0;
   if (budget !== null) {
     const parts = await tryStep(run, 0);
     requireRoom(parts, copyBytes(run, parts), budget);
     setClaimedBudget(options);
   }
-  // Of several processes each would have to take part in the step.
+  // With several processes a step is an exchange between all of them, and none of them may fail alone.
   if (processes.world > 1 || (resumed && budget === null)) return;
   const rows = Math.min(train.batchSize, session.microBatch ?? Infinity, options.data.trainSamples);
   const trial = await tryStep(run, rows);
@@ -106,7 +106,7 @@ async function attach(run: OpenRun): Promise<void> {
     });
   }
   const copy = copyBytes(run, trial);
-  // Steps beside the copy would run out of memory: they wait instead.
+  // Steps cannot go on beside the copy: they wait until the checkpoint is written.
   if (budget !== null && trial.peak + copy > budget) run.checkpoints?.writeWithoutCopy();
   if (!resumed) options.report(memoryEvent(trial, rows, budget, copy));
 }

@@ -42,7 +42,7 @@ export function setClaimedBudget(owner: object): void {
   setBudget(device, budget);
 }
 
-/** What comes after the last training with it may take what there is. Nothing for one that has claimed nothing. */
+/** Lifts the limit after the last training on the device; without effect for an owner that has claimed nothing. */
 export function releaseBudget(owner: object): void {
   const ended = open.get(owner);
   if (!ended) return;

@@ -121,7 +121,7 @@ function holdOut(train: Split, fraction: number, seed: number): Split {
   const labels = labelsOf(train) ?? new Int32Array(train.samples);
   const halves = stratifiedSplit(labels, fraction, seed);
   if (halves.held.length === 0) {
-    // So few of every class that none can be spared: whatever comes.
+    // Too few samples of every class to hold one out of each: held out whatever their class.
     const order = shuffle(
       Int32Array.from({ length: train.samples }, (_, i) => i),
       generator(seed),

@@ -71,7 +71,7 @@ async function locate(run: OpenRun, fault: NonFinite, seen: Finding | null): Pro
   const { meter } = progress;
   const found = async (): Promise<Finding> => {
     if (seen && seen.phase !== 'none') return seen;
-    // The batch once more: the loader delivers the same for the same place.
+    // The batch of the bad step once more: for the same place the loader delivers the same.
     loader.startEpoch(progress.epoch, meter.epochStep * train.gradAccum);
     return session.diagnose(loader);
   };

@@ -45,9 +45,9 @@ export class OpenRun {
   checkpoints: CheckpointWriter | null = null;
   /** Optimizer steps. */
   stepsPerEpoch = 1;
-  /** The first thing that went wrong where nobody waits; the run ends with it after the current step. */
+  /** The first error of an event or of a checkpoint's write; the run ends with it after the current step. */
   failure: Error | null = null;
-  /** Asked for between steps: the run ends there in good order. */
+  /** Set between steps, by a callback for example: the run then ends there in good order. */
   stopRequest: Stop | null = null;
   readonly options: TrainingRunOptions;
   readonly processes: Processes;

@@ -176,12 +176,12 @@ async function prepare(opening: Opening): Promise<void> {
   const kept = state.register({
     key: 'precision',
     decided: true,
-    // What was not measured would be decided the same again.
+    // A decision without a measurement does not depend on timing: it is made again on resume.
     save: () => (decision && decision.batch > 0 ? decision : undefined),
     restore: (saved) => (decision = decisionSchema.parse(saved)),
   });
-  // Before there was such a measurement, runs computed in float32: they go on like that.
-  // Timing decides, which a deterministic run rules out.
+  // A checkpoint without a decision is of a run in float32, which goes on like that. Deterministic runs may not
+  // depend on timing.
   if (!kept && !resumed && !train.deterministic) {
     decision = await processes.lead(() => measure(opening));
   }

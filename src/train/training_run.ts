@@ -91,7 +91,7 @@ function reportStart({ options, train, stepsPerEpoch, totalSteps, session }: Ope
   });
 }
 
-/** Whether there is a checkpoint of this place: right behind one no second one is needed. */
+/** Whether the newest checkpoint is of this very place, so that no second one is needed. */
 async function isCovered({ checkpoints, options, progress, session, processes }: OpenRun): Promise<boolean> {
   await checkpoints?.done();
   return processes.lead(async () => {
@@ -113,7 +113,7 @@ async function stopEarly(run: OpenRun, { reason, message }: Stop): Promise<Train
   const { session, checkpoints } = run;
   const { epoch } = run.progress;
   if (!(await isCovered(run))) await checkpoints?.write('stopped');
-  // Not before: a resume from there says it anew.
+  // After the checkpoint, whose log must not have it: a run that is resumed from there reports it again.
   run.options.report({ type: 'stopped', reason, step: session.stepCount, epoch, message });
   await checkpoints?.done();
   return resultOf(run, { stopped: reason });
@@ -125,7 +125,7 @@ function resultOf(
 ): TrainingResult {
   const { history, best, epoch, meter } = progress;
   const begun = swaBegun(session, train);
-  // An interrupted run goes on from the weights themselves.
+  // Of an interrupted run the model keeps the weights that training goes on from.
   if (average && !how.interrupted) adoptAverages(options.model, session);
   return {
     interrupted: false,

@@ -47,7 +47,7 @@ async function inTemporaryFolder<T>(work: (folder: string) => Promise<T>): Promi
  */
 export async function dryRun(config: Config, options: TrialOptions = {}): Promise<void> {
   const { gradAccum } = config.train;
-  // The largest there is, as long as it is not found.
+  // Enough images for whatever size is found.
   const batchSize = config.train.batchSize === 'auto' ? LARGEST.cuda : config.train.batchSize;
   const cut = (data: ImageTrainData): ImageTrainData => {
     checkSchedule(config, data.trainSamples);
@@ -63,7 +63,7 @@ export async function dryRun(config: Config, options: TrialOptions = {}): Promis
     };
   };
   await inTemporaryFolder(async (folder) => {
-    // Its epochs have a single step: the warm-up of the run may be longer than all of them.
+    // Epochs of a single step: the run's warm-up, and intervals in steps, may be longer than all of them.
     const swa = config.train.swa && { ...config.train.swa, intervalSteps: null };
     const train = { ...config.train, swa, schedule: { ...steady } };
     const trial: Config = { ...config, name: 'dry-run', run: { ...config.run, dir: folder }, train };
@@ -78,7 +78,7 @@ export async function dryRun(config: Config, options: TrialOptions = {}): Promis
   });
 }
 
-/** @throws ConfigError where the schedule does not fit into the steps of the run itself; of unknown ones none. */
+/** @throws ConfigError where the schedule does not fit into the run's steps, if their number is known. */
 function checkSchedule({ train }: Config, samples: number): void {
   if (train.batchSize === 'auto') return;
   const batches = Math.ceil(samples / train.batchSize);

@@ -6,7 +6,7 @@ import type { RunFeature } from './run_features.js';
 /** The first setting that would never have an effect without an evaluation; null: none. */
 function needsEvaluation({ earlyStopping, schedule }: FixedTrain): string | null {
   if (earlyStopping !== null) return 'train.early_stopping';
-  // Without validation images the loss is that of training.
+  // As `loss` the plateau schedule takes the training loss where there is no other (epoch_end.ts).
   if (schedule.name === 'reduce_on_plateau' && schedule.metric !== 'loss') return 'train.schedule.metric';
   return null;
 }
