@@ -26,7 +26,7 @@ function version(): string {
 }
 
 /** @param writeErr receives what commander says about a bad command line */
-export function createProgram(writeErr: (text: string) => void): Command {
+function createProgram(writeErr: (text: string) => void): Command {
   const program = new Command('fornax')
     .description('Trains vision models and deploys them on any CPU.')
     .version(version(), '-V, --version')

@@ -171,5 +171,3 @@ export type FixedTrain = Omit<Config['train'], 'batchSize' | 'lr'> & { batchSize
 
 /** The same in camelCase, for scripts: `train({ data: { path }, train: { batchSize: 32 } })`. */
 export type ConfigInput = Camel<ConfigFile>;
-export type OptimizerConfig = Config['train']['optimizer'];
-export type ScheduleConfig = Config['train']['schedule'];

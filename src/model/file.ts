@@ -5,10 +5,10 @@
  */
 import { z } from 'zod';
 
-import { FornaxError, GraphError, WeightsError } from '../errors.js';
+import { GraphError, WeightsError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
 import { validateGraph } from '../graph/validate.js';
-import { readSafetensors, writeSafetensors, type WrittenFile } from '../io/safetensors.js';
+import { writeSafetensors, type WrittenFile } from '../io/safetensors.js';
 import { escapeControlCharacters } from '../io/control_characters.js';
 import { readHeader } from '../io/safetensors_header.js';
 import { checkJson } from '../io/strict_json.js';
@@ -72,7 +72,7 @@ export async function readModelHeader(file: string): Promise<ModelFileHeader> {
 }
 
 /** The part of `readModelHeader` after the file is read. `lookUp` finds the schemas of the libtorch at hand. */
-export function parseModelHeader(
+function parseModelHeader(
   raw: RawMetadata,
   tensors: FileTensor[],
   where: string,
@@ -177,26 +177,6 @@ function checkTensors(graph: Graph, tensors: readonly FileTensor[], where: strin
     throw new WeightsError({
       what: `the model file holds the tensor '${escapeControlCharacters(unexpected)}', which its graph does not`,
       where,
-    });
-  }
-}
-
-/** The weights that belong to a header that was read before. The caller disposes them. */
-export async function readModelTensors(
-  file: string,
-  header: ModelFileHeader,
-): Promise<Map<string, NativeTensor>> {
-  try {
-    const { tensors } = await readSafetensors(file, {
-      names: header.graph.parameters.map(({ name }) => name),
-    });
-    return tensors;
-  } catch (error) {
-    if (error instanceof FornaxError) throw error;
-    throw new WeightsError({
-      what: `the weights could not be read (${(error as Error).message})`,
-      where: file,
-      cause: error,
     });
   }
 }

@@ -63,7 +63,7 @@ function cpuName(info: SystemInfo): string {
 }
 
 /** Why there is no GPU, in words. */
-export function noGpuReason(info: SystemInfo): string {
+function noGpuReason(info: SystemInfo): string {
   return info.cuda.reason ?? (info.cuda.built ? 'no GPU was found' : 'this build has no CUDA support');
 }
 

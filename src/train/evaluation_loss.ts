@@ -4,7 +4,7 @@ import { crossEntropy, CrossEntropyLoss, weightedSum } from '../losses/index.js'
 import { PACK_FIELDS, type TrainData } from './data.js';
 
 /** The output that is compared with labels: the only one that is not auxiliary, or the one called `output`. */
-export function mainOutput(model: Graph): string | null {
+function mainOutput(model: Graph): string | null {
   const own = model.outputs.filter(({ auxiliary }) => !auxiliary);
   return (own.length === 1 ? own[0] : own.find(({ name }) => name === 'output'))?.name ?? null;
 }

@@ -113,7 +113,7 @@ async function measure(opening: Opening): Promise<Decision | null> {
 }
 
 /** The line that tells what was decided; null where there is nothing to tell. */
-export function describePrecision(
+function describePrecision(
   verdict: PrecisionVerdict,
   nodes: readonly PrecisionNode[],
   how: 'measured' | 'kept',

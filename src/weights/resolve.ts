@@ -116,7 +116,7 @@ async function locatePublished(published: PublishedWeights, options: ResolveOpti
 }
 
 /** Where downloaded weights are kept. */
-export function weightsCache(options: Pick<ResolveOptions, 'cache' | 'env'> = {}): string {
+function weightsCache(options: Pick<ResolveOptions, 'cache' | 'env'> = {}): string {
   return path.join(cacheDir(options.cache ?? options.env?.FORNAX_CACHE ?? null), 'weights');
 }
 
