@@ -24,9 +24,16 @@ function without(value: unknown, keys: readonly string[]): unknown {
   return Object.fromEntries(rest.map(([key, item]) => [key, without(item, keys)]));
 }
 
+/** What a part of a run may say before its first step. */
+const OPENING = [
+  ...['info', 'warning', 'device', 'data_progress', 'precision', 'batch_size', 'memory', 'resumed', 'start'],
+];
+
 /**
  * All records of the event log, in order. What a resumed part says before its first step stands right behind the
  * record of the checkpoint it went on from, and ends with its `start`: those marks are left out.
+ *
+ * @throws AssertionError where anything else stands there: the log was not cut back to the checkpoint.
  */
 export async function logRecords(folder: string): Promise<Json[]> {
   const text = await fs.readFile(path.join(folder, 'events.jsonl'), 'utf8');
@@ -41,8 +48,10 @@ export async function logRecords(folder: string): Promise<Json[]> {
     if (record.type !== 'start' || record.first_step === 0) continue;
     const from = records.findLastIndex(({ type }) => type === 'checkpoint');
     assert.equal(records[from]?.step, record.first_step, 'the log goes on elsewhere than the run');
-    assert.ok(records.slice(from).some(({ type }) => type === 'resumed'));
-    records.splice(from + 1);
+    const types = records.splice(from + 1).map(({ type }) => type as string);
+    const left = types.filter((type) => !OPENING.includes(type));
+    assert.deepEqual(left, [], 'records behind the checkpoint were not cut off');
+    assert.equal(types.filter((type) => type === 'resumed').length, 1, 'a part of the run resumes once');
   }
   return records;
 }
