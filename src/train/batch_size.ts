@@ -66,9 +66,10 @@ export async function chooseBatchSize<C extends RunConfig>(config: C, context: B
   if (begun !== null) return { ...config, train: withBatchSize(config.train, begun) };
   const devices = chooseDevices(config);
   const { device, type } = devices.train;
-  const limit = config.memory?.budget ?? freeMemory(devices) * (1 - LEFT_FREE[type]);
+  const { budget } = config.memory;
+  const limit = budget ?? freeMemory(devices) * (1 - LEFT_FREE[type]);
   const largest = largestBatch(type, context.data.trainSamples, config.train.gradAccum);
-  const endLimit = limitSearch(device, Math.floor(limit), config.memory?.budget ?? null);
+  const endLimit = limitSearch(device, Math.floor(limit), budget);
   let trial: TrialSession | null = null;
   try {
     const opened = await TrialSession.open(config, devices, context);

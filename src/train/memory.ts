@@ -11,9 +11,6 @@ import { chooseDevices } from './run_devices.js';
 import type { Opening, RunFeature } from './run_features.js';
 import type { RunConfig } from './training_run_types.js';
 
-/** For runs of scripts, whose options need not have the section `memory`. */
-const DEFAULTS = { budget: null, onOom: 'halve' } as const;
-
 /**
  * Bytes on the device of training that the copy for a checkpoint takes until it is written. On a CPU that is the size
  * of weights, optimizer and average; what is on a GPU is copied into the host's memory.
@@ -60,7 +57,7 @@ export function peakMemory(config: Pick<RunConfig, 'device' | 'train'>): number 
 }
 
 function prepare({ options, devices, session }: Opening): void {
-  const { budget, onOom } = options.config.memory ?? DEFAULTS;
+  const { budget, onOom } = options.config.memory;
   session.on_oom = onOom;
   // It is enforced from `setClaimedBudget` on, once the model is open and its size known.
   claimBudget(options, devices.train.device, budget);
@@ -86,7 +83,7 @@ function requireRoom(trial: MemoryTrial, copy: number, budget: number): void {
 
 async function attach(run: OpenRun): Promise<void> {
   const { options, processes, session, train } = run;
-  const { budget, onOom } = options.config.memory ?? DEFAULTS;
+  const { budget, onOom } = options.config.memory;
   // A resumed run has reported its memory already.
   const resumed = session.stepCount > 0;
   if (budget !== null) {

@@ -9,7 +9,8 @@ import type { TrainData } from './data.js';
 import type { CheckpointEvent, Report } from './events.js';
 import type { StopReason } from './stopping.js';
 
-export type RunConfig = Pick<Config, 'train' | 'device' | 'eval' | 'checkpoint'> & Partial<Config>;
+/** The sections that every training has; those of jobs besides. */
+export type RunConfig = Pick<Config, 'train' | 'device' | 'memory' | 'eval' | 'checkpoint'> & Partial<Config>;
 
 export interface TrainingRunOptions {
   model: Model;
