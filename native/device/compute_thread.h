@@ -17,9 +17,9 @@ void setUpComputeThread(const ComputeThreadOptions& options);
 // of its time.
 void setUpScriptThread();
 
-// Ends the OpenMP pool of the calling thread, which has nothing to compute for now; its next parallel region
-// starts one again. A pool that stays counts for libgomp even if its threads sleep: see above. A thread that
-// computes from time to time (evaluation beside training) calls this once it has been idle for kIdleSeconds.
+// Ends the OpenMP pool of the calling thread; its next parallel region starts a new one. For threads that
+// compute from time to time (evaluation beside training), once they have been idle for kIdleSeconds: libgomp
+// counts the threads of a pool even while they sleep, at the expense of other pools (setUpScriptThread).
 void endIdlePool();
 constexpr double kIdleSeconds = 0.5;
 

@@ -56,7 +56,7 @@ TrainSession::~TrainSession() {
 void TrainSession::shutDown() {
   signals_.stop = true;
   signals_.abort = true;
-  // Or a process that waits for one that is gone would wait on.
+  // The session's thread may be waiting for a process that is gone: close() would wait for it forever.
   if (busy_ && options_.group) options_.group->interrupt();
   thread_.close();
   if (!loop_) return;

@@ -23,11 +23,11 @@
 #include "graph/state.h"
 #include "train/batch/batch_upload.h"
 #include "train/batch/device_batch.h"
+#include "train/batch/teacher.h"
 #include "train/nan/node_inspector.h"
 #include "train/optim/optimizer.h"
-#include "train/options.h"
 #include "train/optim/scaler.h"
-#include "train/batch/teacher.h"
+#include "train/options.h"
 #include "train/trained_parameters.h"
 
 namespace fornax {
@@ -88,8 +88,8 @@ class TrainStep {
   // With several processes: gradients, and the given loss, become those of the whole batch. Once per step,
   // before everything else.
   void reduce(const at::Tensor& loss);
-  // 2 where a batch norm in training sees one value per row and channel and so refuses a single row, else 1.
-  // For rows such as this one.
+  // The fewest rows that a forward takes: 2 where a batch norm in training sees a single value per row and
+  // channel, else 1. Sizes and dtypes are those of `row`.
   int64_t leastRows(const Batch& row) const;
   // Rows of the batch in all processes together.
   int64_t globalRows(const Batch& batch) const;
@@ -120,19 +120,19 @@ class TrainStep {
   // What is trained, and the gradients collected so far.
   TrainedParameters& trained() { return *trained_; }
 
-  // Steps that can be recorded and repeated (step_capture.h): why they cannot, or empty; to be called before
-  // the first one: what the host changes from step to step is kept on the device from then on, `momentum`
-  // too if the schedule moves it.
+  // Why steps cannot be recorded and repeated (step_capture.h); empty if they can.
   std::string recordingObstacle() const;
+  // Before the first step that may be recorded: from then on the device has what the host changes from step
+  // to step, `momentum` too if the schedule moves it.
   void keepNumbersOnDevice(bool momentum);
   // What the next calls of prepare() return, in their order, whatever they are given.
   void give(std::vector<StepInputs> prepared);
-  // After update(): what is averaged at some steps only.
+  // After update(): the mean of SWA, which takes the weights of some steps only.
   void average(int64_t steps_done) {
     if (swa_) swa_->update(steps_done, guard_);
   }
-  // Of updates that the guard has kept from everything, of the steps from `first` to `last` (from 1): nor
-  // were they counted.
+  // After steps `first` to `last` (from 1) whose updates guardUpdates() has made ineffective: the averages no
+  // longer count them.
   void takeBack(int64_t first, int64_t last);
   // The averaged state by its names, the tensors themselves; empty without an average.
   NamedTensors averages();

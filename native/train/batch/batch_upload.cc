@@ -12,8 +12,9 @@
 
 namespace fornax {
 
-// When the place where a batch was brought has been reached, all steps before it are done. Asked for now and
-// then instead of waited for: waiting would keep a core busy that loader threads need.
+// Waits until the device is fewer than `ahead_` batches behind. Each event marks, on the computing stream,
+// where a batch was brought: once the device gets there, all steps before that batch are done. Events are
+// polled, because waiting for one would keep a core busy that loader threads need.
 void BatchUpload::limitLead(const c10::Stream& compute) {
   while (begun_.size() >= ahead_) {
     while (!begun_.front().query()) std::this_thread::sleep_for(std::chrono::microseconds(50));

@@ -22,10 +22,11 @@ struct MixingOptions {
   double mixup = 0, cutmix = 0;  // parameters α of Beta(α, α); 0: never
   double prob = 1;               // of mixing a batch
   double switch_prob = 0.5;      // of CutMix where both are wanted
-  int64_t steps = -1;            // as long as so many steps are not done; -1: always
+  int64_t steps = -1;            // mixing ends after so many steps; -1: never
 };
 
-// Shares of a row itself: `lam`; of its partner, the row as far from the other end: 1 − lam.
+// How rows are mixed: each with its partner, the row as far from the other end of the batch. `lam` is the
+// row's own share, 1 − lam its partner's.
 struct Mixture {
   double lam = 1;
   bool cut = false;                                  // the partner's box, instead of a sum

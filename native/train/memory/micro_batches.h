@@ -37,11 +37,11 @@ class MicroBatches {
   void setRows(int64_t rows) { rows_ = rows; }
   // Whether a step that ran out of memory is tried again. Then its batches must be kept until it is done.
   bool retries() const { return retries_; }
-  // What the forward of the last step changed beside gradients, as it was before that step, if it was kept.
+  // Puts back what the forward of the last step changed beside gradients (ForwardState), if that was saved
+  // before the step: all of it, only the buffers, or only these and where `flag` is not 0.
   void putBack() {
     if (saved_) state_->putBack();
   }
-  // Of this its buffers only, the statistics of batch norm: ForwardState.
   void putBackBuffers() {
     if (saved_) state_->putBackBuffers();
   }

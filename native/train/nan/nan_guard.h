@@ -15,8 +15,8 @@
 #include "train/nan/nan_watch.h"
 #include "train/nan/node_inspector.h"
 #include "train/options.h"
-#include "train/step.h"
 #include "train/recording/step_capture.h"
+#include "train/step.h"
 
 namespace fornax {
 
@@ -49,8 +49,9 @@ class NanGuard {
 
   // At the end of a run, after `done` steps in all: what steps whose gradients were not looked at have left.
   std::optional<NonFinite> lookAtWeights(int64_t done) const;
-  // Takes back the steps from that one on, which the flag has kept from the weights: how many of the `done`
-  // there were. None where all is as before that step already, or too late to be.
+  // Late: takes back the steps from the bad one on, whose updates the flag has made ineffective, and returns
+  // how many of the `done` steps these are. 0 where the bad step is undone already, or has reached the
+  // weights.
   int64_t takeBack(const NonFinite& fault, int64_t done);
 
  private:

@@ -12,7 +12,7 @@ namespace fornax {
 
 namespace {
 
-// A scale that begins at 65536 has come down to 2^-34 by then.
+// Skipped steps in a row that count as a fault: a scale of 65536 has come down to 2^-34 by then.
 constexpr int64_t kMostSkipped = 50;
 
 }  // namespace

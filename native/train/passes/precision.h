@@ -51,7 +51,7 @@ class PrecisionFlow {
     Float32,  // everything else
     Keeps     // writes to its arguments, so that they must be the very tensors
   };
-  // float32, or nothing that casts concern; either, as two were mixed; bfloat16.
+  // A value is in float32 (or no cast concerns it), in one of the two after a mixture, or in bfloat16.
   enum class Held : unsigned char { Other, Either, BFloat16 };
 
   struct NodeFlow {

@@ -76,8 +76,8 @@ std::optional<at::Tensor> StepCapture::repeat(std::vector<StepInputs>& inputs,
   forEachTensor(recorded_->inputs, [&](at::Tensor& tensor) { to.push_back(tensor); });
   forEachTensor(inputs, [&](at::Tensor& tensor) { from.push_back(tensor); });
   for (size_t i = 0; i < to.size(); ++i) to[i].copy_(from[i]);
-  // The next step writes to the same place. Before anything is done that could not be done again without
-  // memory.
+  // A copy, as the next step writes to the same place. Allocated first: where memory runs out here, the step
+  // has not begun.
   const at::Tensor loss = at::empty_like(recorded_->loss);
   begin();
   try {

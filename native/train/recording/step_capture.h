@@ -16,10 +16,10 @@
 #include <utility>
 #include <vector>
 
-#include "train/options.h"
 #include "train/optim/schedule.h"
-#include "train/step.h"
+#include "train/options.h"
 #include "train/recording/step_recording.h"
+#include "train/step.h"
 
 namespace fornax {
 
@@ -27,8 +27,8 @@ class StepCapture {
  public:
   using MakeRecording = std::function<std::unique_ptr<StepRecording>()>;
 
-  // `required`: where a step cannot be recorded there is an error instead of a reason. `step` must outlive
-  // it, and keepNumbersOnDevice() have been called.
+  // `required`: a step that cannot be recorded is an error; otherwise declined() has the reason. `step` must
+  // outlive this, and its keepNumbersOnDevice() have been called.
   StepCapture(TrainStep& step, c10::Device device, MakeRecording make, bool required)
       : step_(step), device_(device), make_(std::move(make)), required_(required) {}
 
@@ -75,7 +75,7 @@ class StepCapture {
   std::optional<Recorded> recorded_;
   Sizes seen_;        // of the last step that was not repeated
   int64_t run_ = 0;   // such steps of the same sizes one after another
-  int64_t runs_ = 0;  // beginnings of such rows of steps, before there was a recording
+  int64_t runs_ = 0;  // how often the sizes changed before there was a recording
   std::string declined_, news_;
   int64_t repeated_ = 0;
   at::Tensor counter_;  // the device's count
