@@ -1,5 +1,4 @@
-// The exponential moving average of a model's weights: of every floating entry of its state, batch-norm
-// statistics included; integers are copied. Lives on the session's thread and on the model's device.
+// The exponential moving average of a model's state. Lives on the session's thread and on the model's device.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,6 +6,8 @@
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "train/optim/averaged_state.h"
 
 namespace fornax {
 
@@ -33,14 +34,13 @@ class Ema {
   void keepShareOnDevice();
 
   // The averages by the names of the state; the tensors themselves.
-  const std::vector<std::pair<std::string, at::Tensor>>& averages() const { return averages_; }
+  const std::vector<std::pair<std::string, at::Tensor>>& averages() const { return state_.averages(); }
   // Updates so far, an int64 scalar on the CPU; itself.
   const at::Tensor& updates() const { return updates_; }
 
  private:
   EmaOptions options_;
-  std::vector<std::pair<std::string, at::Tensor>> averages_;
-  std::vector<at::Tensor> floats_, float_sources_, integers_, integer_sources_;
+  AveragedState state_;
   at::Tensor updates_;
   double share_ = 0;            // of the weights, in the average to come
   at::Tensor share_on_device_;  // float32 scalar, or undefined

@@ -3,24 +3,17 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <utility>
+
 #include "core/error.h"
-#include "train/optim/average_by_share.h"
 
 namespace fornax {
 
 WeightAverage::WeightAverage(const SwaOptions& options, std::vector<std::pair<std::string, at::Tensor>> state)
-    : options_(options), count_(at::zeros({}, at::kLong)) {
+    : options_(options), state_(std::move(state)), count_(at::zeros({}, at::kLong)) {
   if (options.start < 0) throw Error(ErrorKind::Argument, "swa: start must be at least 0", "swa.start");
   if (options.interval < 1)
     throw Error(ErrorKind::Argument, "swa: interval must be at least 1", "swa.interval");
-  const c10::NoGradGuard no_grad;
-  for (auto& [name, source] : state) {
-    const at::Tensor average = source.detach().clone();
-    const bool is_float = source.is_floating_point();
-    (is_float ? floats_ : integers_).push_back(average);
-    (is_float ? float_sources_ : integer_sources_).push_back(source.detach());
-    averages_.emplace_back(std::move(name), average);
-  }
 }
 
 bool WeightAverage::isTime(int64_t steps_done) const {
@@ -39,22 +32,21 @@ void WeightAverage::update(int64_t steps_done, const at::Tensor* skip) {
   const c10::NoGradGuard no_grad;
   const int64_t n = ++*count_.mutable_data_ptr<int64_t>();
   // mean + (weights − mean) / n; with n = 1 exactly the weights.
+  const std::vector<at::Tensor>& floats = state_.floats();
   if (skip && n > 1) {
-    averageByShare(floats_, float_sources_, skip->neg().add_(1).div_(static_cast<double>(n)));
-    for (size_t i = 0; i < integers_.size(); ++i) integers_[i].copy_(integer_sources_[i]);
-    return;
+    state_.moveBy(skip->neg().add_(1).div_(static_cast<double>(n)));
+  } else if (!floats.empty()) {
+    at::_foreach_lerp_(floats, state_.sources(), 1.0 / static_cast<double>(n));
   }
-  if (!floats_.empty()) at::_foreach_lerp_(floats_, float_sources_, 1.0 / static_cast<double>(n));
-  for (size_t i = 0; i < integers_.size(); ++i) integers_[i].copy_(integer_sources_[i]);
+  state_.copyIntegers();
 }
 
 const std::vector<std::pair<std::string, at::Tensor>>& WeightAverage::averages() {
   if (count_.item<int64_t>() == 0) {
     const c10::NoGradGuard no_grad;
-    for (size_t i = 0; i < floats_.size(); ++i) floats_[i].copy_(float_sources_[i]);
-    for (size_t i = 0; i < integers_.size(); ++i) integers_[i].copy_(integer_sources_[i]);
+    state_.copyAll();
   }
-  return averages_;
+  return state_.averages();
 }
 
 }  // namespace fornax

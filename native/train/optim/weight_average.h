@@ -1,6 +1,5 @@
 // Stochastic weight averaging (Izmailov et al. 2018; torch.optim.swa_utils.AveragedModel with use_buffers):
-// the plain mean of a model's weights at chosen steps. Of every floating entry of the state, statistics of
-// batch norm included; integers are copied. Lives on the session's thread and on the model's device.
+// the plain mean of a model's state at chosen steps. Lives on the session's thread and on the model's device.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,6 +8,8 @@
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "train/optim/averaged_state.h"
 
 namespace fornax {
 
@@ -38,8 +39,7 @@ class WeightAverage {
   bool isTime(int64_t steps_done) const;
 
   SwaOptions options_;
-  std::vector<std::pair<std::string, at::Tensor>> averages_;
-  std::vector<at::Tensor> floats_, float_sources_, integers_, integer_sources_;
+  AveragedState state_;
   at::Tensor count_;
 };
 
