@@ -5,6 +5,8 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <cstring>
+#include <memory>
 
 #include "core/crc32.h"
 #include "core/sha256.h"
@@ -20,14 +22,20 @@ constexpr size_t kPiece = 256 << 10;
 // Bytes into a file and into its checksum, in one pass over them.
 class HashedFile {
  public:
-  explicit HashedFile(const std::string& path) : file_(path, O_WRONLY | O_CREAT | O_TRUNC) {}
+  explicit HashedFile(const std::string& path)
+      : file_(path, O_WRONLY | O_CREAT | O_TRUNC), gathered_(new uint8_t[kPiece]) {}
 
   void write(const void* data, size_t size) {
     const auto* bytes = static_cast<const uint8_t*>(data);
     while (size > 0) {
-      const size_t piece = std::min(size, kPiece);
-      digest_.update(bytes, piece);
-      file_.write(bytes, piece);
+      const size_t piece = std::min(size, kPiece - held_);
+      if (piece == kPiece) {
+        put(bytes, piece);
+      } else {
+        std::memcpy(gathered_.get() + held_, bytes, piece);
+        held_ += piece;
+        if (held_ == kPiece) putGathered();
+      }
       bytes += piece, size -= piece;
     }
   }
@@ -53,13 +61,27 @@ class HashedFile {
 
   // Flushes to the disk. Returns the checksum.
   std::string finish() {
+    putGathered();
     file_.finish();
     return digest_.finish();
   }
 
  private:
+  void put(const uint8_t* bytes, size_t size) {
+    digest_.update(bytes, size);
+    file_.write(bytes, size);
+  }
+
+  void putGathered() {
+    if (held_ > 0) put(gathered_.get(), held_);
+    held_ = 0;
+  }
+
   File file_;
   Sha256 digest_;
+  // What is small, most tensors of most models, is written together.
+  std::unique_ptr<uint8_t[]> gathered_;
+  size_t held_ = 0;
 };
 
 }  // namespace

@@ -1,8 +1,8 @@
 /**
  * Trains again and again in one process while the file system fails at its n-th write (faults.c is preloaded), from
  * the start and from a checkpoint, and checks each time that the error is a typed one, that a resume repairs
- * everything and that all that is left is the very same as without faults. Its argument is JSON: { config, stride }.
- * Prints one JSON object.
+ * everything and that all that is left is the very same as without faults. Its argument is a FaultJob as JSON. Prints
+ * one JSON object.
  */
 import assert from 'node:assert/strict';
 import { cpSync, openSync, promises as fs, readdirSync } from 'node:fs';
@@ -15,7 +15,21 @@ import { RUN_FEATURES, type RunFeature } from '#fornax/train/run_features.js';
 
 import { assertSameRun } from './same_run.js';
 
-const { config, stride } = JSON.parse(process.argv[2]!) as { config: Config; stride: number };
+export interface FaultJob {
+  config: Config;
+  /** The n-th writes that fail: every `stride`-th from the `first` on. */
+  first: number;
+  stride: number;
+}
+
+export interface FaultResult {
+  /** Faults by kind and by where the run began. */
+  struck: Record<string, number>;
+  /** What the errors said. */
+  errors: string[];
+}
+
+const { config, first, stride } = JSON.parse(process.argv[2]!) as FaultJob;
 const folder = path.join(config.run.dir, config.name);
 /** As it is without faults, and as it was when a checkpoint in the middle of it had been written. */
 const [expected, halfway] = ['expected', 'halfway'].map((name) =>
@@ -94,7 +108,7 @@ for (const from of ['start', 'halfway'] as const) {
   for (const mode of ['full', 'readonly', 'once']) {
     const key = `${mode} from the ${from}`;
     struck[key] = 0;
-    for (let n = 1; await trainWithFault(from, mode, n); n += stride) struck[key]++;
+    for (let n = first; await trainWithFault(from, mode, n); n += stride) struck[key]++;
   }
 }
-process.stdout.write(JSON.stringify({ struck, errors: [...errors] }));
+process.stdout.write(JSON.stringify({ struck, errors: [...errors] } satisfies FaultResult));

@@ -1,5 +1,5 @@
 /** Makes small folders of images whose classes a small network can tell apart. */
-import { promises as fs } from 'node:fs';
+import { accessSync, constants, promises as fs, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
@@ -11,9 +11,31 @@ const COLOURS: readonly [string, readonly [number, number, number]][] = [
   ['red', [210, 50, 50]],
 ];
 
-/** A folder that is removed when `dispose` is called (or at the end of a block, with `await using`). */
-export async function temporaryFolder(): Promise<{ path: string; [Symbol.asyncDispose](): Promise<void> }> {
-  const folder = await fs.mkdtemp(path.join(tmpdir(), 'fornax-test-'));
+const MEMORY_FOLDER = '/dev/shm';
+const MEMORY_BYTES = 48 * 2 ** 20;
+
+/** Whether small files have a place in memory. */
+function hasMemoryFolder(): boolean {
+  try {
+    accessSync(MEMORY_FOLDER, constants.W_OK);
+    const { bavail, bsize } = statfsSync(MEMORY_FOLDER);
+    return bavail * bsize >= MEMORY_BYTES;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * A folder that is removed when `dispose` is called (or at the end of a block, with `await using`).
+ *
+ * @param options.inMemory where the machine has such a place: for a few small files that are written very often.
+ */
+export async function temporaryFolder({ inMemory = false }: { inMemory?: boolean } = {}): Promise<{
+  path: string;
+  [Symbol.asyncDispose](): Promise<void>;
+}> {
+  const base = inMemory && hasMemoryFolder() ? MEMORY_FOLDER : tmpdir();
+  const folder = await fs.mkdtemp(path.join(base, 'fornax-test-'));
   return {
     path: folder,
     async [Symbol.asyncDispose]() {
