@@ -150,6 +150,28 @@ describe('an interrupted training', () => {
     assert.ok(existsSync(String(jsonLines(stdout).at(-1)!['checkpoint'])));
   });
 
+  it('by a second SIGTERM writes its checkpoint all the same', async () => {
+    let sent = 0;
+    const { code, stdout, stderr } = await fornax(
+      [...long, '--name', 'terminated-twice', '--epochs', '2000', '--json'],
+      {
+        ...options,
+        onOutput: (text, send) => {
+          if (sent === 0 && text.includes('"type":"steps"')) {
+            sent = 1;
+            send('SIGTERM');
+          } else if (sent === 1 && text.includes('Terminated')) {
+            sent = 2;
+            send('SIGTERM');
+          }
+        },
+      },
+    );
+    assert.equal(sent, 2, stderr);
+    assert.equal(code, 143);
+    assert.ok(existsSync(String(jsonLines(stdout).at(-1)!['checkpoint'])));
+  });
+
   it('by a second Ctrl-C stops at once', async () => {
     let sent = 0;
     const { code, signal, stderr } = await fornax(

@@ -115,6 +115,34 @@ test('a process that is killed ends the run at once, and its log is named', asyn
   await assert.rejects(findRank(name, 0), 'nobody is left');
 });
 
+test('signals to all processes of a job and a slow disk cost no checkpoint', async () => {
+  const name = `slow-${process.pid}`;
+  const slow = new URL('./support/slow_checkpoints.js', import.meta.url).href;
+  let sent = false;
+  const signalAll = async (send: (signal: NodeJS.Signals) => void): Promise<void> => {
+    // As Slurm and systemd do: each process gets its own, and the one that the launcher passes on.
+    for (const rank of [0, 1]) process.kill(await findRank(name, rank), 'SIGTERM');
+    send('SIGTERM');
+  };
+  const { code, stdout, stderr } = await train(
+    name,
+    ['--epochs', '1000', '--set', 'checkpoint.every_epochs=1000', '--set', 'eval.every_epochs=1000'],
+    {
+      // Longer than the launcher waits for processes that hang.
+      env: { NODE_OPTIONS: `--import ${slow}`, FORNAX_SLOW_CHECKPOINTS: '7' },
+      onOutput: (text, send) => {
+        if (sent || !text.includes('"steps"')) return;
+        sent = true;
+        void signalAll(send);
+      },
+    },
+  );
+  assert.equal(code, 143, stderr);
+  const { checkpoint } = jsonLines(stdout).find(({ type }) => type === 'interrupted')!;
+  assert.ok(existsSync(path.join(checkpoint as string, 'state.json')));
+  assert.ok(!existsSync(run(name, '.lock')), 'rank 0 ended in good order');
+});
+
 test('a process that hangs ends the run after dist.timeout', async () => {
   const name = `hanging-${process.pid}`;
   let stopped = 0;

@@ -3,7 +3,8 @@ import path from 'node:path';
 
 import { loadConfig } from '../config/load.js';
 import type { Config } from '../config/schema.js';
-import { followLauncher, launch, tellLauncher } from '../dist/launch.js';
+import { launch } from '../dist/launch.js';
+import { followLauncher, tellLauncher } from '../dist/launched.js';
 import { findPlace, shareCores } from '../dist/place.js';
 import { UsageError } from '../errors.js';
 import { trainJob } from '../train/job.js';

@@ -26,7 +26,7 @@ export class Processes {
     const { env } = process;
     // torchrun listens itself, and starts over on the same port when a process fails.
     const launcherListens = env['TORCHELASTIC_USE_AGENT_STORE'] === 'True';
-    const run = [env['TORCHELASTIC_RUN_ID'], env['TORCHELASTIC_RESTART_COUNT']];
+    const run = [env['TORCHELASTIC_RUN_ID'], env['TORCHELASTIC_RESTART_COUNT'], env['FORNAX_LAUNCHED']];
     const group = await loadAddon().connectProcesses({
       rank,
       world,

@@ -1,5 +1,6 @@
 /** Writes a run's checkpoints in the background: training stands still only while what they hold is copied. */
 import { gatherGenerators } from '../dist/generators.js';
+import { undisturbed } from '../dist/launched.js';
 import type { Processes } from '../dist/processes.js';
 import { DeviceError } from '../errors.js';
 import type { Model } from '../model.js';
@@ -118,7 +119,7 @@ export class CheckpointWriter {
       if (contents.shared) event.pauseSeconds = event.seconds;
       report(event);
     };
-    this.writing = commit();
+    this.writing = undisturbed(commit);
     // Thrown where it is awaited; steps in between need not be computed.
     this.writing.catch((error: unknown) => this.options.onFailure(error as Error));
     if (contents.shared) await this.writing;

@@ -101,11 +101,12 @@ async function isCovered({ checkpoints, options, progress, session, processes }:
 }
 
 async function interrupt(run: OpenRun): Promise<TrainingResult> {
-  const { checkpoints } = run;
+  const { checkpoints, processes } = run;
   const { store } = run.options;
   if (!(await isCovered(run))) await checkpoints?.write('interrupted');
   await checkpoints?.done();
-  const checkpoint = (await store?.list())?.[0]?.path ?? null;
+  // The others wait for rank 0: a launcher (torchrun) gives it little time once one of them has ended.
+  const checkpoint = await processes.lead(async () => (await store?.list())?.[0]?.path ?? null);
   return resultOf(run, { interrupted: true, checkpoint });
 }
 
