@@ -56,7 +56,6 @@ export async function trainEpoch(run: OpenRun): Promise<EpochSteps> {
     const due = reason === 'stopped' || (everySteps !== null && session.stepCount % everySteps === 0);
     if (due && !after.aborted && after.secondsLeft > 0) await run.checkpoints?.write('interval');
   }
-  await run.hooks.epochTrained({ step: session.stepCount, epoch: run.progress.epoch + 1 });
   return (await outlookOf(run)).aborted ? 'aborted' : 'done';
 }
 

@@ -14,7 +14,7 @@ import { checkResumable, type ResumeIdentity } from './resume.js';
 import { endBudget } from './memory.js';
 import { restoreRun } from './restore_run.js';
 import type { RunDevices } from './run_devices.js';
-import { RUN_FEATURES, type RunFeature } from './run_features.js';
+import { RUN_FEATURES } from './run_features.js';
 import { RunHooks } from './run_hooks.js';
 import { identityOf } from './run_identity.js';
 import type { RunProgress } from './run_progress.js';
@@ -29,8 +29,6 @@ export interface OpenRunOptions {
   processes: Processes;
   devices: RunDevices;
   progress: RunProgress;
-  /** Default: all there are. */
-  features?: readonly RunFeature[];
 }
 
 export class OpenRun {
@@ -79,12 +77,11 @@ export class OpenRun {
       if (resumeFrom) {
         checkResumable(resumeFrom, run.identity(), (message) => options.report({ type: 'warning', message }));
       }
-      const features = given.features ?? RUN_FEATURES;
-      await run.openSession(features, resumeFrom !== null);
+      await run.openSession(resumeFrom !== null);
       run.openEvaluator();
       run.openCheckpoints();
       if (resumeFrom) await restoreRun(run, resumeFrom);
-      for (const feature of features) await feature.attach?.(run);
+      for (const feature of RUN_FEATURES) await feature.attach?.(run);
       return run;
     } catch (error) {
       run.dispose();
@@ -129,7 +126,7 @@ export class OpenRun {
     this.stepsPerEpoch = Math.ceil(this.loader.batches / this.train.gradAccum);
   }
 
-  private async openSession(features: readonly RunFeature[], resumed: boolean): Promise<void> {
+  private async openSession(resumed: boolean): Promise<void> {
     const { model, data, loss, teacher } = this.options;
     const { train, devices, processes, loader, stepsPerEpoch, state, hooks, options } = this;
     const { group } = processes;
@@ -148,7 +145,7 @@ export class OpenRun {
       ...{ options, train, devices, processes, loader, stepsPerEpoch, state, hooks, session },
       resumed,
     };
-    for (const feature of features) await feature.prepare?.(opening);
+    for (const feature of RUN_FEATURES) await feature.prepare?.(opening);
     this.session = new (loadAddon().TrainSession)(model.native, session);
     // Opening a session may give parameters another memory format and so other memory.
     model.changed();

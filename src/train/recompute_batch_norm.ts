@@ -12,8 +12,6 @@ export interface RecomputeOptions {
   /** Batches at most. */
   batches: number;
   device: string;
-  /** Threads of one operator. Default: all cores. */
-  threads?: number | undefined;
   normalize: Normalize | null;
   loader: AnyLoaderOptions;
   /** Module paths whose batch norms keep their statistics. */
@@ -44,7 +42,7 @@ export function hasBatchNorm(graph: Graph): boolean {
  * @throws AbortedError if the signal fires: then the model is as it was.
  */
 export async function recomputeBatchNorm(model: Model, options: RecomputeOptions): Promise<RecomputeResult> {
-  const { batches, device, threads, normalize, report, signal } = options;
+  const { batches, device, normalize, report, signal } = options;
   if (signal?.aborted) throw new AbortedError('recomputing batch norm was stopped before it began');
   const frozen = options.frozen ?? [];
   const layers = [...modulesOf(model.graph, ['batch_norm'])].filter(
@@ -52,7 +50,7 @@ export async function recomputeBatchNorm(model: Model, options: RecomputeOptions
   );
   const inactive = modulesOf(model.graph, ['dropout', 'stochastic_depth']);
   const loader = new (loadAddon().Loader)(options.loader);
-  const session = evaluationSession(model.native, { device, threads, normalize });
+  const session = evaluationSession(model.native, { device, normalize });
   const stop = (): void => session.stop();
   signal?.addEventListener('abort', stop, { once: true });
   try {

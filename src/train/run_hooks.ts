@@ -1,6 +1,6 @@
-/** What others do at fixed places of a run: callbacks of scripts, averages, watches. One list, called in order. */
+/** What features do at fixed places of a run, such as calling a script's callbacks. One list, called in order. */
 import { ArgumentError } from '../errors.js';
-import type { CheckpointEvent, EvaluationEvent, EvaluationMetrics } from './events.js';
+import type { CheckpointEvent, EvaluationEvent } from './events.js';
 
 /** Where the run is: between two steps. */
 export interface RunMoment {
@@ -11,14 +11,11 @@ export interface RunMoment {
 }
 
 export interface EpochMoment extends RunMoment {
-  /** It is the run's last one. */
+  /** It is the run's last epoch. */
   last: boolean;
   /** Mean training loss of the epoch. */
   loss: number;
-  lr: number;
-  /** Null where this epoch was not evaluated. */
-  metrics: EvaluationMetrics | null;
-  /** The same, as it was reported. */
+  /** As it was reported; null where this epoch was not evaluated. */
   evaluation: EvaluationEvent | null;
 }
 
@@ -30,11 +27,9 @@ export interface RunHook {
   /** Call `onSteps` whenever the number of steps is a multiple of this. The native run is cut there. */
   everySteps?: number;
   onSteps?(moment: RunMoment): void | Promise<void>;
-  /** All steps of an epoch are done; nothing is evaluated yet. Not called again for an evaluation begun anew. */
-  onEpochTrained?(moment: RunMoment): void | Promise<void>;
   /** The epoch is evaluated and in the books; its checkpoint is not written yet. */
   onEpochEnd?(moment: EpochMoment): void | Promise<void>;
-  /** One is on the disk; the next steps may be under way. Must not throw. */
+  /** A checkpoint is on the disk; the next steps may be under way. Must not throw. */
   onCheckpoint?(event: CheckpointEvent): void;
   /** The training has ended in good order, or was interrupted, and its last checkpoint is on the disk. */
   onEnd?(): void | Promise<void>;
@@ -62,10 +57,6 @@ export class RunHooks {
     for (const hook of this.hooks) {
       if (hook.everySteps !== undefined && moment.step % hook.everySteps === 0) await hook.onSteps?.(moment);
     }
-  }
-
-  async epochTrained(moment: RunMoment): Promise<void> {
-    for (const hook of this.hooks) await hook.onEpochTrained?.(moment);
   }
 
   checkpoint(event: CheckpointEvent): void {
