@@ -3,6 +3,9 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import type { DType } from '#fornax/graph/format.js';
+import { BatchNorm2d, functional as F, Module, Parameter, type Tensor } from '#fornax/nn/index.js';
+import { fillInput } from './conformance/fill.js';
 import { Probe, runProbe, type Activation, type ProbeSettings } from './support/batch_norm_probe.js';
 import { assertNear, runModule, type ProbeResult } from './support/graph_probe.js';
 
@@ -15,6 +18,27 @@ async function assertExact(settings: ProbeSettings, tolerance = 2e-5, steps = 1)
 }
 
 const shape = [4, 24, 7, 5];
+
+/** One batch norm for two inputs. What follows the second one comes first. */
+class Siamese extends Module {
+  readonly x: Parameter;
+  readonly bn = new BatchNorm2d(24, { affine: false });
+
+  constructor(
+    private readonly form: 'apart' | 'added',
+    type: DType,
+  ) {
+    super();
+    this.x = new Parameter(shape, { kind: 'constant', value: 0 }, type);
+  }
+
+  forward(_image: Tensor): Tensor {
+    const first = this.bn.forward(this.x);
+    const second = F.relu(this.bn.forward(this.x.mul(2).add(1)));
+    return this.form === 'apart' ? F.relu6(first).add(second) : F.relu6(first.add(second));
+  }
+}
+
 const all: Activation[] = ['none', 'relu', 'relu6', 'hardtanh', 'leaky_relu', 'silu', 'hardswish'];
 
 describe('batch norm and activation in one operator', () => {
@@ -116,6 +140,36 @@ describe('batch norm and activation in one operator', () => {
       assertNear(await run(true), expected, 1e-6, activation);
       if (activation === 'relu6') assert.deepEqual([...expected.gradients['bias']!].slice(1, 4), [1, 0, 0]);
       if (activation === 'hardswish') assert.deepEqual([...expected.gradients['bias']!].slice(0, 2), [0, 1]);
+    }
+  });
+
+  it('passes no gradient where a bound that bfloat16 does not have was reached', async () => {
+    const biases = [-2, 2, 0.1, -0.69];
+    const settings = { shape: [1, 4, 1, 1], mode: 'eval', residual: 'first', result: 'bfloat16' } as const;
+    const { gradients } = await runModule(
+      (type) => new Probe({ ...settings, activation: 'hardtanh_0.7' }, type),
+      {
+        ...settings,
+        values: (name, count) => {
+          if (name === 'bias') return Float32Array.from(biases);
+          return new Float32Array(count).fill(/x|residual|mean/.test(name) ? 0 : 1);
+        },
+      },
+    );
+    assert.deepEqual([...gradients['bias']!], [0, 0, 1, 1]);
+    assert.deepEqual([...gradients['residual']!], [0, 0, 1, 1]);
+  });
+
+  it('leaves the order of batch norms that move the same statistics', async () => {
+    for (const form of ['apart', 'added'] as const) {
+      const run = (fuse: boolean): Promise<ProbeResult> =>
+        runModule((type) => new Siamese(form, type), {
+          shape,
+          fuse,
+          values: (name, count) => fillInput(count, name.length),
+        });
+      const expected = await run(false);
+      assertNear(await run(true), expected, 1e-5, form);
     }
   });
 

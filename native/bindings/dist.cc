@@ -119,17 +119,15 @@ class ProcessGroupHandle : public Napi::ObjectWrap<ProcessGroupHandle> {
 ProcessGroupOptions readProcessGroupOptions(Napi::Value value) {
   const Options source(value, "options");
   ProcessGroupOptions options;
-  options.rank = static_cast<int>(source.integer("rank"));
-  options.size = static_cast<int>(source.integer("world"));
+  for (const char* key : {"rank", "world", "port"}) source.require(key);
+  options.rank = source.integer("rank", -1, 0, 65535);
+  options.size = source.integer("world", 0, 1, 65536);
   options.host = source.string("host");
-  options.port = static_cast<int>(source.integer("port"));
-  if (options.port < 1 || options.port > 65535) {
-    throw Error(ErrorKind::Argument, source.name("port") + " must be between 1 and 65535");
-  }
+  options.port = source.integer("port", 0, 1, 65535);
   options.server = source.boolean("server", options.rank == 0);
   options.prefix = source.string("prefix", options.prefix);
   options.interface = source.string("interface", "");
-  options.device = parseDevice(source.string("device"));
+  options.device = parseComputeDevice(source.string("device"));
   const double seconds = source.number("timeout_seconds", 1800);
   if (!(seconds > 0 && seconds < 1e9)) {
     throw Error(ErrorKind::Argument, source.name("timeout_seconds") + " must be greater than 0");

@@ -80,14 +80,9 @@ class InferenceHandle : public Napi::ObjectWrap<InferenceHandle> {
   static InferenceOptions readOptions(Napi::Value value) {
     Options source(value, "options");
     InferenceOptions options;
-    options.device = parseDevice(source.string("device", "cpu"));
-    options.threads = static_cast<int>(source.integer("threads", 0));
-    options.workers = static_cast<int>(source.integer("workers", 1));
-    if (options.threads < 0)
-      throw Error(ErrorKind::Argument, source.name("threads") + " must not be negative");
-    if (options.workers < 1 || options.workers > 256) {
-      throw Error(ErrorKind::Argument, source.name("workers") + " must be 1 to 256");
-    }
+    options.device = parseComputeDevice(source.string("device", "cpu"));
+    options.threads = source.integer("threads", 0, 0, 1024);
+    options.workers = source.integer("workers", 1, 1, 256);
     options.channels_last = source.boolean("channels_last", false);
     options.precision = static_cast<Precision>(source.choice("amp", {"off", "bf16", "fp16"}, "off"));
     options.normalize = readNormalize(source.get("normalize"), source.name("normalize"));

@@ -15,7 +15,7 @@ namespace fornax::bindings {
 namespace {
 
 c10::Device readDevice(Napi::Value value) {
-  return parseDevice(readString(value, "device"));
+  return parseComputeDevice(readString(value, "device"));
 }
 
 Napi::Value deviceMemory(const Napi::CallbackInfo& info) {

@@ -80,7 +80,7 @@ class MetricsHandle : public Napi::ObjectWrap<MetricsHandle<Traits>> {
   explicit MetricsHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Self>(info) {
     guarded(info.Env(), [&] {
       Options source(info[0], "options");
-      device_ = parseDevice(source.string("device", "cpu"));
+      device_ = parseComputeDevice(source.string("device", "cpu"));
       auto options = Traits::readOptions(source);
       classes_ = options.classes;
       metrics_ = std::make_shared<Metrics>(options, device_);

@@ -115,6 +115,14 @@ int64_t Options::integer(const char* key, int64_t fallback) const {
   return has(key) ? integer(key) : fallback;
 }
 
+int Options::integer(const char* key, int fallback, int least, int most) const {
+  if (!has(key)) return fallback;
+  const int64_t value = integer(key);
+  if (value >= least && value <= most) return static_cast<int>(value);
+  throw Error(ErrorKind::Argument, name(key) + " must be an integer from " + std::to_string(least) + " to " +
+                                       std::to_string(most) + ", got " + std::to_string(value));
+}
+
 std::vector<double> Options::numbers(const char* key) const {
   std::vector<double> result;
   if (!has(key)) return result;

@@ -28,6 +28,8 @@ class Options {
   double number(const char* key, double fallback) const;
   int64_t integer(const char* key) const;
   int64_t integer(const char* key, int64_t fallback) const;
+  // From `least` to `most`, but for the fallback.
+  int integer(const char* key, int fallback, int least, int most) const;
   std::vector<double> numbers(const char* key) const;  // empty if absent
   std::vector<std::string> strings(const char* key) const;
   // Index of the value among `choices`; error lists them.

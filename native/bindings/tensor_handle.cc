@@ -352,13 +352,23 @@ c10::Device parseDevice(const std::string& name) {
     try {
       c10::Device device(name == "cuda" ? "cuda:0" : name);
       int64_t count = static_cast<int64_t>(at::getNumGPUs());
-      if (device.index() < count) return device;
+      if (device.index() < count) {
+        // Its allocator can be asked from here on, also before anything was computed.
+        at::globalContext().lazyInitDevice(c10::kCUDA);
+        return device;
+      }
       throw Error(ErrorKind::Device,
                   "device '" + name + "' does not exist, there are " + std::to_string(count));
     } catch (const c10::Error&) {
     }
   }
   throw Error(ErrorKind::Device, "unknown device '" + name + "'", "", "use cpu, cuda or cuda:N");
+}
+
+c10::Device parseComputeDevice(const std::string& name) {
+  const c10::Device device = parseDevice(name);
+  if (!device.is_meta()) return device;
+  throw Error(ErrorKind::Device, "nothing is computed on the device 'meta'", "", "use cpu, cuda or cuda:N");
 }
 
 }  // namespace fornax::bindings

@@ -19,5 +19,7 @@ const char* dtypeName(c10::ScalarType type);
 c10::ScalarType parseDtype(const std::string& name, const std::string& what);
 // "cpu", "cuda:0", "meta"; DeviceError for anything else or a device that is not there.
 c10::Device parseDevice(const std::string& name);
+// Of these one that has memory: not meta.
+c10::Device parseComputeDevice(const std::string& name);
 
 }  // namespace fornax::bindings

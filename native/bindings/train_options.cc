@@ -84,7 +84,7 @@ TrainOptions readTrainOptions(Napi::Value value) {
   source.require("optimizer");
   source.require("schedule");
   TrainOptions options;
-  options.device = parseDevice(source.string("device"));
+  options.device = parseComputeDevice(source.string("device"));
   options.optimizer = readOptimizer(source.object("optimizer"));
   options.groups = readGroups(source);
   options.schedule = readSchedule(source.object("schedule"));
@@ -104,7 +104,7 @@ TrainOptions readTrainOptions(Napi::Value value) {
   options.tf32 = optionalBoolean(source, "tf32");
   options.deterministic = optionalBoolean(source, "deterministic");
   options.flush_denormal = source.boolean("flush_denormal", true);
-  options.threads = static_cast<int>(source.integer("threads", 0));
+  options.threads = source.integer("threads", 0, 0, 1024);
   const int64_t seed = source.integer("seed", 0);
   if (seed < 0) throw Error(ErrorKind::Argument, source.name("seed") + " must not be negative");
   options.seed = static_cast<uint64_t>(seed);

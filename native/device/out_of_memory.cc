@@ -1,6 +1,7 @@
 #include "device/out_of_memory.h"
 
 #include <array>
+#include <new>
 
 namespace fornax {
 
@@ -19,6 +20,21 @@ bool isOutOfMemory(const c10::Error& error) {
     if (message.find(phrase) != std::string::npos) return true;
   }
   return false;
+}
+
+std::optional<AllocationFailure> allocationFailure(const std::function<void()>& work) {
+  static const std::string kStep = "the training step";
+  try {
+    work();
+    return std::nullopt;
+  } catch (const OutOfMemoryError& error) {
+    return AllocationFailure{error.what(), error.where, error.module};
+  } catch (const c10::Error& error) {
+    if (!isOutOfMemory(error)) throw;
+    return AllocationFailure{std::string("out of memory: ") + error.what_without_backtrace(), kStep, ""};
+  } catch (const std::bad_alloc&) {
+    return AllocationFailure{"out of memory", kStep, ""};
+  }
 }
 
 }  // namespace fornax

@@ -4,6 +4,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -24,5 +26,14 @@ class OutOfMemoryError : public Error {
 // Whether libtorch's error says that an allocation failed: of its own allocators, or of cuBLAS, cuDNN and the
 // driver.
 bool isOutOfMemory(const c10::Error& error);
+
+// An allocation that failed: what was said, where, and in which module (may be empty).
+struct AllocationFailure {
+  std::string what, where, module;
+};
+
+// Runs `work`; what failed, if memory ran out in it. Other errors pass. The exception is gone on return, and
+// with it all that `work` held.
+std::optional<AllocationFailure> allocationFailure(const std::function<void()>& work);
 
 }  // namespace fornax

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "data/labels.h"
 #include "graph/executor.h"
 #include "graph/prune.h"
 #include "metrics/classification.h"
@@ -19,32 +20,6 @@ using Clock = std::chrono::steady_clock;
 
 double secondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// Which sample of the data set a row is, if the batch says so.
-std::string describeRow(const Batch& batch, int64_t row) {
-  const at::Tensor* index = batch.find("index");
-  if (!index) return "row " + std::to_string(row) + " of a batch";
-  return "sample " + std::to_string((*index)[row].item<int64_t>());
-}
-
-// Labels come from the loader and still lie on the CPU here, so that looking at them does not wait for the
-// device.
-const at::Tensor& checkedLabels(const Batch& batch, int64_t classes) {
-  const at::Tensor* label = batch.find("label");
-  if (!label) throw Error(ErrorKind::Data, "the data has no labels", "batch", "evaluate on a labelled set");
-  if (label->dim() != 1 || label->scalar_type() != at::kLong) {
-    throw Error(ErrorKind::Data, "`label` must be int64 with one value per sample", "batch.label");
-  }
-  const at::Tensor bad = at::logical_or(label->lt(0), label->ge(classes)).nonzero();
-  if (bad.numel() > 0) {
-    const int64_t row = bad[0].item<int64_t>();
-    throw Error(ErrorKind::Data,
-                "label " + std::to_string((*label)[row].item<int64_t>()) + " is outside 0…" +
-                    std::to_string(classes - 1),
-                describeRow(batch, row), "the data has other classes than the model");
-  }
-  return *label;
 }
 
 at::Tensor runLoss(const Graph& loss, const Graph& model, const DeviceBatch& device_batch,
@@ -113,7 +88,7 @@ EvaluationResult evaluate(const InferenceSession& session, const std::shared_ptr
   at::Tensor loss_sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_batch.device()));
   EvaluationResult result;
   for (Batch batch; source.next(batch, stop) && !stop;) {
-    const at::Tensor* label = classification ? &checkedLabels(batch, options.classes) : nullptr;
+    const at::Tensor* label = classification ? &checkedLabels(batch, "label", options.classes) : nullptr;
     const std::vector<at::Tensor> outputs = session.evaluate(graph, batch, stop);
     const int64_t rows = batchSize(batch);
     if (label) {

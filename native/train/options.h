@@ -99,4 +99,7 @@ struct TrainOptions {
   bool count_syncs = false;  // on CUDA: for tests
 };
 
+// Of numbers that belong to no part of a session that would check them itself. ArgumentError.
+void checkTrainOptions(const TrainOptions& options);
+
 }  // namespace fornax

@@ -15,19 +15,6 @@ namespace fornax {
 
 namespace {
 
-void checkOptions(const TrainOptions& options) {
-  const auto require = [](bool condition, const char* option, const char* expected) {
-    if (condition) return;
-    throw Error(ErrorKind::Argument, std::string(option) + " must be " + expected,
-                std::string("options.") + option);
-  };
-  require(options.grad_accum >= 1, "grad_accum", "at least 1");
-  require(!options.clip_norm || *options.clip_norm > 0, "clip_norm", "greater than 0");
-  require(!options.ema || !options.swa, "swa", "left out where there is `ema`");
-  require(!options.clip_value || *options.clip_value > 0, "clip_value", "greater than 0");
-  require(options.threads >= 0 && options.threads <= 1024, "threads", "between 1 and 1024");
-}
-
 std::optional<c10::Device> guarded(c10::Device device) {
   return device.is_cpu() ? std::nullopt : std::optional(device);
 }
@@ -37,8 +24,7 @@ std::optional<c10::Device> guarded(c10::Device device) {
 TrainSession::TrainSession(std::shared_ptr<const Graph> graph, std::shared_ptr<State> state,
                            std::shared_ptr<const Graph> loss, const TrainOptions& options)
     : options_(options), schedule_(makeSchedule(options.schedule)), thread_("fornax-train") {
-  checkOptions(options_);
-  applyProcessSettings({options_.cudnn_benchmark, options_.tf32, options_.deterministic});
+  checkTrainOptions(options_);
   thread_.call([&] {
     setUpComputeThread({options_.threads, options_.flush_denormal && options_.device.is_cpu()});
     const c10::OptionalDeviceGuard guard(guarded(options_.device));
@@ -47,6 +33,8 @@ TrainSession::TrainSession(std::shared_ptr<const Graph> graph, std::shared_ptr<S
                                          *schedule_, signals_);
     });
   });
+  // Last: a session that fails to open leaves no mark on the process.
+  applyProcessSettings({options_.cudnn_benchmark, options_.tf32, options_.deterministic});
 }
 
 TrainSession::~TrainSession() {
@@ -82,7 +70,7 @@ void TrainSession::start(std::shared_ptr<const Graph> graph, Material material,
         std::exception_ptr failure;
         try {
           const c10::OptionalDeviceGuard guard(guarded(options_.device));
-          loop_->step().useGraph(std::move(graph));
+          loop_->useGraph(std::move(graph));
           result = job(material);
         } catch (...) {
           failure = std::current_exception();

@@ -57,8 +57,9 @@ class TrainSession {
   void stop() { signals_.stop = true; }
   // Steps done; any thread.
   int64_t stepCount() const { return signals_.steps; }
-  // Rows of a micro-batch at most; 0: batches stay whole. Any thread.
-  int64_t microBatch() const { return loop_->microBatches().rows(); }
+  // Rows of a micro-batch at most; 0: batches stay whole. Still there after shutDown(), which a handle can
+  // outlive.
+  int64_t microBatch() const { return loop_ ? loop_->microBatches().rows() : options_.micro_batch; }
   double learningRate(int64_t step) const { return schedule_->learningRate(step); }
   // A metric of the model as it is now, for a schedule that looks at one. TrainError while a job is running.
   void observe(double metric);

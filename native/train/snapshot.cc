@@ -16,6 +16,7 @@ namespace {
 constexpr const char* kGenerator = "generator";
 constexpr const char* kScheduleState = "schedule/state";
 constexpr const char* kMicroBatch = "memory/micro_batch";
+constexpr const char* kSkippedInARow = "scaler/skipped_in_a_row";
 
 [[noreturn]] void refuse(const std::string& name, const std::string& what) {
   throw Error(
@@ -39,10 +40,19 @@ void checkEntries(const NamedTensors& targets, const std::unordered_map<std::str
   refuse(unknown.begin()->first, "is unknown");
 }
 
+int64_t rowsIn(const at::Tensor& entry) {
+  if (entry.numel() != 1 || entry.scalar_type() != at::kLong) refuse(kMicroBatch, "is no number of rows");
+  const int64_t rows = entry.item<int64_t>();
+  if (rows < 1) refuse(kMicroBatch, "must be at least 1");
+  return rows;
+}
+
 void restoreStep(TrainStep& step, const NamedTensors& entries) {
   const c10::NoGradGuard no_grad;
   const NamedTensors targets = step.resumeState();
-  const std::unordered_map<std::string, at::Tensor> by_name(entries.begin(), entries.end());
+  std::unordered_map<std::string, at::Tensor> by_name(entries.begin(), entries.end());
+  // Snapshots of older versions are without it.
+  if (step.scaler()) by_name.try_emplace(kSkippedInARow, at::zeros({}, at::kFloat));
   checkEntries(targets, by_name);
   // The generator first: it is the one that can still refuse.
   try {
@@ -85,7 +95,7 @@ void restoreSnapshot(const SnapshotParts& parts, const NamedTensors& entries) {
     if (entry.first == kScheduleState)
       of_schedule = entry.second.to(at::kCPU).contiguous();
     else if (entry.first == kMicroBatch)
-      micro_batch = entry.second.item<int64_t>();
+      micro_batch = rowsIn(entry.second);
     else
       of_step.push_back(entry);
   }
@@ -95,6 +105,7 @@ void restoreSnapshot(const SnapshotParts& parts, const NamedTensors& entries) {
     throw Error(ErrorKind::Weights, std::string("`") + kScheduleState + "` does not fit the schedule",
                 "snapshot", "restore a snapshot of a session with the same schedule");
   }
+  parts.micro_batches.checkRows(micro_batch);
   restoreStep(parts.step, of_step);
   parts.micro_batches.setRows(micro_batch);
   if (given == 0) return;

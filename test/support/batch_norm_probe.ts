@@ -6,13 +6,15 @@ import { Buffer, functional as F, Module, Parameter, type Tensor } from '#fornax
 import { fillInput } from '../conformance/fill.js';
 import { runModule, type ProbeResult, type ProbeRun } from './graph_probe.js';
 
-export type Activation = 'none' | 'relu' | 'relu6' | 'hardtanh' | 'leaky_relu' | 'silu' | 'hardswish';
+export type Activation =
+  'none' | 'relu' | 'relu6' | 'hardtanh' | 'hardtanh_0.7' | 'leaky_relu' | 'silu' | 'hardswish';
 
 const activations: Record<Activation, (x: Tensor) => Tensor> = {
   none: (x) => x,
   relu: F.relu,
   relu6: F.relu6,
   hardtanh: (x) => F.hardtanh(x, -0.5, 0.75),
+  'hardtanh_0.7': (x) => F.hardtanh(x, -0.7, 0.7), // bounds that bfloat16 does not have
   leaky_relu: (x) => F.leakyRelu(x, 0.1),
   silu: F.silu,
   hardswish: F.hardswish,

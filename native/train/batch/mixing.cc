@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "data/labels.h"
 #include "data/random.h"
 #include "train/batch/device_batch.h"
 #include "train/batch/teacher.h"
@@ -141,14 +142,18 @@ Mixing::Mixing(const MixingOptions& options, uint64_t seed, int64_t rank)
   require(options.switch_prob >= 0 && options.switch_prob <= 1, "switch_prob", "between 0 and 1");
 }
 
-Batch Mixing::apply(const Batch& batch, const Graph& model, const DeviceBatch& device_batch,
-                    const Teacher* teacher) {
-  const at::Tensor image = imageOf(model, device_batch, batch);
+void Mixing::checkLabels(const Batch& batch) const {
   const at::Tensor* labels = batch.find(options_.label);
   if (!labels || labels->dim() != 1 || labels->scalar_type() != at::kLong) {
     throw Error(ErrorKind::Data, "mixup and cutmix need the class of each row, int64 [N]", options_.label,
                 "leave them out for data without labels");
   }
+  checkedLabels(batch, options_.label, options_.classes);
+}
+
+Batch Mixing::apply(const Batch& batch, const Graph& model, const DeviceBatch& device_batch,
+                    const Teacher* teacher) {
+  const at::Tensor image = imageOf(model, device_batch, batch);
   const Mixture mixture = drawMixture(options_, seed_, step_, part_++, rank_, image.size(2), image.size(3));
   Batch mixed = batch;
   if (teacher) {
@@ -158,7 +163,7 @@ Batch Mixing::apply(const Batch& batch, const Graph& model, const DeviceBatch& d
   const std::string& input = model.inputs().front().name;
   replaceField(mixed, batch.find(input) ? input : "image", mixImages(image, mixture));
   replaceField(mixed, options_.label,
-               mixLabels(device_batch.toDevice(*labels), options_.classes, mixture.lam));
+               mixLabels(device_batch.toDevice(*batch.find(options_.label)), options_.classes, mixture.lam));
   return mixed;
 }
 

@@ -54,9 +54,12 @@ class Mixing {
     part_ = 0;
   }
 
+  // As apply() needs them, before they leave the CPU. Throws fornax::Error (Data).
+  void checkLabels(const Batch& batch) const;
+
   // The batch with the model's image, normalised and mixed, and the labels in shares; `teacher`, if not null,
-  // finds the same image, normalised as it wants, in kTeacherImage. Throws fornax::Error (Argument) for a
-  // model with other inputs than an image, (Data) for a batch without labels.
+  // finds the same image, normalised as it wants, in kTeacherImage. After checkLabels(). Throws
+  // fornax::Error (Argument) for a model with other inputs than an image.
   Batch apply(const Batch& batch, const Graph& model, const DeviceBatch& device_batch,
               const Teacher* teacher);
 

@@ -169,6 +169,11 @@ class BatchNormActFunction : public torch::autograd::Function<BatchNormActFuncti
       const bool costly =
           activation.kind == ActivationKind::Silu || activation.kind == ActivationKind::Hardswish;
       if (y.defined()) {
+        // What was cut off is the bound as y holds it.
+        if (activation.kind == ActivationKind::Clamp && y.scalar_type() == at::kBFloat16) {
+          activation.low = static_cast<float>(c10::BFloat16(activation.low));
+          activation.high = static_cast<float>(c10::BFloat16(activation.high));
+        }
         masked = emptyInRows(dy, dy.scalar_type());
       } else if (costly && ours && dy.scalar_type() == at::kFloat && dy.numel() < kCachedValues) {
         masked = dy;

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <exception>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -29,7 +31,9 @@ void measure(TrainStep& step, const Batch& batch, c10::Device device, MemoryTria
   resetMemoryPeak(device);
   const int64_t before = memoryFigures(device).allocated;
   step.beginStep(0);
-  step.afterForward([&] { result.activations = memoryFigures(device).allocated - before; });
+  step.afterForward([&result, device, before] {
+    result.activations = memoryFigures(device).allocated - before;
+  });
   step.accumulate(step.prepare(step.mixed(batch)), 1);
   result.peak = memoryFigures(device).peak;
   result.gradients = bytesOf(step.trained().namedGradients());
@@ -86,20 +90,22 @@ MemoryTrial runMemoryTrial(TrainStep& step, const Batch& batch, int64_t rows, c1
   step.clearGradients();
   ForwardState before(step.writtenBuffers(), step.generator());
   before.save();
+  std::optional<AllocationFailure> failure;
+  std::exception_ptr other;
   try {
-    measure(step, rowsOf(batch, rows), device, result);
-  } catch (const OutOfMemoryError& error) {
-    result.what = error.what();
-    result.where = error.where;
-  } catch (const c10::Error& error) {
-    if (!isOutOfMemory(error)) throw;
-    result.what = error.what_without_backtrace();
-    result.where = "the training step";
+    failure = allocationFailure([&] { measure(step, rowsOf(batch, rows), device, result); });
+  } catch (...) {
+    other = std::current_exception();
   }
   step.afterForward(nullptr);
   step.clearGradients();
-  releaseCachedMemory(device);
   before.putBack();
+  releaseCachedMemory(device);
+  if (other) std::rethrow_exception(other);
+  if (failure) {
+    result.what = failure->what;
+    result.where = failure->where;
+  }
   return result;
 }
 

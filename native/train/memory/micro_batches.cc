@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <new>
 #include <utility>
 
 #include "core/error.h"
@@ -45,6 +44,13 @@ Batch partOf(const Batch& batch, int64_t count, int64_t index) {
   for (const auto& [name, field] : batch.fields) {
     const at::Tensor* offsets = offsetsOf(batch, name);
     if (!offsets) {
+      if (field.dim() == 0 || field.size(0) != rows) {
+        throw Error(ErrorKind::Data,
+                    "a batch that is split needs as many rows in each field: " +
+                        std::to_string(field.dim() == 0 ? 0 : field.size(0)) + " instead of " +
+                        std::to_string(rows),
+                    name);
+      }
       piece.fields.emplace_back(name, field.slice(0, begin, end));
       continue;
     }
@@ -57,10 +63,29 @@ Batch partOf(const Batch& batch, int64_t count, int64_t index) {
     const at::Tensor range = offsets->slice(0, begin, end + 1).to(at::kCPU, at::kLong).contiguous();
     const int64_t* bounds = range.const_data_ptr<int64_t>();
     const bool is_offsets = &field == offsets;
+    const bool rises = std::is_sorted(bounds, bounds + (end - begin) + 1);
+    if (!rises || bounds[0] < 0 || (!is_offsets && bounds[end - begin] > field.size(0))) {
+      throw Error(ErrorKind::Data, "offsets must not fall, and must lie within the values that they split",
+                  name);
+    }
     piece.fields.emplace_back(
         name, is_offsets ? range - bounds[0] : field.slice(0, bounds[0], bounds[end - begin]));
   }
   return piece;
+}
+
+std::vector<at::Tensor> joined(const std::vector<std::vector<at::Tensor>>& parts, int64_t rows) {
+  std::vector<at::Tensor> outputs = parts.back();
+  for (size_t k = 0; parts.size() > 1 && k < outputs.size(); ++k) {
+    std::vector<at::Tensor> column;
+    int64_t total = 0;
+    for (const auto& part : parts) {
+      column.push_back(part[k]);
+      total += part[k].dim() == 0 ? 0 : part[k].size(0);
+    }
+    if (total == rows) outputs[k] = at::cat(column);
+  }
+  return outputs;
 }
 
 MicroBatches::MicroBatches(TrainStep& step, const TrainOptions& options)
@@ -71,8 +96,12 @@ MicroBatches::MicroBatches(TrainStep& step, const TrainOptions& options)
       alone_(!options.group),
       batches_per_step_(options.grad_accum),
       rows_(options.micro_batch) {
-  if (rows_ < 0) throw Error(ErrorKind::Argument, "micro_batch must be at least 1", "options.micro_batch");
-  if (rows_ > 0 && !alone_) {
+  checkRows(rows_);
+}
+
+void MicroBatches::checkRows(int64_t rows) const {
+  if (rows < 0) throw Error(ErrorKind::Argument, "micro_batch must be at least 1", "options.micro_batch");
+  if (rows > 0 && !alone_) {
     throw Error(ErrorKind::Argument, "several processes do not split their batches into micro-batches",
                 "options.micro_batch", "lower batch_size and raise grad_accum by as much");
   }
@@ -88,7 +117,8 @@ int64_t MicroBatches::partsOf(int64_t rows) const {
 void MicroBatches::meet(const Batch& batch) {
   const int64_t rows = batchSize(batch);
   largest_batch_ = std::max(largest_batch_, rows);
-  if (rows < 2 || least_rows_of_ == step_.sharedGraph()) return;
+  const bool may_split = retries_ || rows_ > 0;
+  if (!may_split || rows < 2 || least_rows_of_ == step_.sharedGraph()) return;
   const int64_t next = ceilDivide(rows_ == 0 ? rows : rows_.load(), 2);
   if (rows / ceilDivide(rows, next) > 1) return;  // no part of one row, halved or not
   least_rows_ = step_.leastRows(partOf(batch, rows, 0));
@@ -125,11 +155,7 @@ TrainStep::MicroResult MicroBatches::accumulate(const Batch& given, double weigh
     whole.loss = whole.loss.defined() ? whole.loss + loss : loss;
     if (outputs) pieces.push_back(std::move(result.outputs));
   }
-  for (size_t k = 0; outputs && k < pieces.front().size(); ++k) {
-    std::vector<at::Tensor> column;
-    for (auto& piece : pieces) column.push_back(std::move(piece[k]));
-    whole.outputs.push_back(at::cat(column));
-  }
+  if (outputs) whole.outputs = joined(pieces, rows);
   return whole;
 }
 
@@ -140,29 +166,24 @@ void MicroBatches::prepareState() {
   state_of_ = step_.sharedGraph();
 }
 
-// What failed, if memory ran out; other errors pass. The exception is gone on return, and with it all that
-// the attempt held.
-std::optional<MicroBatches::Failure> MicroBatches::tried(const std::function<void()>& attempt) {
+std::optional<AllocationFailure> MicroBatches::tried(const std::function<void()>& attempt) {
   try {
-    if ((retries_ || keeps_) && !saved_) {
-      prepareState();
-      state_->save();
-      saved_ = true;
-    }
-    attempt();
-    return std::nullopt;
-  } catch (const OutOfMemoryError& error) {
-    return Failure{error.what(), error.where, error.module};
-  } catch (const c10::Error& error) {
-    if (!isOutOfMemory(error)) throw;
-    return Failure{std::string("out of memory: ") + error.what_without_backtrace(), "the training step", ""};
-  } catch (const std::bad_alloc&) {
-    return Failure{"out of memory", "the training step", ""};
+    return allocationFailure([&] {
+      if ((retries_ || keeps_) && !saved_) {
+        prepareState();
+        state_->save();
+        saved_ = true;
+      }
+      attempt();
+    });
+  } catch (...) {
+    putBack();  // a batch that the step refuses leaves no trace
+    throw;
   }
 }
 
 void MicroBatches::run(int64_t step, const std::function<void()>& attempt,
-                       const std::function<void()>& let_go, const OnHalved& on_halved) {
+                       const std::function<bool()>& let_go, const OnHalved& on_halved) {
   saved_ = false;
   bool released = false;
   for (;;) {
@@ -170,20 +191,21 @@ void MicroBatches::run(int64_t step, const std::function<void()>& attempt,
     begun_ = false;
     step_.beginStep(step);
     step_.give({});  // what an attempt that failed has left
-    const std::optional<Failure> failure = tried(attempt);
+    const std::optional<AllocationFailure> failure = tried(attempt);
     if (!failure) return;
     step_.give({});
     step_.clearGradients();
     if (saved_) state_->putBack();
-    if (let_go) let_go();
+    const bool freed = let_go && let_go();
     releaseCachedMemory(device_);
-    // Before anything of the batch was computed there is nothing to halve: what was let go of may be enough.
-    if (retries_ && !begun_ && !std::exchange(released, true)) continue;
+    // What was let go of may be enough; and before anything of the batch was computed there is nothing to
+    // halve.
+    if (retries_ && (freed || !begun_) && !std::exchange(released, true)) continue;
     halve(step, *failure, on_halved);
   }
 }
 
-void MicroBatches::halve(int64_t step, const Failure& failure, const OnHalved& on_halved) {
+void MicroBatches::halve(int64_t step, const AllocationFailure& failure, const OnHalved& on_halved) {
   const int64_t parts = partsOf(largest_batch_);
   const int64_t from = ceilDivide(largest_batch_, parts);
   const auto giveUp = [&](const std::string& fix) {
@@ -214,16 +236,14 @@ void MicroBatches::halve(int64_t step, const Failure& failure, const OnHalved& o
 }
 
 void MicroBatches::inUpdate(int64_t step, const std::function<void()>& update) {
-  try {
-    update();
-  } catch (const OutOfMemoryError& error) {
-    throw OutOfMemoryError(
-        withoutPrefix(error.what()) + " (in the update of step " + std::to_string(step + 1) +
-            ", which is now half done)",
-        error.where,
-        "the weights are of no use any more: go on from the last checkpoint (--resume) with more memory "
-        "(memory.budget), or train with an optimizer that keeps less (sgd) and without an average");
-  }
+  const auto failure = allocationFailure(update);
+  if (!failure) return;
+  throw OutOfMemoryError(
+      withoutPrefix(failure->what) + " (in the update of step " + std::to_string(step + 1) +
+          ", which is now half done)",
+      failure->where,
+      "the weights are of no use any more: go on from the last checkpoint (--resume) with more memory "
+      "(memory.budget), or train with an optimizer that keeps less (sgd) and without an average");
 }
 
 }  // namespace fornax

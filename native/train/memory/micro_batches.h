@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "data/batch.h"
+#include "device/out_of_memory.h"
 #include "train/memory/forward_state.h"
 #include "train/options.h"
 #include "train/step.h"
@@ -27,6 +28,10 @@ const at::Tensor* offsetsOf(const Batch& batch, const std::string& name);
 // rows.
 Batch partOf(const Batch& batch, int64_t count, int64_t index);
 
+// What a model gave for the parts of a batch of `rows` rows, as outputs for all of it. An output without a
+// row for each image is that of the last part.
+std::vector<at::Tensor> joined(const std::vector<std::vector<at::Tensor>>& parts, int64_t rows);
+
 class MicroBatches {
  public:
   // `step` must outlive it.
@@ -35,6 +40,8 @@ class MicroBatches {
   // Rows of a micro-batch at most; 0: batches stay whole. Any thread.
   int64_t rows() const { return rows_; }
   void setRows(int64_t rows) { rows_ = rows; }
+  // ArgumentError for numbers that setRows() must not be given.
+  void checkRows(int64_t rows) const;
   // Whether a step that ran out of memory is tried again. Then its batches must be kept until it is done.
   bool retries() const { return retries_; }
   // Puts back what the forward of the last step changed beside gradients (ForwardState), if that was saved
@@ -57,9 +64,10 @@ class MicroBatches {
 
   // Runs `attempt`, which computes the gradients of step `step` (0-based) anew, however often it is called,
   // from the same batches. After an attempt that ran out of memory `let_go` frees what the caller can do
-  // without; `on_halved` is told of each halving. OutOfMemoryError where there is nothing left to halve, or
-  // halving was not wanted; then all is as before the step, but for the gradients, which are gone.
-  void run(int64_t step, const std::function<void()>& attempt, const std::function<void()>& let_go,
+  // without, and says whether that was anything: then the same is tried again first. `on_halved` is told of
+  // each halving. OutOfMemoryError where there is nothing left to halve, or halving was not wanted; then all
+  // is as before the step, but for the gradients, which are gone.
+  void run(int64_t step, const std::function<void()>& attempt, const std::function<bool()>& let_go,
            const OnHalved& on_halved);
 
   // Runs the update of step `step` (0-based), which cannot be put back: where memory runs out in it, some
@@ -67,12 +75,8 @@ class MicroBatches {
   static void inUpdate(int64_t step, const std::function<void()>& update);
 
  private:
-  struct Failure {
-    std::string what, where, module;
-  };
-
-  std::optional<Failure> tried(const std::function<void()>& attempt);
-  void halve(int64_t step, const Failure& failure, const OnHalved& on_halved);
+  std::optional<AllocationFailure> tried(const std::function<void()>& attempt);
+  void halve(int64_t step, const AllocationFailure& failure, const OnHalved& on_halved);
   int64_t partsOf(int64_t rows) const;
   // What is to be known of a batch before anything is computed of it.
   void meet(const Batch& batch);

@@ -53,10 +53,20 @@ void NanGuard::raise(const at::Tensor& loss, at::Tensor norm) {
   watch_->count();
 }
 
+at::Tensor NanGuard::normToLookAt(int64_t done, const at::Tensor& norm) const {
+  if (!watch_ || late_ || norm.defined() || !watch_->wantsNorm(done + 1, false)) return norm;
+  return step_.trained().gradientNorm();
+}
+
 // All processes see the same loss and the same gradients; what single nodes gave each has to itself.
 std::optional<NonFinite> NanGuard::nodeSeen(int64_t done, const at::Tensor& loss) {
   if (!inspector_) return std::nullopt;
-  const bool saw = inspector_->sawNan();
+  bool saw = inspector_->sawNan();
+  if (saw && step_.scaler() && step_.scaler()->foundInf().item<double>() > 0) {
+    // Gradients that overflow are the scaler's affair.
+    const Finding::Phase phase = inspector_->finding().phase;
+    saw = phase != Finding::Phase::Backward && phase != Finding::Phase::Gradient;
+  }
   if (!(group_ ? group_->any(saw) : saw)) return std::nullopt;
   return NonFinite{NonFinite::What::Node, done + 1, loss.item<double>()};
 }

@@ -25,8 +25,6 @@ class NanGuard {
   // `step` and `micro_batches` must outlive it; so must `capture`, which may be null.
   NanGuard(TrainStep& step, MicroBatches& micro_batches, StepCapture* capture, const TrainOptions& options);
 
-  // Whether what is not finite is noticed once losses arrive, some steps later, instead of before the update.
-  bool late() const { return late_; }
   // Null: only at steps that went wrong.
   NodeInspector* inspector() const { return inspector_.get(); }
 
@@ -38,6 +36,10 @@ class NanGuard {
   // On the device, where it is late: the step's update, and those after it, change nothing if one of the two
   // is not finite, and statistics of batch norm are put back. `norm` may be undefined.
   void raise(const at::Tensor& loss, at::Tensor norm);
+
+  // Not late: the norm of the gradients, where that of the step after `done` others is to be looked at and is
+  // not at hand. Takes memory, and so belongs to the attempt.
+  at::Tensor normToLookAt(int64_t done, const at::Tensor& norm) const;
 
   // Looks at gradients that are computed and not yet applied, after `done` steps; `last` of a run: all of
   // them are looked at. The step is undone if something is found.
@@ -64,6 +66,7 @@ class NanGuard {
   const std::shared_ptr<ProcessGroup> group_;
   std::unique_ptr<NanWatch> watch_;  // null: nobody looks
   std::unique_ptr<NodeInspector> inspector_;
+  // What is not finite is noticed once losses arrive, some steps later, instead of before the update.
   bool late_ = false;
   bool unseen_ = false;  // updates were done since gradients were looked at last
   // Late: the generator before each step that no event has told of yet, from step `oldest_` (0-based) on.

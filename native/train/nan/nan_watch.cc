@@ -13,11 +13,11 @@ namespace fornax {
 namespace {
 
 // Skipped steps in a row that count as a fault: a scale of 65536 has come down to 2^-34 by then.
-constexpr int64_t kMostSkipped = 50;
+constexpr double kMostSkipped = 50;
 
 }  // namespace
 
-NanWatch::NanWatch(const NanWatchOptions& options, c10::Device device, const GradScaler* scaler)
+NanWatch::NanWatch(const NanWatchOptions& options, c10::Device device, GradScaler* scaler)
     : options_(options), scaler_(scaler) {
   if (options.gradients_every < 1) {
     throw Error(ErrorKind::Argument, "nan_watch: gradients_every must be at least 1",
@@ -27,14 +27,15 @@ NanWatch::NanWatch(const NanWatchOptions& options, c10::Device device, const Gra
   flag_ = at::zeros({}, number);
   good_ = at::zeros({}, number);
   bad_norm_ = at::zeros({}, number);
-  if (scaler_) skipped_before_ = scaler_->skipped().item<double>();
 }
 
 std::optional<NonFinite> NanWatch::look(int64_t step, const at::Tensor& loss, const at::Tensor& norm) {
   const double value = loss.item<double>();
   if (!std::isfinite(value)) return NonFinite{NonFinite::What::Loss, step, value};
   if (scaler_) {
-    return collapsed(step, scaler_->foundInf().item<double>() > 0, 1, scaler_->scale().item<double>());
+    if (scaler_->foundInf().item<double>() == 0) return std::nullopt;
+    // This step, which is not counted yet, and those before it.
+    return collapsed(step, scaler_->skippedInARow().item<double>() + 1, scaler_->scale().item<double>());
   }
   if (!norm.defined()) return std::nullopt;
   const double length = norm.item<double>();
@@ -65,25 +66,25 @@ void NanWatch::count() {
   good_.add_(1 - flag_);
 }
 
-void NanWatch::clearFlag() {
-  flag_.zero_();
-  skipped_in_a_row_ = 0;
+// A new row begins with each fault.
+std::optional<NonFinite> NanWatch::collapsed(int64_t step, double skipped_in_a_row, double scale) {
+  if (skipped_in_a_row < kMostSkipped) return std::nullopt;
+  scaler_->endRow();
+  return NonFinite{NonFinite::What::Scale, step, scale};
 }
 
-std::optional<NonFinite> NanWatch::collapsed(int64_t step, bool skipped, int64_t steps, double scale) {
-  skipped_in_a_row_ = skipped ? skipped_in_a_row_ + steps : 0;
-  if (skipped_in_a_row_ < kMostSkipped) return std::nullopt;
-  return NonFinite{NonFinite::What::Scale, step, scale};
+std::vector<at::Tensor> NanWatch::counts() const {
+  std::vector<at::Tensor> counts{good_, bad_norm_};
+  if (scaler_) counts.push_back(scaler_->skippedInARow());
+  return counts;
 }
 
 std::optional<NonFinite> NanWatch::inspect(StepsEvent& event) {
   const auto count = static_cast<int64_t>(event.losses.size());
   const auto good = begin_ + static_cast<int64_t>(event.counts.at(0));
   if (good >= event.step) {
-    if (!event.skipped) return std::nullopt;
-    const bool all = *event.skipped - skipped_before_ >= static_cast<double>(count) && count > 0;
-    skipped_before_ = *event.skipped;
-    return collapsed(event.step, all, count, event.scale.value_or(0));
+    if (!scaler_) return std::nullopt;
+    return collapsed(event.step, event.counts.at(2), event.scale.value_or(0));
   }
   const int64_t place = std::clamp<int64_t>(good - (event.step - count), 0, count - 1);
   const double loss = event.losses[static_cast<size_t>(place)];

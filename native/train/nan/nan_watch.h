@@ -30,7 +30,7 @@ class NanWatch {
  public:
   // `scaler` may be null; it skips steps whose gradients are not finite itself, and only many of them in a
   // row are a fault. A loss that is not finite before it is scaled is one at once: no scale can help.
-  NanWatch(const NanWatchOptions& options, c10::Device device, const GradScaler* scaler);
+  NanWatch(const NanWatchOptions& options, c10::Device device, GradScaler* scaler);
 
   // Whether this step's gradients are to be looked at although no norm is at hand.
   bool wantsNorm(int64_t step, bool last) const {
@@ -49,24 +49,22 @@ class NanWatch {
   const at::Tensor& flag() const { return flag_; }
   // 1 also where the scaler skips this step alone.
   at::Tensor skipped() const { return scaler_ ? at::maximum(flag_, scaler_->foundInf()) : flag_; }
-  void clearFlag();
+  void clearFlag() { flag_.zero_(); }
 
   // What inspect() needs to know with an event (StepsEvent::counts).
-  std::vector<at::Tensor> counts() const { return {good_, bad_norm_}; }
+  std::vector<at::Tensor> counts() const;
   // Takes everything from the first bad step on out of an event of steps that were not looked at before.
   std::optional<NonFinite> inspect(StepsEvent& event);
 
  private:
-  std::optional<NonFinite> collapsed(int64_t step, bool skipped, int64_t steps, double scale);
+  std::optional<NonFinite> collapsed(int64_t step, double skipped_in_a_row, double scale);
 
   NanWatchOptions options_;
-  const GradScaler* scaler_;
+  GradScaler* scaler_;
   at::Tensor flag_;
   at::Tensor good_;      // steps of this run before the flag was raised, float32 scalar on the device
   at::Tensor bad_norm_;  // of the gradients of the step that raised it
   int64_t begin_ = 0;    // steps before this run
-  int64_t skipped_in_a_row_ = 0;
-  double skipped_before_ = 0;
 };
 
 }  // namespace fornax

@@ -29,6 +29,7 @@ GradScaler::GradScaler(const ScalerOptions& options, c10::Device device) : optio
   growth_tracker_ = at::zeros({}, float_options.dtype(at::kInt));
   found_inf_ = at::zeros({}, float_options);
   skipped_ = at::zeros({}, float_options);
+  in_a_row_ = at::zeros({}, float_options);
 }
 
 at::Tensor GradScaler::scaleLoss(const at::Tensor& loss) const {
@@ -53,7 +54,7 @@ void GradScaler::skipWhere(const at::Tensor& flag) {
 
 void GradScaler::update(const at::Tensor* frozen) {
   if (frozen) {
-    const std::vector<at::Tensor> numbers{skipped_, scale_, growth_tracker_};
+    const std::vector<at::Tensor> numbers{skipped_, in_a_row_, scale_, growth_tracker_};
     std::vector<at::Tensor> before;
     for (const at::Tensor& number : numbers) before.push_back(number.clone());
     update();
@@ -64,6 +65,7 @@ void GradScaler::update(const at::Tensor* frozen) {
     return;
   }
   skipped_.add_(found_inf_);
+  in_a_row_.add_(found_inf_).mul_(found_inf_);  // found_inf is 0 or 1
   at::_amp_update_scale_(scale_, growth_tracker_, found_inf_, options_.growth_factor, options_.backoff_factor,
                          options_.growth_interval);
 }

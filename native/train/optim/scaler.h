@@ -38,11 +38,14 @@ class GradScaler {
   // float32 scalars on the device; reading them synchronises.
   const at::Tensor& scale() const { return scale_; }
   const at::Tensor& skipped() const { return skipped_; }
+  // Of these the last ones, without a step in between that was not skipped.
+  const at::Tensor& skippedInARow() const { return in_a_row_; }
+  void endRow() { in_a_row_.zero_(); }
   const at::Tensor& growthTracker() const { return growth_tracker_; }
 
  private:
   ScalerOptions options_;
-  at::Tensor scale_, growth_tracker_, found_inf_, skipped_;
+  at::Tensor scale_, growth_tracker_, found_inf_, skipped_, in_a_row_;
 };
 
 }  // namespace fornax

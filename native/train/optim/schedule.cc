@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -148,7 +149,12 @@ class CosineRestarts : public Schedule {
     const auto& [lr, min_lr, t_0, t_mult] = options_;
     int64_t since = t_mult == 1 ? step % t_0 : step;
     int64_t period = t_0;
-    for (; since >= period; period *= t_mult) since -= period;
+    while (since >= period) {
+      since -= period;
+      // A period that no number of steps can reach is long enough.
+      period = period > std::numeric_limits<int64_t>::max() / t_mult ? std::numeric_limits<int64_t>::max()
+                                                                     : period * t_mult;
+    }
     return cosineBetween(lr, min_lr, static_cast<double>(since) / static_cast<double>(period));
   }
 

@@ -14,7 +14,7 @@ namespace {
 
 using Kind = ArgumentSpec::Kind;
 
-constexpr size_t kBatchNormArguments = 9;
+constexpr size_t kBatchNormArguments = 9, kRunningMean = 3;
 
 ArgumentSpec numberArgument(double value) {
   ArgumentSpec argument;
@@ -81,10 +81,23 @@ bool isConversion(const NodeSpec& node) {
   return true;
 }
 
+// As libtorch names operators that change an argument.
+bool writesInPlace(const NodeSpec& node) {
+  const std::string name = node.op.substr(0, node.op.find('.'));
+  return !name.empty() && name.back() == '_';
+}
+
+// Whether both batch norms move the same running statistics: a module that is called twice.
+bool shareStatistics(const NodeSpec& a, const NodeSpec& b) {
+  if (!isBatchNorm(b) && b.op != kBatchNormAct) return false;
+  const ArgumentSpec &of_a = a.args[kRunningMean], &of_b = b.args[kRunningMean];
+  return of_a.kind == Kind::Slot && of_b.kind == Kind::Slot && of_a.slot == of_b.slot;
+}
+
 // A batch norm and what can be done in one go with it.
 struct Chain {
-  std::vector<int> nodes;  // of which the last one's place is taken
-  std::optional<int> residual;
+  std::vector<int> nodes;
+  std::optional<int> residual;  // a slot; then the second node is the addition
   Activated activation{"none"};
   std::optional<c10::ScalarType> type;
 };
@@ -121,11 +134,22 @@ class Fusion {
     return !node.args.empty() && node.args[0].kind == Kind::Slot && node.args[0].slot == slot;
   }
 
+  // Whether nothing between minds that the batch norm is computed later, at `place`. Running statistics are
+  // exponential averages: the order of those who move them counts.
+  bool canMove(int batch_norm, int place) const {
+    for (int i = batch_norm + 1; i < place; ++i) {
+      const NodeSpec& between = spec_.nodes[i];
+      if (taken_[i]) continue;
+      if (writesInPlace(between) || shareStatistics(spec_.nodes[batch_norm], between)) return false;
+    }
+    return true;
+  }
+
   Chain chainFrom(int batch_norm) const {
     Chain chain{{batch_norm}, std::nullopt, {"none"}, std::nullopt};
     int index = -1;
     const NodeSpec* node = next(batch_norm, index);
-    if (node != nullptr && isPlainAddition(*node)) {
+    if (node != nullptr && isPlainAddition(*node) && canMove(batch_norm, index)) {
       const int own = spec_.nodes[batch_norm].outs[0];
       chain.residual = node->args[node->args[0].slot == own ? 1 : 0].slot;
       chain.nodes.push_back(index);
@@ -167,8 +191,9 @@ class Fusion {
     node.args.push_back(numberArgument(chain.activation.low));
     node.args.push_back(numberArgument(chain.activation.high));
     node.args.push_back(std::move(type));
-    const int place = chain.nodes.back();
-    if (chain.nodes.size() > 1) node.outs = spec_.nodes[place].outs;
+    // Where all that it reads is there.
+    const int place = chain.nodes[chain.residual ? 1 : 0];
+    if (chain.nodes.size() > 1) node.outs = spec_.nodes[chain.nodes.back()].outs;
     for (int member : chain.nodes) taken_[member] = true;
     taken_[place] = false;
     spec_.nodes[place] = std::move(node);
