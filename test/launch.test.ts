@@ -1,11 +1,14 @@
 /** What `--nproc` does with the processes it started: here small scripts in their place. */
 import assert from 'node:assert/strict';
 import { existsSync, promises as fs } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { launch, rankLog, type LaunchOptions, type LaunchResult } from '#fornax/dist/launch.js';
+import { noteOf } from '#fornax/dist/launched.js';
+import { Processes } from '#fornax/dist/processes.js';
 
 import { temporaryFolder } from './support/image_folder.js';
 
@@ -109,4 +112,16 @@ test('a port that somebody else took meanwhile is exchanged for another', async 
   );
   assert.deepEqual(result, { exitCode: 0, error: null });
   assert.ok(has('listened'));
+});
+
+test('a port that somebody else has is told as that, for the launcher to take another', async () => {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, resolve));
+  const { port } = server.address() as AddressInfo;
+  try {
+    const place = { rank: 0, world: 2, localRank: 0, localWorld: 2, host: '127.0.0.1', port };
+    await assert.rejects(Processes.connect(place, 'cpu', 5), (error) => noteOf(error) === 'port is taken');
+  } finally {
+    server.close();
+  }
 });

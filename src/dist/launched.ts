@@ -22,15 +22,21 @@ export function followLauncher(): void {
   process.channel.unref();
 }
 
-/** How errors of native/dist/process_group.cc begin, and what they hold. */
+/** How errors of native/dist/process_group.cc begin, and what they quote of libtorch's. */
 const CONNECTION_BROKE = 'the connection to another process of this training broke';
-const PORT_TAKEN = 'EADDRINUSE';
+const CANNOT_LISTEN = 'server socket has failed to listen';
+
+/** What a launcher is told of the error that a process ends with; null: nothing. */
+export function noteOf(error: unknown): Note | null {
+  if (!(error instanceof TrainError)) return null;
+  if (error.what.startsWith(CONNECTION_BROKE)) return 'lost the others';
+  return error.what.includes(CANNOT_LISTEN) ? 'port is taken' : null;
+}
 
 /** In a process that was launched: the error it ends with. */
 export async function tellLauncher(error: unknown): Promise<void> {
-  if (!(error instanceof TrainError)) return;
-  if (error.what.startsWith(CONNECTION_BROKE)) await tell('lost the others');
-  if (error.what.includes(PORT_TAKEN)) await tell('port is taken');
+  const note = noteOf(error);
+  if (note) await tell(note);
 }
 
 /** Does work that a launcher waits for, whatever became of the other processes: the write of a checkpoint. */
