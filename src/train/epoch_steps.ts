@@ -66,12 +66,15 @@ async function runSteps(run: OpenRun, steps: number, seconds: number): Promise<R
   signal?.addEventListener('abort', stop, { once: true });
   const timer = seconds === Infinity ? null : setTimeout(stop, Math.min(seconds * 1000, LONGEST_TIMER_MS));
   try {
-    return await run.session.run(run.loader, {
+    const running = run.session.run(run.loader, {
       steps,
       event_interval_ms: EVENT_INTERVAL_MS,
       onEvent: (raw) => onSteps(run, raw),
       onOutOfMemory: (raw) => run.options.report(outOfMemoryEvent(raw)),
     });
+    // It may have fired while the processes agreed to go on; a session forgets what stopped it before.
+    if (signal?.aborted) stop();
+    return await running;
   } finally {
     signal?.removeEventListener('abort', stop);
     if (timer) clearTimeout(timer);
