@@ -41,7 +41,7 @@ const stateSchema = z.object({
   epoch_losses: z.int().min(0).optional(),
   /** Steps of the run that a gradient scaler has skipped; left out: there is none. */
   skipped_steps: z.int().min(0).optional(),
-  /** Every course of this run has a checkpoint here, however it is interrupted. Left out: as `epoch_step` is 0. */
+  /** Every course of this run has a checkpoint here, however it is interrupted. Left out: if `epoch_step` is 0. */
   regular: z.boolean().optional(),
   /** Samples of these steps, and how long they took. */
   epoch_samples: z.int().min(0).default(0),

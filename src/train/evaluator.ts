@@ -14,9 +14,9 @@ export interface EvaluatorOptions {
   /** Other weights of the model, to be evaluated instead of its own. */
   weights?: NativeGraph | undefined;
   data: TrainData;
-  /** Of the training: what is evaluated where the data have no classes. */
+  /** The loss of the training, which is evaluated where the data have no classes. */
   loss?: Graph | undefined;
-  /** Besides, by their names. */
+  /** Further figures of a script, by their names. */
   metrics?: Readonly<Record<string, Graph>> | undefined;
   device: string;
   batchSize: number;

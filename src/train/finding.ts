@@ -60,7 +60,7 @@ function nodeNumber({ node }: Finding): number {
   return Number(/\(node (\d+)\)$/.exec(node)?.[1] ?? 0);
 }
 
-/** Of what several processes found, each in its share of the batch, the first place. */
+/** The first of the places that several processes found, each in its share of the batch. */
 export function firstFinding(findings: readonly Finding[]): Finding {
   const rank = (finding: Finding): number => ORDER.indexOf(finding.phase);
   // Backward runs from the last node to the first.

@@ -36,7 +36,7 @@ export function claimBudget(owner: object, device: string, budget: number | null
   open.set(owner, { device, budget });
 }
 
-/** Lets the budget of a training that has claimed it hold. */
+/** Enforces the budget that a training has claimed. */
 export function setClaimedBudget(owner: object): void {
   const { device, budget } = open.get(owner)!;
   setBudget(device, budget);

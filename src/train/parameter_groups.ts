@@ -161,7 +161,7 @@ export function trainModes(frozen: readonly string[]): Modes {
   };
 }
 
-/** Of a table, as many rows at each end; a deep model has more than anybody reads. */
+/** Rows of the table that are shown at each of its ends: a deep model has more groups than anybody reads. */
 const ROWS_AT_EACH_END = 12;
 
 /** What stands for a group: the module that all of it is in, else the modules at its ends. */

@@ -75,7 +75,7 @@ function threadsOf({ threads }: Config['train']): number {
   return threads === 'auto' ? loadAddon().systemInfo().threads : threads;
 }
 
-/** One for each input of the model, of what it sees of a batch; null where that is not known. */
+/** Shape and dtype of each input of the model for a batch of the run; null where that is not known. */
 function inputShapes({ options, train, session }: Opening): MeasureRequest['inputs'] | null {
   const { data, model } = options;
   const rows = Math.min(train.batchSize, session.micro_batch || Infinity, data.trainSamples);
