@@ -2,7 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { loadAddon } from '#fornax/native.js';
-import type { NativeTrain, RunResult, StepsEvent, TrainOptions } from '#fornax/native/contract.js';
+import type {
+  NativeTrain,
+  OptimizerOptions,
+  RunResult,
+  StepsEvent,
+  TrainOptions,
+} from '#fornax/native/contract.js';
+import { readByHost } from './support/recorded_steps.js';
 import { goldenBatch, goldenModel, openSession, type Batch } from './support/training_golden.js';
 
 const { available } = loadAddon().systemInfo().cuda;
@@ -55,6 +62,49 @@ for (const amp of ['off', 'bf16', 'fp16'] as const) {
     on.losses.forEach((loss, i) => assert.ok(Math.abs(loss - off.losses[i]!) < 1e-3, `step ${i}`));
   });
 }
+
+const optimizers: OptimizerOptions[] = [
+  { name: 'sgd', momentum: 0.9, dampening: 0.3 },
+  { name: 'adam' },
+  { name: 'rmsprop', momentum: 0.9, centered: true },
+  { name: 'adagrad', lr_decay: 0.1 },
+  { name: 'radam' },
+  { name: 'nadam' },
+  { name: 'lion' },
+  { name: 'lamb' },
+  { name: 'lars', momentum: 0.9, nesterov: true },
+];
+for (const optimizer of optimizers) {
+  for (const cycle_momentum of [false, true]) {
+    if (cycle_momentum && optimizer.name === 'adagrad') continue; // has none
+    const what = `${optimizer.name}, momentum ${cycle_momentum ? 'moved' : 'steady'}`;
+    test(`CUDA graphs give the losses of ordinary steps: ${what}`, { skip }, async () => {
+      const schedule = { name: 'one_cycle', max_lr: 0.001, total_steps: 40, cycle_momentum } as const;
+      const options = { optimizer, schedule, nan_watch: {}, cudnn_benchmark: false, tf32: false };
+      const off = await train({ ...options, cuda_graphs: 'off' }, batches(20), 0.2);
+      const on = await train({ ...options, cuda_graphs: 'on', count_syncs: true }, batches(20), 0.2);
+      assert.equal(on.result.repeated, 17);
+      on.losses.forEach((loss, i) => assert.ok(Math.abs(loss - off.losses[i]!) < 1e-3, `step ${i}`));
+    });
+  }
+}
+
+test('sessions that train side by side record each its own steps', { skip }, async () => {
+  // More than libtorch's pool has streams.
+  const options = { cuda_graphs: 'on', cudnn_benchmark: false, deterministic: true } as const;
+  const alone = await train(options, batches(12));
+  const all = await Promise.all(Array.from({ length: 36 }, () => train(options, batches(12))));
+  for (const { losses } of all) assert.deepEqual(losses, alone.losses);
+});
+
+test('after a step that could not be recorded others go on as usual, draws included', { skip }, async () => {
+  const options = { loss: readByHost(), cudnn_benchmark: false, deterministic: true };
+  const off = await train({ ...options, cuda_graphs: 'off' }, batches(12), 0.3);
+  const { events, losses, result } = await train({ ...options, cuda_graphs: 'auto' }, batches(12), 0.3);
+  assert.equal(result.repeated, 0);
+  assert.match(events.map(({ declined }) => declined ?? '').join(''), /cannot be recorded/);
+  assert.deepEqual(losses, off.losses);
+});
 
 for (const cuda_graphs of ['on', 'off'] as const) {
   test(`the host never waits between steps, CUDA graphs ${cuda_graphs}`, { skip }, async () => {

@@ -120,6 +120,34 @@ test('a repeated step that runs out of memory is applied once, and steps are rec
   assert.ok(tried > 1, `${tried} of ${once.allocations} tried again`);
 });
 
+test('beside a recording a batch of another size that does not fit is tried without it, not halved', async () => {
+  const trained = async (fails: boolean): Promise<[string[], number, Record<string, Float32Array>]> => {
+    const model = goldenModel();
+    const session = openSession(model, { threads: 1, tape: true, on_oom: 'halve' });
+    const halvings: string[] = [];
+    const onOutOfMemory = ({ from, to }: { from: number; to: number }): void =>
+      void halvings.push(`${from}->${to}`);
+    const some = Array.from({ length: 12 }, (_, i) => goldenBatch(4 * i, ROWS));
+    const odd = goldenBatch(0, ROWS - 1);
+    let { repeated } = await session.run(some.slice(0, 6), { steps: 6 });
+    assert.equal(repeated, 3);
+    if (fails) addon.failCpuAllocations({ first: 0, count: 1, min_bytes: 40000 });
+    try {
+      await session.run([odd], { steps: 1, onOutOfMemory });
+    } finally {
+      addon.failCpuAllocations(null);
+    }
+    ({ repeated } = await session.run(some.slice(6), { steps: 6, onOutOfMemory }));
+    session.dispose();
+    return [halvings, repeated, stateValues(model)];
+  };
+  const [halvings, repeated, state] = await trained(true);
+  const [, whole, expected] = await trained(false);
+  assert.deepEqual(halvings, []);
+  assert.deepEqual([repeated, whole], [3, 6], 'it is recorded anew');
+  assert.deepEqual(state, expected);
+});
+
 class WithBatchNorm extends Module {
   readonly first = new Linear(4, 4096);
   readonly norm = new BatchNorm1d(4096);

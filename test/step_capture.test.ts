@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ArgumentError, DeviceError } from '#fornax/errors.js';
 import type { NativeGraph, TrainOptions } from '#fornax/native/contract.js';
-import { batches, falling, plain, run, train, values } from './support/recorded_steps.js';
+import { batches, falling, plain, readByHost, run, train, values } from './support/recorded_steps.js';
 import {
   goldenBatch,
   goldenModel,
@@ -169,6 +169,15 @@ test('what cannot be recorded runs as usual and says why, or is an error', async
     (error: Error) => error instanceof DeviceError && /looks at every node/.test(error.message),
   );
   assert.throws(() => openSession(goldenModel(), { cuda_graphs: 'on' }), ArgumentError);
+});
+
+test('a value that the host reads is noticed, and steps go on as usual, draws included', async () => {
+  const options = { loss: readByHost(), schedule: falling };
+  const ordinary = await train({ ...options, cuda_graphs: 'off' }, batches(12), 0.3);
+  const { events, result, kept } = await train({ ...options, tape: true }, batches(12), 0.3);
+  assert.equal(result.repeated, 0);
+  assert.match(events.map(({ declined }) => declined ?? '').join(''), /the host reads a value/);
+  assert.deepEqual(kept, ordinary.kept);
 });
 
 test('sizes that change from step to step are given up', async () => {

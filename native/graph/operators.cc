@@ -94,6 +94,16 @@ void normalizePixels(const uint8_t* pixels, float* out, int64_t count, const flo
   }
 }
 
+// A few numbers as a vector on the device, as arguments of kernels: a copy from the host would make it wait,
+// and cannot be recorded.
+at::Tensor numbersOn(c10::Device device, const std::vector<float>& numbers) {
+  if (device.is_cpu()) return at::tensor(numbers);
+  const at::Tensor result = at::empty({static_cast<int64_t>(numbers.size())},
+                                      at::TensorOptions().dtype(at::kFloat).device(device));
+  for (size_t i = 0; i < numbers.size(); ++i) result.select(0, static_cast<int64_t>(i)).fill_(numbers[i]);
+  return result;
+}
+
 // uint8 [N, H, W, C] → float32 [N, C, H, W] in channels-last memory, (x / 255 − mean) / std per channel.
 // `reverse` turns the order of the channels around first: mean and std are those of the result.
 at::Tensor normalize(const at::Tensor& source_pixels, at::ArrayRef<double> mean, at::ArrayRef<double> std,
@@ -130,9 +140,8 @@ at::Tensor normalize(const at::Tensor& source_pixels, at::ArrayRef<double> mean,
     scale.push_back(static_cast<float>(1.0 / (255.0 * std[c])));
     shift.push_back(static_cast<float>(-mean[c] / std[c]));
   }
-  at::Tensor factor = at::tensor(scale).to(pixels.device(), /*non_blocking=*/true);
-  at::Tensor offset = at::tensor(shift).to(pixels.device(), /*non_blocking=*/true);
-  return at::addcmul(offset, pixels.to(at::kFloat), factor).permute({0, 3, 1, 2});
+  return at::addcmul(numbersOn(pixels.device(), shift), pixels.to(at::kFloat),
+                     numbersOn(pixels.device(), scale)).permute({0, 3, 1, 2});
 }
 
 }  // namespace

@@ -101,10 +101,11 @@ SourceStep::Result SourceStep::compute(BatchSource& source, const OnHalved& on_h
         // A recording keeps the memory of whole batches, and to prepare a step at once takes more than part
         // by part.
         repeats = false;
-        if (!capture_ || !capture_->declined().empty()) return;
-        if (repeating && short_of_memory_++ > 0)
-          return capture_->decline("memory does not suffice for whole steps");
-        capture_->forget();
+        if (!capture_) return false;
+        const bool held = capture_->forget();
+        if (repeating && capture_->declined().empty() && short_of_memory_++ > 0)
+          capture_->decline("memory does not suffice for whole steps");
+        return held;
       },
       on_halved);
   result.wait_seconds = wait_seconds_;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -39,7 +40,7 @@ TrainStep::TrainStep(std::shared_ptr<const Graph> graph, std::shared_ptr<State> 
       options_(options),
       abort_(abort),
       loss_output_(findLossOutput(*loss_)),
-      upload_(options.device),
+      upload_(options.device, 2 * static_cast<size_t>(std::max<int64_t>(options.grad_accum, 1))),
       device_batch_(options.device, options.normalize, options.channels_last),
       generator_(
           makeGenerator(options.device,

@@ -23,9 +23,13 @@ double secondsSince(Clock::time_point start) {
 }
 
 // Recorded steps are computed on a stream of their own.
-std::optional<c10::Stream> streamFor(const StepCapture* capture, c10::Device device) {
-  if (!capture || !capture->declined().empty()) return std::nullopt;
-  return sideStream(device);
+std::unique_ptr<OwnStream> streamFor(const StepCapture* capture, c10::Device device) {
+  if (!capture || !capture->declined().empty()) return nullptr;
+  return std::make_unique<OwnStream>(device);
+}
+
+std::optional<c10::Stream> streamOf(const std::unique_ptr<OwnStream>& own) {
+  return own ? std::optional(own->stream()) : std::nullopt;
 }
 
 }  // namespace
@@ -70,7 +74,7 @@ double StepLoop::finishStep(bool repeated) {
 
 RunResult StepLoop::run(BatchSource& source, const RunOptions& options,
                         const std::function<void(StepsEvent)>& on_event) {
-  const OptionalStreamScope stream(stream_);
+  const OptionalStreamScope stream(streamOf(stream_));
   const auto start = Clock::now();
   auto interval_start = start;
   RunResult result;
@@ -148,7 +152,7 @@ void StepLoop::finishRun(RunResult& result) {
 }
 
 StepResult StepLoop::once(const Batch& batch, bool update) {
-  const OptionalStreamScope stream(stream_);
+  const OptionalStreamScope stream(streamOf(stream_));
   signals_.throwIfAborted();
   const int64_t rows = batchSize(batch);
   const int64_t parts = std::min(options_.grad_accum, std::max<int64_t>(rows, 1));
@@ -174,9 +178,7 @@ StepResult StepLoop::once(const Batch& batch, bool update) {
     norm = update ? step_.clipGradients() : step_.trained().gradientNorm();
   };
   guard_.beginAttempt(signals_.steps);
-  const auto let_go = [&] {
-    if (capture_) capture_->forget();
-  };
+  const auto let_go = [&] { return capture_ && capture_->forget(); };
   micro_batches_.run(signals_.steps, attempt, let_go, nullptr);
   if (update) guard_.require(signals_.steps, loss, norm);
   StepResult result;

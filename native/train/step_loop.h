@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "data/batch.h"
+#include "device/own_stream.h"
 #include "graph/graph.h"
 #include "graph/state.h"
 #include "train/memory/micro_batches.h"
@@ -77,7 +78,7 @@ class StepLoop {
   TrainStep step_;
   MicroBatches micro_batches_;
   std::unique_ptr<StepCapture> capture_;  // null where steps are not recorded
-  std::optional<c10::Stream> stream_;     // where steps are computed; unset: the default one
+  std::unique_ptr<OwnStream> stream_;     // where steps are computed; null: the default one
   NanGuard guard_;
   SourceStep source_step_;
 };

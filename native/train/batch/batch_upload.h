@@ -17,8 +17,9 @@ namespace fornax {
 
 class BatchUpload {
  public:
-  // `ahead`: batches that may be on their way or in use when another one is brought.
-  explicit BatchUpload(c10::Device device, size_t ahead = 2) : device_(device), ahead_(ahead) {}
+  // `ahead`: batches that may be on their way or in use when another one is brought. Those of two steps,
+  // where a repeated step begins with all of its batches: with fewer the host would wait for the step before.
+  BatchUpload(c10::Device device, size_t ahead) : device_(device), ahead_(ahead) {}
 
   // The batch on the device, for whoever works on the current stream; fields that are there already stay.
   // From page-locked memory the copy does not wait; other memory is copied to such first. The memory of

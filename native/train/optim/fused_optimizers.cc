@@ -78,7 +78,7 @@ void Sgd::apply(const Bucket& bucket) {
     at::_foreach_add_(buffer, gradients, 1);
   } else {
     const at::Tensor steps = countSteps(bucket.slots[1]);
-    const at::Tensor shares = at::where(steps.gt(1), 1 - options_.dampening, 1.0).to(at::kDouble);
+    const at::Tensor shares = 1 - steps.gt(1).to(at::kDouble) * options_.dampening;
     at::_foreach_add_(buffer, at::_foreach_mul(gradients, shares.unbind()));
   }
   addScaled(bucket.parameters, options_.nesterov ? ahead(gradients, buffer, kept) : buffer, -rate);

@@ -3,9 +3,11 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <exception>
 #include <utility>
 
 #include "core/error.h"
+#include "device/memory.h"
 #include "device/out_of_memory.h"
 
 namespace fornax {
@@ -98,6 +100,7 @@ void StepCapture::record(const std::vector<StepInputs>& inputs, const Sizes& siz
   }
   if (!counter_.defined()) {
     counter_ = at::zeros({}, at::TensorOptions().dtype(at::kLong).device(device_));
+    counter_.add_(0);  // every kernel is loaded before it is recorded
   }
   Recorded recorded{make_(), step_.sharedGraph(), sizes, inputs, {}, {}};
   std::string reason;
@@ -108,6 +111,9 @@ void StepCapture::record(const std::vector<StepInputs>& inputs, const Sizes& siz
                     [](at::Tensor& tensor) { tensor = tensor.clone(at::MemoryFormat::Preserve); });
     }
     step_.clearGradients();  // so that they lie in memory of the recording
+    // A recording has memory of its own, and while there is one nothing that is cached can be let go of for
+    // it: what the steps before it leave unused would be in its way.
+    if (!device_.is_cpu()) releaseCachedMemory(device_);
     recorded.recording->record([&] {
       step_.give(recorded.inputs);
       recorded.loss = compute();
@@ -123,6 +129,8 @@ void StepCapture::record(const std::vector<StepInputs>& inputs, const Sizes& siz
     reason = error.what();
   } catch (const c10::Error& error) {
     reason = error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    reason = error.what();
   }
   step_.give({});
   step_.clearGradients();
@@ -131,10 +139,12 @@ void StepCapture::record(const std::vector<StepInputs>& inputs, const Sizes& siz
   if (!reason.empty()) decline("a step cannot be recorded: " + reason);
 }
 
-void StepCapture::forget() {
+bool StepCapture::forget() {
+  const bool held = recorded_.has_value();
   recorded_.reset();
   seen_.clear();
   run_ = 0;
+  return held;
 }
 
 void StepCapture::decline(const std::string& reason) {

@@ -39,8 +39,8 @@ class StepCapture {
   std::optional<at::Tensor> repeat(std::vector<StepInputs>& inputs, const std::function<void()>& begin,
                                    const std::function<at::Tensor()>& compute);
 
-  // Lets go of the recording and its memory; steps may be recorded again.
-  void forget();
+  // Lets go of the recording and its memory; steps may be recorded again. False if there was none.
+  bool forget();
   // No more recording, for this reason. Throws it, as a DeviceError, where recording is required.
   void decline(const std::string& reason);
   const std::string& declined() const { return declined_; }

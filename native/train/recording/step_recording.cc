@@ -24,11 +24,18 @@ bool isShapedByValues(const Node& node) {
   return node.op.hasTag(at::Tag::data_dependent_output) || node.op.hasTag(at::Tag::dynamic_output_shape);
 }
 
+// Operators of ours that compute on the CPU whatever the device.
+bool isComputedByHost(const Node& node) {
+  return node.name == "fornax::prior_boxes" || node.name == "fornax::match_priors" ||
+         node.name == "fornax::decode_faces";
+}
+
 }  // namespace
 
 std::string recordingObstacle(const Graph& graph) {
   for (const Node& node : graph.nodes()) {
     if (isCumulative(node)) return placeOf(node) + " averages its statistics by a count that the host reads";
+    if (isComputedByHost(node)) return placeOf(node) + " is computed by the host";
     if (isShapedByValues(node)) return placeOf(node) + " gives results whose sizes depend on values";
   }
   return {};

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/generator.h"
 #include "train/recording/step_recording.h"
 
 namespace fornax {
@@ -19,8 +20,23 @@ namespace {
 // way the kernels read seed and offset from device memory, which each replay sets from the generator and then
 // moves the generator on by what the graph draws.
 template <typename Impl>
+constexpr bool isAnnounced =
+    requires(Impl& generator, at::cuda::CUDAGraph& graph) { generator.register_graph(&graph); };
+
+template <typename Impl>
 void announce(Impl& generator, at::cuda::CUDAGraph& graph) {
-  if constexpr (requires { generator.register_graph(&graph); }) generator.register_graph(&graph);
+  if constexpr (isAnnounced<Impl>) generator.register_graph(&graph);
+}
+
+// An announced generator believes that it is being captured until the capture has ended well, and refuses to
+// draw from then on (`Offset increment outside graph capture`). A new state with the same numbers does not.
+template <typename Impl>
+void freeFromCapture(at::Generator& generator) {
+  if constexpr (isAnnounced<Impl>) {
+    at::Generator fresh = makeGenerator(generator.device(), 0);
+    fresh.set_state(generator.get_state());
+    generator.graphsafe_set_state(fresh);
+  }
 }
 
 class CudaRecording : public StepRecording {
@@ -31,17 +47,17 @@ class CudaRecording : public StepRecording {
     announce(*at::check_generator<at::CUDAGeneratorImpl>(generator_), graph_);
     const at::cuda::MempoolId_t pool = at::cuda::graph_pool_handle();
     const c10::DeviceIndex device = c10::cuda::current_device();
-    // Of this thread only: loader threads allocate page-locked memory meanwhile, and autograd's thread works
-    // on the stream that is captured.
-    graph_.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
     std::exception_ptr failure;
     try {
-      work();
-    } catch (...) {
-      failure = std::current_exception();
-    }
-    // Also after a failure, or the stream would stay in capture.
-    try {
+      // Of this thread only: loader threads allocate page-locked memory meanwhile, and autograd's thread
+      // works on the stream that is captured.
+      graph_.capture_begin(pool, cudaStreamCaptureModeThreadLocal);
+      try {
+        work();
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      // Also after a failure, or the stream would stay in capture.
       graph_.capture_end();
     } catch (...) {
       if (!failure) failure = std::current_exception();
@@ -55,19 +71,22 @@ class CudaRecording : public StepRecording {
   void replay() override { graph_.replay(); }
 
  private:
-  // Up to torch 2.13 capture_end() throws before it tells the allocators that the capture is over, and they
-  // would go on serving a pool that nothing frees from. Where they know already they say so, and that is
-  // fine.
+  // What a capture that did not end well leaves. Up to torch 2.13 capture_end() throws before it tells the
+  // allocators that the capture is over, and they would go on serving a pool that nothing frees from. Where
+  // they know already they say so, and that is fine.
   void abandon(c10::DeviceIndex device, at::cuda::MempoolId_t pool) {
     graph_.reset();
     try {
       c10::cuda::CUDACachingAllocator::endAllocateToPool(device, pool);
+      c10::cuda::CUDACachingAllocator::releasePool(device, pool);
     } catch (const c10::Error&) {
     }
     try {
       at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(pool);
-    } catch (const c10::Error&) {
+      at::getHostAllocator(at::kCUDA)->release_pool(pool);
+    } catch (const std::exception&) {
     }
+    freeFromCapture<at::CUDAGeneratorImpl>(generator_);
   }
 
   at::Generator generator_;
