@@ -1,16 +1,13 @@
 /** Several processes train what one process would train with all their batches together. On CPUs, over Gloo. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { createServer, type AddressInfo } from 'node:net';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 
 import { findPlace } from '#fornax/dist/place.js';
 import { Processes } from '#fornax/dist/processes.js';
 import { AbortedError, ArgumentError, ConfigError, DisposedError, TrainError } from '#fornax/errors.js';
 import { loadAddon } from '#fornax/native.js';
+import { freePort, runTogether } from './support/dist_processes.js';
 import { stateOf, traceTinyCnn, trainTinyCnn, type DistTraining } from './support/dist_training.js';
 import { imageSize, writeColourPack } from './support/training_pack.js';
 
@@ -18,7 +15,6 @@ import { imageSize, writeColourPack } from './support/training_pack.js';
 const pack = writeColourPack(71);
 after(() => pack.remove());
 
-const child = fileURLToPath(new URL('./support/dist_child.js', import.meta.url));
 const common = { shard: pack.shard, samples: pack.samples, epochs: 1, gradAccum: 1, syncBatchNorm: true };
 const sgd = { name: 'sgd', momentum: 0.9, nesterov: true } as const;
 
@@ -27,33 +23,8 @@ interface Trained {
   state: Record<string, number[]>;
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-async function trainTogether(world: number, training: DistTraining): Promise<Trained[]> {
-  const port = await freePort();
-  return Promise.all(
-    Array.from({ length: world }, async (_, rank) => {
-      const env = {
-        ...process.env,
-        RANK: String(rank),
-        WORLD_SIZE: String(world),
-        MASTER_ADDR: '127.0.0.1',
-        MASTER_PORT: String(port),
-      };
-      const { stdout } = await promisify(execFile)(process.execPath, [child, JSON.stringify(training)], {
-        env,
-        timeout: 600_000,
-        maxBuffer: 1 << 26,
-      });
-      return JSON.parse(stdout) as Trained;
-    }),
-  );
+function trainTogether(world: number, training: DistTraining): Promise<Trained[]> {
+  return runTogether<Trained>('dist_child.js', world, training, 600);
 }
 
 async function trainAlone(training: DistTraining): Promise<Trained> {
