@@ -102,7 +102,7 @@ test('a trace that does not fit is refused every time, and not replaced by the o
     groups: parameterGroups(model),
     precision: { bf16: [second!.name] },
   });
-  const values = addon.Tensor.fromTypedArray(Float32Array.from({ length: 8 }, Math.cos), [2, 4]);
+  const values = addon.Tensor.fromTypedArray(Float32Array.from({ length: 8 }, (_, i) => Math.cos(i)), [2, 4]);
   await session.step({ image: values, target: values });
   model.replaceGraph(traced(1));
   for (let i = 0; i < 2; i++) {
@@ -119,6 +119,70 @@ test('batches that are split need as many rows in each field', async () => {
     message: /as many rows in each field: 8 instead of 4/,
   });
   session.dispose();
+});
+
+test('offsets of ragged fields must rise, and lie within the values', async () => {
+  const session = openSession(goldenModel(), { micro_batch: 2 });
+  const boxes = loadAddon().Tensor.fromTypedArray(new Float32Array(12), [3, 4]);
+  for (const offsets of [
+    [0, 2, 1, 3, 3],
+    [0, 1, 2, 3, 4],
+  ]) {
+    const batch = { ...goldenBatch(0, 4), face_offsets: labels(offsets), face_boxes: boxes };
+    await assert.rejects(session.step(batch), { name: 'DataError', message: /offsets must not fall/ });
+  }
+  session.dispose();
+});
+
+/** A row for each sample, and one number for all. */
+class TwoOutputs extends Module {
+  readonly layer = new Linear(4, 4);
+  forward(x: Tensor): Record<string, Tensor> {
+    const output = this.layer.forward(x);
+    return { output, mean: output.mean() };
+  }
+}
+
+test('outputs of a step that is split have the rows of the whole batch, where they have rows', async () => {
+  const addon = loadAddon();
+  const graph = trace(new TwoOutputs(), { inputs: [{ name: 'image', shape: [4, 4] }] });
+  const values = addon.Tensor.fromTypedArray(Float32Array.from({ length: 16 }, (_, i) => Math.cos(i)), [4, 4]);
+  const outputs: Record<string, number[]>[] = [];
+  for (const options of [{}, { micro_batch: 2 }, { grad_accum: 2 }]) {
+    const model = new addon.Graph(graph, { trusted: true });
+    model.initialize(0);
+    const session = openSession(model, {
+      loss: mse(),
+      groups: parameterGroups(model),
+      threads: 1,
+      ...options,
+    });
+    const result = await session.step({ image: values, target: values });
+    outputs.push(
+      Object.fromEntries(
+        Object.entries(result.outputs).map(([name, tensor]) => [
+          name,
+          Array.from(tensor.toTypedArray(), Number),
+        ]),
+      ),
+    );
+    session.dispose();
+  }
+  for (const split of outputs.slice(1)) {
+    assert.equal(split['output']!.length, 16);
+    for (const [i, value] of split['output']!.entries()) {
+      assert.ok(Math.abs(value - outputs[0]!['output']![i]!) < 1e-6);
+    }
+    // Of the last part.
+    const mean = split['output']!.slice(8).reduce((sum, value) => sum + value, 0) / 8;
+    assert.ok(Math.abs(split['mean']![0]! - mean) < 1e-6);
+  }
+});
+
+test('nothing is computed on the device meta', () => {
+  const expected = { name: 'DeviceError', message: /'meta'/ };
+  assert.throws(() => openSession(goldenModel(), { device: 'meta' }), expected);
+  assert.throws(() => loadAddon().deviceMemory('meta'), expected);
 });
 
 test('snapshots with an impossible micro-batch are refused', () => {
