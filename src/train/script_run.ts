@@ -55,7 +55,7 @@ export async function runScript(plan: TrainerPlan, options: ScriptRunOptions): P
       throw new ArgumentError({ what: 'there is nothing to resume from', fix: 'give a `folder`' });
     }
     const config = await fixConfig(plan, teacher, null, options);
-    return await train(plan, config, teacher, options, { store: null }, null, null);
+    return await train(plan, config, teacher, options, null);
   }
   const opening = await RunFolder.open(folder);
   try {
@@ -98,13 +98,13 @@ async function trainInFolder(
   const decidedBefore = decisionsFor(decisions, model);
   const begun = begunBatchSize(checkpoint?.state.config, decidedBefore);
   const config = await fixConfig(plan, teacher, begun, { ...options, report });
-  const rest: Rest = {
+  const settings: Kept['settings'] = {
     store,
     decisions: decidedBefore,
     logPosition: record.logPosition,
     onReady: (decided) => record.begin({ given, config, model }, decided),
   };
-  return train(plan, config, teacher, { ...options, report }, rest, checkpoint, record);
+  return train(plan, config, teacher, { ...options, report }, { settings, record, checkpoint });
 }
 
 /** @throws TrainError if there is no checkpoint where there must be one, or one where there must be none. */
@@ -167,36 +167,43 @@ function evaluationOf(
   return history.find((record) => record.epoch === epoch)?.evaluation ?? null;
 }
 
-/** What depends on the folder. */
-type Rest = Pick<TrainingRunOptions, 'store' | 'decisions' | 'logPosition' | 'onReady'>;
+/** What a training with a folder has besides. */
+interface Kept {
+  settings: Pick<TrainingRunOptions, 'store' | 'decisions' | 'logPosition' | 'onReady'>;
+  record: RunRecord;
+  /** To go on from. */
+  checkpoint: Checkpoint | null;
+}
 
 async function train(
   plan: TrainerPlan,
   config: RunConfig,
   teacher: Model | null,
   { report, signal }: ScriptRunOptions,
-  rest: Rest,
-  checkpoint: Checkpoint | null,
-  record: RunRecord | null,
+  kept: Kept | null,
 ): Promise<ScriptResult> {
   const { callbacks } = plan;
   const { model, data, folder = null } = plan.options;
   const started = performance.now();
   const loss = plan.lossGraph(teacher);
   const metrics = plan.metricGraphs();
-  const options = { model, data, config, loss, metrics, callbacks, teacher, report, signal, ...rest };
-  const run = new TrainingRun(options);
-  record?.follow(run);
-  const result = await run.run(checkpoint);
+  const given = { model, data, config, loss, metrics, callbacks, teacher, report, signal };
+  const settings = kept?.settings ?? { store: null };
+  const run = new TrainingRun({ ...given, ...settings });
+  kept?.record.follow(run);
+  const result = await run.run(kept?.checkpoint);
   if (result.interrupted) {
     model.info = { ...model.info, metrics: {} };
     report({ type: 'interrupted', step: result.step, checkpoint: result.checkpoint, signal: null });
     return { result, metrics: null };
   }
-  const kept = await keepBest(model, rest.store, result, { averaged: isAveraged(config.train), report });
+  const weights = await keepBest(model, settings.store, result, {
+    averaged: isAveraged(config.train),
+    report,
+  });
   const finished = { model, data, config, loss, metrics, result, report, signal };
   const recomputed = await recomputeAfterTraining(finished);
-  const figures = recomputed ? figuresOf(recomputed) : evaluationOf(result, kept);
+  const figures = recomputed ? figuresOf(recomputed) : evaluationOf(result, weights);
   model.info = {
     ...model.info,
     ...(data.classes.length > 0 && { labels: [...data.classes] }),
