@@ -183,11 +183,15 @@ test('trainings at the same time have the same budget', async () => {
   const budget = 2 ** 24;
   const beside = async (name: string, other: number | null): Promise<unknown> => {
     let second: Promise<unknown> | null = null;
-    await run(config(name, { memory: { budget }, train: { epochs: 1 } }), {
+    const over = new AbortController();
+    // It goes on until the other one has ended.
+    await run(config(name, { memory: { budget }, train: { epochs: 10_000 } }), {
+      signal: over.signal,
       report: (event) => {
         if (event.type !== 'start') return;
         const given = config(`${name}2`, { memory: { budget: other }, train: { epochs: 1 } });
         second = run(given).catch((error: unknown) => error);
+        void second.then(() => over.abort());
       },
     });
     return await second!;
