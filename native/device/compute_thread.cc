@@ -3,8 +3,6 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
-#include <atomic>
-
 // From the OpenMP runtime that libtorch brings; absent in a libtorch built without OpenMP.
 extern "C" __attribute__((weak)) void omp_set_num_threads(int threads);
 extern "C" __attribute__((weak)) int omp_pause_resource_all(int kind);
@@ -33,16 +31,6 @@ void setUpComputeThread(const ComputeThreadOptions& options) {
   // One chunk per thread: starts the pool and reaches threads that existed already.
   at::parallel_for(0, threads, 1,
                    [&](int64_t, int64_t) { at::globalContext().setFlushDenormal(options.flush_denormal); });
-}
-
-bool poolFlushesDenormals() {
-  std::atomic<bool> all{true};
-  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
-    volatile float denormal = 1e-39f;
-    volatile float half = 0.5f;
-    if (denormal * half != 0.0f) all = false;
-  });
-  return all;
 }
 
 }  // namespace fornax

@@ -26,7 +26,4 @@ constexpr double kIdleSeconds = 0.5;
 // Intra-op threads of a computing thread that is not told otherwise: one per core, or OMP_NUM_THREADS.
 int defaultThreads();
 
-// Whether every thread of the calling thread's pool flushes denormals (for tests).
-bool poolFlushesDenormals();
-
 }  // namespace fornax
