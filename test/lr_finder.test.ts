@@ -1,5 +1,6 @@
 /** The search for a learning rate: its curve, its suggestions, its plots, and that it leaves everything as it was. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { existsSync, promises as fs } from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -199,6 +200,19 @@ test('plots show the curve, its axes and the suggestion', () => {
   // The lowest point of the curve is in the lowest row, right of the middle.
   const lowest = lines[8]!.search(/[\u2801-\u28ff]/);
   assert.ok(lowest > 20 && lowest < 36, lines.join('\n'));
+});
+
+test('a loss that grows beyond all bounds is drawn at once', () => {
+  const program = `
+    import { terminalChart } from '#fornax/plot/terminal_chart.js';
+    const y = [2.3, 2.2, 2.1, 2.2, 6e10, 1e30, Infinity, 3e18];
+    const x = y.map((_, i) => 10 ** (i - 4));
+    console.log(terminalChart({ title: '', xLabel: '', yLabel: '', x, y, marks: [] }, { width: 40, height: 8 }));
+  `;
+  // In a process of its own, which can be ended.
+  const given = ['--input-type=module', '-e', program];
+  const drawn = execFileSync(process.execPath, given, { timeout: 60_000, encoding: 'utf8' });
+  assert.match(drawn.split('\n')[1]!, /[\u2801-\u28ff]/);
 });
 
 test('fornax lr-find prints a plot and a suggestion, writes what it is asked to, and begins no run', async () => {

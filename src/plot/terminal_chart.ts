@@ -17,7 +17,10 @@ export function terminalChart(chart: LogChart, { width = 60, height = 12 } = {})
   const [low, high] = yRange(y);
   const column = (value: number): number =>
     Math.round(((Math.log(value) - left) / (right - left || 1)) * (2 * width - 1));
-  const row = (value: number): number => Math.round((1 - (value - low) / (high - low)) * (4 * height - 1));
+  // Losses that explode are beyond the range by any factor: as far outside as a line's direction needs, no farther.
+  const far = 100 * height;
+  const row = (value: number): number =>
+    Math.min(far, Math.max(-far, Math.round((1 - (value - low) / (high - low)) * (4 * height - 1))));
   const cells = Array.from({ length: height }, () => new Array<number>(width).fill(0));
   const dot = (c: number, r: number): void => {
     if (r < 0 || r >= 4 * height || c < 0 || c >= 2 * width) return;
