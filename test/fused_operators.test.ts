@@ -148,6 +148,44 @@ describe('what somebody else reads is left alone', () => {
   });
 });
 
+describe('squeeze-and-excitation', () => {
+  const gate = (x: Tensor): Tensor => F.sigmoid(F.adaptiveAvgPool2d(x, 1));
+
+  it('becomes a gate, behind a pool that passes its value on', () => {
+    const names = ['fornax::pool_through', 'aten::sigmoid', 'fornax::gate'];
+    assert.deepEqual(
+      operators((_net, x) => gate(x).mul(x)),
+      names,
+    );
+    assert.deepEqual(
+      operators((_net, x) => x.mul(gate(x))),
+      names,
+    );
+  });
+
+  it('in every block of the zoo', () => {
+    for (const [name, blocks] of [
+      ['efficientnet_b0', 16],
+      ['mobilenet_v3_small', 9],
+    ] as const) {
+      const session = open(createModule(name), {}, [1, 3, 32, 32]);
+      const names = session.operators().map(({ op }) => op);
+      for (const op of ['fornax::gate', 'fornax::pool_through']) {
+        assert.equal(names.filter((each) => each === op).length, blocks, `${op} of ${name}`);
+      }
+      session.dispose();
+    }
+  });
+
+  it('is a product like others where there is no sigmoid, or two, and without `fuse`', () => {
+    const kept = (body: (x: Tensor) => Tensor, fuse = true): boolean =>
+      operators((_net, x) => body(x), fuse).includes('aten::mul.Tensor');
+    assert.ok(kept((x) => F.relu(F.adaptiveAvgPool2d(x, 1)).mul(x)));
+    assert.ok(kept((x) => gate(x).mul(F.sigmoid(x))));
+    assert.ok(kept((x) => gate(x).mul(x), false));
+  });
+});
+
 it('a fused node has the path of its batch norm, so that modes reach it', async () => {
   const module = new Net((net, x) => F.relu(net.bn.forward(x)));
   const { Tensor } = loadAddon();

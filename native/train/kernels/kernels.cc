@@ -6,6 +6,7 @@
 #define FORNAX_VECTOR_TARGET
 #define FORNAX_VECTOR_NAMESPACE kernels_portable
 #include "train/kernels/depthwise_kernels_impl.h"
+#include "train/kernels/gate_kernels_impl.h"
 #include "train/kernels/row_kernels_impl.h"
 
 namespace fornax {
@@ -43,6 +44,12 @@ const DepthwiseKernels* depthwiseKernelsAvx512() {
 const DepthwiseKernels* depthwiseKernelsAvx2() {
   return nullptr;
 }
+const GateKernels* gateKernelsAvx512() {
+  return nullptr;
+}
+const GateKernels* gateKernelsAvx2() {
+  return nullptr;
+}
 #endif
 
 template <typename Kernels>
@@ -62,6 +69,12 @@ const RowKernels& rowKernels() {
 const DepthwiseKernels& depthwiseKernels() {
   static const DepthwiseKernels& chosen =
       choose(depthwiseKernelsAvx512, depthwiseKernelsAvx2, kernels_portable::kDepthwiseKernels);
+  return chosen;
+}
+
+const GateKernels& gateKernels() {
+  static const GateKernels& chosen =
+      choose(gateKernelsAvx512, gateKernelsAvx2, kernels_portable::kGateKernels);
   return chosen;
 }
 

@@ -3,8 +3,8 @@
 #include <unordered_map>
 
 #include "train/kernels/cpu_linear.h"
-#include "train/kernels/global_pool.h"
 #include "train/kernels/depthwise_conv.h"
+#include "train/kernels/global_pool.h"
 
 namespace fornax {
 
@@ -12,12 +12,6 @@ namespace {
 
 bool isOne(const ArgumentSpec& argument) {
   return argument.kind == ArgumentSpec::Kind::Number && argument.number == 1;
-}
-
-bool poolsToOnePixel(const NodeSpec& node) {
-  if (node.op != "aten::adaptive_avg_pool2d" || node.args.size() != 2) return false;
-  const std::vector<ArgumentSpec>& size = node.args[1].list;
-  return size.size() == 2 && isOne(size[0]) && isOne(size[1]);
 }
 
 // Slots of weights of one channel each, [C, 1, k, k] → C.
@@ -40,6 +34,12 @@ bool isDepthwise(const NodeSpec& node, const std::unordered_map<int, int64_t>& w
 }
 
 }  // namespace
+
+bool poolsToOnePixel(const NodeSpec& node) {
+  if (node.op != "aten::adaptive_avg_pool2d" || node.args.size() != 2) return false;
+  const std::vector<ArgumentSpec>& size = node.args[1].list;
+  return size.size() == 2 && isOne(size[0]) && isOne(size[1]);
+}
 
 bool exchangeCpuOperators(GraphSpec& spec, Precision precision) {
   // Autocast knows aten::linear and aten::conv2d, but not what stands in for them.

@@ -9,4 +9,7 @@ namespace fornax {
 // Whether it changed the graph.
 bool exchangeCpuOperators(GraphSpec& spec, Precision precision);
 
+// Whether the node takes the means over all pixels.
+bool poolsToOnePixel(const NodeSpec& node);
+
 }  // namespace fornax
