@@ -35,6 +35,10 @@ test('a run writes its folder, and the model file alone gives the same figures',
   assert.match(events.find((event) => event.type === 'device')!.message, /^Training on cpu/);
   assert.equal(events.filter((event) => event.type === 'epoch').length, 3);
   assert.equal(events.at(-1)!.type, 'done');
+  // The last epoch has evaluated these weights, or an earlier one has: nothing computes the same again.
+  const last = events.filter((event) => event.type === 'evaluation').at(-1)!;
+  assert.equal(last.epoch, null);
+  assert.ok(!events.some((event) => event.type === 'evaluation_progress' && event.epoch === null));
 
   const { info } = await readModelHeader(outcome.modelPath!);
   assert.deepEqual(info.labels, ['blue', 'green', 'red']);
@@ -80,6 +84,12 @@ test('a finished run is skipped with the reason, refused, or trained anew', asyn
   const skipped = second.events.find((event) => event.type === 'skipped')!;
   assert.match(skipped.message, /has its model already \(top-1 .*--force/s);
   assert.match(skipped.message, /train\.lr: 0\.05 → 0\.01/);
+  const elsewhere = path.join(tiny.root, 'elsewhere');
+  await fs.symlink(tiny.images, elsewhere);
+  const { data } = config('again');
+  const other = await run(config('again', { train: { epochs: 1 }, data: { ...data, path: elsewhere } }));
+  const said = other.events.find((event) => event.type === 'skipped')!.message;
+  assert.match(said, /data\.path: ".*images" → ".*elsewhere"/);
 
   const fail = config('again', {
     train: { epochs: 1 },

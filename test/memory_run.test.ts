@@ -91,6 +91,23 @@ test('a budget too small for the batch halves it, or stops at the start', async 
   });
 });
 
+test('the budget also holds for what comes after the last step', async () => {
+  const allocate = (): void => addon.Tensor.fromTypedArray(new Uint8Array(2 ** 25), [2 ** 25]).dispose();
+  let refused: unknown = null;
+  await run(config('after', { memory: { budget: '16MiB' }, train: { epochs: 1, bnRecompute: 1 } }), {
+    report: (event) => {
+      if (event.type !== 'info' || !event.message.startsWith('Recomputing')) return;
+      try {
+        allocate();
+      } catch (error) {
+        refused = error;
+      }
+    },
+  });
+  assert.ok(refused instanceof DeviceError, 'memory beyond the budget was given');
+  allocate();
+});
+
 test('a run that was halved and then resumed computes what it would have', async () => {
   const settings = { train: { batchSize: 16 } };
   const whole = await run(config('one', settings), { report: failAfterStart });

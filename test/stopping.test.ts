@@ -103,7 +103,9 @@ test('max_time ends a run in the middle of an epoch; the time of all parts count
   const [newest] = await new CheckpointStore(path.join(tiny.root, 'runs', 'timed', 'checkpoints')).list();
   assert.ok(newest);
   const again = await run(config('timed', { train: { ...endless, maxTime: '1.5s' } }), { resume: true });
-  assert.equal(again.events.at(-1)!.type, 'skipped');
+  const skipped = again.events.at(-1)!;
+  assert.ok(skipped.type === 'skipped');
+  assert.match(skipped.message, /^Stopped: train\.max_time \(1\.5s\) is over, and .*train\.max_time=…/s);
   const controller = new AbortController();
   const longer = await run(config('timed', { train: { ...endless, maxTime: '1h' } }), {
     resume: true,
@@ -115,6 +117,10 @@ test('max_time ends a run in the middle of an epoch; the time of all parts count
   const resumed = longer.events.find(({ type }) => type === 'resumed') as { step: number };
   assert.equal(resumed.step, newest.step);
   assert.ok(longer.outcome.steps > newest.step);
+  // The model is of the first end: under its limit the run ends once more, with the weights of now.
+  const ended = await run(config('timed', { train: { ...endless, maxTime: '1.5s' } }), { resume: true });
+  assert.equal(ended.events.at(-1)!.type, 'done');
+  assert.equal(ended.outcome.steps, longer.outcome.steps);
 });
 
 test('the best checkpoints and those of every n-th epoch are kept', () => {

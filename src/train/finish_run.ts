@@ -79,8 +79,9 @@ export interface FinishOptions {
 export async function finishRun(options: FinishOptions): Promise<EvaluationMetrics | null> {
   const { config, folder, store, model, data, result, report } = options;
   const kept = await keepBest(model, store, result, { averaged: isAveraged(config.train), report });
-  const recomputed = await recomputeAfterTraining(options);
-  const evaluated = recomputed ?? (data.evalSamples === null ? null : await evaluate(options));
+  const known = knownEvaluation(result, kept);
+  const recomputed = await recomputeAfterTraining(options, known);
+  const evaluated = recomputed ?? known ?? (data.evalSamples === null ? null : await evaluate(options));
   const metrics: EvaluationMetrics | null = evaluated && figuresOf(evaluated);
   if (evaluated && metrics) {
     report({
@@ -151,11 +152,28 @@ export type FinishedTraining = Pick<FinishOptions, 'model' | 'data' | 'result' |
 } & Pick<TrainingRunOptions, 'metrics'> & { loss?: Graph };
 
 /**
+ * The figures of the weights that are kept, where the end of an epoch has evaluated these very weights: an evaluation
+ * that gives the same again may take minutes. Null where it did not: for those of the middle of an epoch, say.
+ */
+export function knownEvaluation(
+  { history, epochEnd }: TrainingResult,
+  { weights, epoch }: { weights: 'best' | 'last' | 'average'; epoch: number },
+): Evaluation | null {
+  if (weights !== 'best' && !epochEnd) return null;
+  const evaluation = history.find((record) => record.epoch === epoch)?.evaluation;
+  return evaluation ? { ...evaluation, seconds: 0 } : null;
+}
+
+/**
  * Batch-norm statistics from training images, where the config asks for them; tells what they did.
  *
+ * @param known figures of the model as it is, if there are any.
  * @returns the figures of the model as it is then; null where nothing changed or there are no images for it.
  */
-export async function recomputeAfterTraining(options: FinishedTraining): Promise<Evaluation | null> {
+export async function recomputeAfterTraining(
+  options: FinishedTraining,
+  known: Evaluation | null,
+): Promise<Evaluation | null> {
   const { config, data, model, report, signal } = options;
   const { bnRecompute, batchSize, seed } = fixedTrain(config.train);
   const batches = recomputedBatches(config.train, options.result);
@@ -165,7 +183,7 @@ export async function recomputeAfterTraining(options: FinishedTraining): Promise
     report({ type: 'warning', message: 'train.bn_recompute has no effect: the model has no batch norm' });
     return null;
   }
-  const before = data.evalSamples === null ? null : await evaluate(options);
+  const before = known ?? (data.evalSamples === null ? null : await evaluate(options));
   await recomputeBatchNorm(model, {
     batches,
     device: chooseDevices(config).eval.device,
@@ -190,7 +208,8 @@ async function evaluate({ config, ...rest }: FinishedTraining): Promise<Evaluati
   const { model, data, loss, metrics, report, signal } = rest;
   const device = chooseDevices(config).eval.device;
   const { batchSize } = config.eval;
-  const evaluator = new Evaluator({ model, data, loss, metrics, device, batchSize, report, signal });
+  const threads = config.train.threads === 'auto' ? undefined : config.train.threads;
+  const evaluator = new Evaluator({ model, data, loss, metrics, device, batchSize, threads, report, signal });
   try {
     const result = await evaluator.evaluate(null);
     if (!result) throw new AbortedError('the final evaluation was stopped');

@@ -10,6 +10,7 @@ import { findCheckpoint } from './find_checkpoint.js';
 import { finishRun } from './finish_run.js';
 import { announce } from './follow_run.js';
 import { outcome, type TrainJobOptions, type TrainOutcome } from './job_types.js';
+import { holdBudget } from './memory.js';
 import { PreparedJob } from './prepared_job.js';
 import type { RunFolder } from './run_folder.js';
 import { RunRecord } from './run_record.js';
@@ -56,6 +57,7 @@ export async function leadRun(
     report: record.report,
     signal,
   });
+  using _budget = holdBudget(config);
   const run = new TrainingRun({
     model,
     data,

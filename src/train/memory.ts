@@ -64,7 +64,18 @@ function prepare({ options, devices, session }: Opening): void {
   loadAddon().resetMemoryPeak(devices.train.device);
 }
 
-/** Lifts the budget of this run. */
+/**
+ * Keeps the budget from the beginning of a run until its last evaluation, which comes when its session is gone.
+ *
+ * @throws ConfigError if another training is under way on the device with another budget.
+ */
+export function holdBudget(config: Pick<RunConfig, 'device' | 'train' | 'memory'>): Disposable {
+  const owner = {};
+  claimBudget(owner, chooseDevices(config).train.device, config.memory.budget);
+  return { [Symbol.dispose]: () => releaseBudget(owner) };
+}
+
+/** Lifts the budget of this run, unless somebody holds it (`holdBudget`). */
 export function endBudget({ options }: Pick<OpenRun, 'options'>): void {
   releaseBudget(options);
 }

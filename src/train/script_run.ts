@@ -8,10 +8,10 @@ import { decisionsFor, readDecisions } from './decisions.js';
 import { figuresOf, modelMetrics } from './evaluation_figures.js';
 import type { EvaluationMetrics, Report } from './events.js';
 import { sweepLearningRates, type LearningRateOptions, type LearningRateResult } from './lr_sweep.js';
-import { keepBest, recomputeAfterTraining } from './finish_run.js';
+import { keepBest, knownEvaluation, recomputeAfterTraining } from './finish_run.js';
 import { RunFolder } from './run_folder.js';
 import { RunRecord } from './run_record.js';
-import { peakMemory } from './memory.js';
+import { holdBudget, peakMemory } from './memory.js';
 import { isAveraged } from './swa.js';
 import { checkTeacher, openTeacher } from './teacher.js';
 import type { TrainerPlan } from './trainer_options.js';
@@ -158,15 +158,6 @@ function fixConfig(
   return chooseBatchSize(plan.config, { model, data, loss, teacher, begun, report, signal });
 }
 
-/** Of the weights that are kept; null where they were never evaluated: those of the middle of an epoch, say. */
-function evaluationOf(
-  { history, epochEnd }: TrainingResult,
-  { weights, epoch }: { weights: 'best' | 'last' | 'average'; epoch: number },
-): EvaluationMetrics | null {
-  if (weights !== 'best' && !epochEnd) return null;
-  return history.find((record) => record.epoch === epoch)?.evaluation ?? null;
-}
-
 /** What a training with a folder has besides. */
 interface Kept {
   settings: Pick<TrainingRunOptions, 'store' | 'decisions' | 'logPosition' | 'onReady'>;
@@ -189,6 +180,7 @@ async function train(
   const metrics = plan.metricGraphs();
   const given = { model, data, config, loss, metrics, callbacks, teacher, report, signal };
   const settings = kept?.settings ?? { store: null };
+  using _budget = holdBudget(config);
   const run = new TrainingRun({ ...given, ...settings });
   kept?.record.follow(run);
   const result = await run.run(kept?.checkpoint);
@@ -202,8 +194,9 @@ async function train(
     report,
   });
   const finished = { model, data, config, loss, metrics, result, report, signal };
-  const recomputed = await recomputeAfterTraining(finished);
-  const figures = recomputed ? figuresOf(recomputed) : evaluationOf(result, weights);
+  const known = knownEvaluation(result, weights);
+  const evaluated = (await recomputeAfterTraining(finished, known)) ?? known;
+  const figures = evaluated && figuresOf(evaluated);
   model.info = {
     ...model.info,
     ...(data.classes.length > 0 && { labels: [...data.classes] }),
