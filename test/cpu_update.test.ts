@@ -39,11 +39,11 @@ const numbers = (tensors: NativeTensor[]): number[][] =>
   tensors.map((tensor) => Array.from(tensor.toTypedArray() as Float32Array));
 const scalar = (value: number): NativeTensor => Native.fromTypedArray(Float32Array.of(value), []);
 
-/** Differences are taken relative to the largest element of the tensor. */
+/** Differences are taken relative to the largest element of all tensors: a single one may be next to zero. */
 function assertClose(ours: NativeTensor[], theirs: NativeTensor[], tolerance: number): void {
   const [a, b] = [numbers(ours), numbers(theirs)];
+  const largest = b.flat().reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   for (const [i, expected] of b.entries()) {
-    const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     const worst = expected.reduce((most, value, k) => Math.max(most, Math.abs(a[i]![k]! - value)), 0);
     assert.ok(worst <= tolerance * largest, `tensor ${i} (${shapes[i]!.join('×')}): ${worst / largest}`);
   }
@@ -55,8 +55,8 @@ interface Side {
   steps: NativeTensor[];
 }
 
-/** One unit in the last place. */
-const ROUNDING = 2 ** -23;
+/** Four units in the last place: whether products and sums are fused differs from processor to processor. */
+const ROUNDING = 2 ** -21;
 const RATE = 0.01;
 const DECAY = 0.05;
 
@@ -163,14 +163,14 @@ test('the norm of all gradients, clipping and averages are libtorch’s', () => 
   const [scaled, expected] = [copy(tensors), copy(tensors)];
   Native.call('fornax::scale_', [scaled, scalar(0.37)]);
   Native.call('aten::_foreach_mul_.Scalar', [expected, 0.37]);
-  assertClose(scaled, expected, 1e-7);
+  assertClose(scaled, expected, ROUNDING);
 
   const sources = filled(random);
   for (const share of [1e-4, 0.7]) {
     const [ours, theirs] = [copy(tensors), copy(tensors)];
     Native.call('fornax::average_', [ours, sources, share]);
     Native.call('aten::_foreach_lerp_.Scalar', [theirs, sources, share]);
-    assertClose(ours, theirs, 1e-7);
+    assertClose(ours, theirs, ROUNDING);
   }
 });
 
