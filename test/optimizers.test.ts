@@ -1,7 +1,7 @@
-/** Optimizers, averages and schedules beyond what golden trajectories show: resume, skipped steps, refusals. */
+/** Optimizers and averages beyond what golden trajectories show: resume, skipped steps, moving momentum, refusals. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ArgumentError, WeightsError } from '#fornax/errors.js';
+import { ArgumentError } from '#fornax/errors.js';
 import type {
   NativeGraph,
   NativeTensor,
@@ -152,37 +152,4 @@ test('a cycle moves momentum against the rate, and needs an optimizer that has o
   }
   assert.notDeepEqual(weights[0], weights[1]);
   assert.throws(() => open(goldenModel(), { optimizer: { name: 'sgd' }, schedule }), /moves momentum/);
-});
-
-test('schedules per epoch change at the ends of epochs, after the warm-up', () => {
-  const session = open(goldenModel(), {
-    schedule: {
-      name: 'step',
-      lr: 1,
-      step_size: 2,
-      gamma: 0.5,
-      interval: 3,
-      warmup_steps: 2,
-      warmup_start: 0,
-    },
-  });
-  const rates = Array.from({ length: 15 }, (_, step) => session.learningRate(step));
-  assert.deepEqual(rates, [0, 0.5, 1, 1, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25]);
-  session.dispose();
-});
-
-test('the plateau schedule remembers what it has seen', () => {
-  const schedule = { name: 'reduce_on_plateau', lr: 1, factor: 0.5, patience: 1 } as const;
-  const first = open(goldenModel(), { schedule });
-  for (const metric of [3, 2, 2]) first.observe(metric);
-  const second = open(goldenModel(), { schedule });
-  second.restore(first.snapshot(), 5);
-  for (const session of [first, second]) {
-    assert.equal(session.learningRate(5), 1);
-    session.observe(2);
-    assert.equal(session.learningRate(5), 0.5);
-  }
-  const other = open(goldenModel(), {});
-  assert.throws(() => other.restore(first.snapshot(), 5), WeightsError);
-  for (const session of [first, second, other]) session.dispose();
 });

@@ -1,9 +1,9 @@
-/** Learning rates over the steps of a native training session. */
+/** Learning rates over the steps of a native training session, and what they depend on. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { WeightsError } from '#fornax/errors.js';
 import type { ScheduleOptions } from '#fornax/native/contract.js';
-import { golden, goldenModel, openSession } from './support/training_golden.js';
-import { assertClose } from './support/training_golden.js';
+import { assertClose, golden, goldenModel, openSession } from './support/training_golden.js';
 
 test("schedules equal PyTorch's to 1e-9", () => {
   const model = goldenModel();
@@ -58,4 +58,37 @@ test('a constant rate can be warmed up', () => {
     [0, 0.05, 0.1, 0.1],
   );
   session.dispose();
+});
+
+test('schedules per epoch change at the ends of epochs, after the warm-up', () => {
+  const session = openSession(goldenModel(), {
+    schedule: {
+      name: 'step',
+      lr: 1,
+      step_size: 2,
+      gamma: 0.5,
+      interval: 3,
+      warmup_steps: 2,
+      warmup_start: 0,
+    },
+  });
+  const rates = Array.from({ length: 15 }, (_, step) => session.learningRate(step));
+  assert.deepEqual(rates, [0, 0.5, 1, 1, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25]);
+  session.dispose();
+});
+
+test('the plateau schedule remembers what it has seen', () => {
+  const schedule = { name: 'reduce_on_plateau', lr: 1, factor: 0.5, patience: 1 } as const;
+  const first = openSession(goldenModel(), { schedule });
+  for (const metric of [3, 2, 2]) first.observe(metric);
+  const second = openSession(goldenModel(), { schedule });
+  second.restore(first.snapshot(), 5);
+  for (const session of [first, second]) {
+    assert.equal(session.learningRate(5), 1);
+    session.observe(2);
+    assert.equal(session.learningRate(5), 0.5);
+  }
+  const other = openSession(goldenModel(), {});
+  assert.throws(() => other.restore(first.snapshot(), 5), WeightsError);
+  for (const session of [first, second, other]) session.dispose();
 });

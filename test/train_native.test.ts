@@ -10,6 +10,7 @@ import type { NativeTensor } from '#fornax/native/contract.js';
 import { Linear } from '#fornax/nn/index.js';
 import { fillInput } from './conformance/fill.js';
 import {
+  assertClose,
   caseOptions,
   golden,
   goldenBatch,
@@ -18,7 +19,6 @@ import {
   stateValues,
   type TrainingCase,
 } from './support/training_golden.js';
-import { assertClose } from './support/training_golden.js';
 
 /** PyTorch's trajectories that the native optimizers must follow. */
 const cases = [

@@ -2,8 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { NativeTrain } from '#fornax/native/contract.js';
-import { golden, goldenBatch, goldenModel, openSession, stateValues } from './support/training_golden.js';
-import { assertClose } from './support/training_golden.js';
+import {
+  assertClose,
+  golden,
+  goldenBatch,
+  goldenModel,
+  openSession,
+  stateValues,
+} from './support/training_golden.js';
 
 test('trains in bfloat16 on the CPU, weights staying float32', async () => {
   const model = goldenModel();
