@@ -22,7 +22,7 @@ export function checkMetrics(
       near ? `did you mean "${near}"?` : 'metrics of your own are given to the Trainer of a script',
     );
   };
-  check(['checkpoint', 'monitor'], checkpoint.monitor);
+  check(['checkpoint', 'monitor'], checkpoint.monitor, ['auto']);
   if (train.early_stopping) {
     check(['train', 'early_stopping', 'monitor'], train.early_stopping.monitor, ['auto']);
   }

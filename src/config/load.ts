@@ -9,7 +9,7 @@ import type { Located, Scalar } from './located.js';
 import { plain } from './located.js';
 import { merge } from './merge.js';
 import { ConfigProblemsError, type Problem } from './problems.js';
-import { complete } from './resolve.js';
+import { complete, type Circumstances } from './resolve.js';
 import { configSchema, type Config, type ConfigInput } from './schema.js';
 import { parseValue, readYaml } from './yaml_file.js';
 
@@ -84,17 +84,20 @@ export function loadConfig(sources: ConfigSources): Config {
   const empty: Located = { value: new Map(), where: { file: 'the command line' } };
   return checkConfig(
     layers.reduce((below, layer) => merge(below, layer), empty),
-    sources.processes,
+    sources.processes === undefined ? {} : { processes: sources.processes },
   );
 }
 
-function checkConfig(root: Located, processes = 1, metrics: readonly string[] = []): Config {
+function checkConfig(
+  root: Located,
+  { metrics = [], ...circumstances }: Circumstances & { metrics?: readonly string[] },
+): Config {
   const value = plain(root);
   const parsed = configSchema.safeParse(value);
   if (!parsed.success) throw new ConfigProblemsError(toProblems(parsed.error, root, value));
   const problems = checkRules(parsed.data, root, metrics);
   if (problems.length > 0) throw new ConfigProblemsError(problems);
-  return complete(parsed.data, processes);
+  return complete(parsed.data, circumstances);
 }
 
 function located(value: unknown): Located {
@@ -110,8 +113,12 @@ function located(value: unknown): Located {
 /**
  * Checks a config written in a script (camelCase keys) and fills in the defaults.
  * @param options.metrics names of figures that the script adds to the evaluation, for `checkpoint.monitor`
+ * @param options.classes whether the data have classes, for `checkpoint.monitor: auto`; default true
  * @throws ConfigError listing every problem
  */
-export function defineConfig(input: ConfigInput, options: { metrics?: readonly string[] } = {}): Config {
-  return checkConfig(merge(undefined, located(toSnake(input))), 1, options.metrics);
+export function defineConfig(
+  input: ConfigInput,
+  options: { metrics?: readonly string[]; classes?: boolean } = {},
+): Config {
+  return checkConfig(merge(undefined, located(toSnake(input))), options);
 }

@@ -24,8 +24,28 @@ function expandHome<T extends string | null>(path: T): T | string {
   return path?.startsWith('~/') ? join(homedir(), path.slice(2)) : path;
 }
 
-/** Fills in what follows from other keys. */
-export function complete(parsed: z.output<typeof configSchema>, processes = 1): Config {
+/** What a config does not say of the training it is for. */
+export interface Circumstances {
+  /** That train together. Default 1. */
+  processes?: number;
+  /** Whether the data have classes, as those of a config do. Default true. */
+  classes?: boolean;
+}
+
+/** Which figure decides what the best epoch is, and whether less of it is better. */
+function resolveMonitor(
+  { monitor, mode }: Pick<z.output<typeof configSchema>['checkpoint'], 'monitor' | 'mode'>,
+  classes: boolean,
+): Pick<Config['checkpoint'], 'monitor' | 'mode'> {
+  const name = monitor === 'auto' ? (classes ? 'top1' : 'loss') : monitor;
+  return { monitor: name, mode: mode === 'auto' ? (name === 'loss' ? 'min' : 'max') : mode };
+}
+
+/** Fills in what follows from other keys, and from what the training is for. */
+export function complete(
+  parsed: z.output<typeof configSchema>,
+  { processes = 1, classes = true }: Circumstances = {},
+): Config {
   const { name, data, train, memory, checkpoint, ...rest } = toCamel(parsed);
   const { resolution } = data;
   return {
@@ -57,9 +77,6 @@ export function complete(parsed: z.output<typeof configSchema>, processes = 1): 
       ...memory,
       budget: typeof memory.budget === 'string' ? parseSize(memory.budget) : memory.budget,
     },
-    checkpoint: {
-      ...checkpoint,
-      mode: checkpoint.mode === 'auto' ? (checkpoint.monitor === 'loss' ? 'min' : 'max') : checkpoint.mode,
-    },
+    checkpoint: { ...checkpoint, ...resolveMonitor(checkpoint, classes) },
   };
 }

@@ -102,9 +102,9 @@ const checkpoint = z
       .default(null)
       .describe('Write a checkpoint after every so many epochs and keep it for good. `null`: none.'),
     monitor: metricName
-      .default('top1')
+      .default('auto')
       .describe(
-        'Validation metric that decides which epoch is the best: `top1`, `top5`, `loss`, or a metric of a script.',
+        'Validation metric that decides which epoch is the best: `top1`, `top5`, `loss`, or a metric of a script. `auto`: `top1`, for data without classes `loss`.',
       ),
     mode: z
       .enum(['auto', 'min', 'max'])

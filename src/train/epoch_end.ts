@@ -47,12 +47,11 @@ export async function finishEpoch(run: OpenRun): Promise<boolean> {
   return last || !(await outlookOf(run)).aborted;
 }
 
-/** For the schedule that looks at a metric. Without validation images it sees the training loss. */
+/** For the schedule that looks at a metric. As `loss` it takes the training loss where there is no other. */
 function observe(run: OpenRun, metrics: Evaluation | null, trainLoss: number): void {
   const { schedule } = run.train;
   if (schedule.name !== 'reduce_on_plateau') return;
-  if (metrics) run.session.observe(figure(metrics, schedule.metric) ?? trainLoss);
-  else if (run.options.data.evalSamples === null && schedule.metric === 'loss') {
-    run.session.observe(trainLoss);
-  }
+  if (metrics === null && run.options.data.evalSamples !== null) return;
+  const value = figure(metrics, schedule.metric) ?? (schedule.metric === 'loss' ? trainLoss : null);
+  if (value !== null) run.session.observe(value);
 }

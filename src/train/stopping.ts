@@ -32,10 +32,10 @@ export function stopNow(config: Limits, history: readonly EpochRecord[], seconds
   return earlyStop(config, history);
 }
 
-/** Which figure is watched, and whether less or more of it is better. */
-function watched(
+/** Which figure early stopping watches, and whether less or more of it is better. */
+export function watched(
   { monitor, mode }: NonNullable<Limits['train']['earlyStopping']>,
-  checkpoint: Limits['checkpoint'],
+  checkpoint: Pick<Limits['checkpoint'], 'monitor' | 'mode'>,
 ): { monitor: string; mode: 'min' | 'max' } {
   const name = monitor === 'auto' ? checkpoint.monitor : monitor;
   if (mode !== 'auto') return { monitor: name, mode };

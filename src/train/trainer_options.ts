@@ -112,7 +112,7 @@ export class TrainerPlan {
     // The data is given as an object; its section is only there because a configuration has one.
     const config = defineConfig(
       { train, device, memory, eval: evaluation, checkpoint, data: { source: 'shapes' } },
-      { metrics: Object.keys(metrics) },
+      { metrics: Object.keys(metrics), classes: options.data.classes.length > 0 },
     );
     this.config = {
       train: config.train,
