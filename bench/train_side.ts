@@ -49,14 +49,33 @@ function lossOf(setting: TrainCase, model: Model): Graph {
   return traceLoss(new MSELoss(), [model.graph.outputs[0]!.name, 'target']);
 }
 
-/** Batches come from memory, so that there are no data; features of a run may want to know their size. */
-function dataOf({ shape }: TrainCase): TrainData {
-  const [rows, channels, height = 1, width = 1] = shape;
-  return {
+/**
+ * Batches come from memory, so that there are no data; features of a run may want to know their size. Vectors are
+ * fields of a script, as where only the head of a model is trained.
+ */
+function dataOf(setting: TrainCase): TrainData {
+  const [rows, channels, height = 1, width = 1] = setting.shape;
+  const data = {
     classes: [],
     trainSamples: rows! * STEPS_PER_EPOCH,
     evalSamples: null,
     fingerprint: '',
+  };
+  if (setting.shape.length === 2) {
+    const [fields] = makeBatches(setting);
+    return {
+      ...data,
+      preprocessing: null,
+      loaderOptions: (_phase, { batchSize, seed }) => ({
+        fields: fields!,
+        batch_size: batchSize,
+        shuffle: true,
+        seed,
+      }),
+    };
+  }
+  return {
+    ...data,
     preprocessing: {
       channels: channels === 1 ? 1 : 3,
       pack_size: null,

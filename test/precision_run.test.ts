@@ -171,8 +171,10 @@ test('a checkpoint without a verdict goes on in float32', async () => {
 async function prepared(given: {
   steps: number;
   resumed: boolean;
+  threads?: number;
 }): Promise<{ session: TrainOptions; state: RunState; told: JobEvent[] }> {
-  const settings = config('prepared', { amp: 'auto', batchSize: 32, ema: null, gradAccum: 1 });
+  const { threads = 'auto' } = given;
+  const settings = config('prepared', { amp: 'auto', batchSize: 32, ema: null, gradAccum: 1, threads });
   using model = Model.create('tiny_cnn', { numClasses: 3, inputs: [[2, 3, 48, 48]] });
   const devices = chooseDevices(settings);
   const loss = crossEntropy();
@@ -211,6 +213,18 @@ test('a short run is not', { skip: noBf16 }, async () => {
   const { session, state, told } = await prepared({ steps: 2, resumed: false });
   assert.deepEqual([session.precision?.bf16 ?? [], state.saveDecided(), told], [[], {}, []]);
 });
+
+test(
+  'a run of seconds is measured if that takes a tenth of them, as with small models',
+  { skip: noBf16 },
+  async () => {
+    const { state } = await prepared({ steps: 500, resumed: false, threads: 1 });
+    const decided = state.saveDecided()['precision'] as PrecisionVerdict;
+    assert.ok(['measured', 'no_gain'].includes(decided.reason));
+    const shorter = await prepared({ steps: 50, resumed: false, threads: 1 });
+    assert.deepEqual(shorter.state.saveDecided(), {});
+  },
+);
 
 test('paths are prefixes, and of two the longer counts', () => {
   const nodes = ['stem', 'block.0.conv', 'block.0.conv#1', 'block.1.conv', 'blocks.0', 'head'].map(

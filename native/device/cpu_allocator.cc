@@ -6,6 +6,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -99,6 +103,14 @@ class CachingCpuAllocator final : public c10::Allocator {
   void release() {
     std::lock_guard lock(mutex_);
     while (oldest_) evictOldest();
+  }
+
+  // glibc keeps what is freed below its threshold for mappings, which grows to 32 MiB with what is freed.
+  void releaseToSystem() {
+    release();
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
   }
 
   CpuMemory memory() {
@@ -270,7 +282,7 @@ void setCpuMemoryBudget(std::optional<int64_t> bytes) {
 }
 
 void releaseCpuCache() {
-  if (wanted()) allocator().release();
+  if (wanted()) allocator().releaseToSystem();
 }
 
 }  // namespace fornax

@@ -19,10 +19,10 @@
 #include "graph/executor.h"
 #include "graph/prune.h"
 #include "train/job_thread.h"
-#include "train/precision/node_timer.h"
 #include "train/passes/precision.h"
-#include "train/prepare_graph.h"
+#include "train/precision/node_timer.h"
 #include "train/precision/step_calls.h"
+#include "train/prepare_graph.h"
 
 namespace fornax {
 
@@ -35,15 +35,21 @@ using Clock = std::chrono::steady_clock;
 constexpr double kMultiplicationsPerSecond = 6e10;
 // A step is three products of each kind: forward, gradients of the input, gradients of the weights.
 constexpr double kProductsPerStep = 3;
-// A measurement takes a few seconds, and gains a third of a training at best.
+// A measurement takes about kStepsOfMeasurement steps and kSecondsOfMeasurement, and gains a third of a
+// training at best. It is worth it for trainings that take kTimesAsLong times as long, or kSmallestTraining.
 constexpr double kSmallestTraining = 15;  // seconds
-constexpr double kSmallestStep = 2e-4;    // seconds; below, casts cost more than products
+constexpr double kStepsOfMeasurement = 60, kSecondsOfMeasurement = 0.2, kTimesAsLong = 10;
+constexpr double kSmallestStep = 2e-4;  // seconds; below, casts cost more than products
 // Batches are cut down to this length of a step: the ratios stay, and the measurement is short.
 constexpr double kLongestStep = 0.3;
 // Seconds, on a machine that is busy with other things. Nodes that are not reached stay float32; of steps
-// there are two runs at least.
+// there is one round at least.
 constexpr double kLongestForNodes = 6, kLongestForSteps = 6;
-constexpr int kFewestStepRuns = 2, kMostStepRuns = 5;
+constexpr int kStepRounds = 2;
+// Of a plan in a round, after a run that fills caches. Short steps suffer most from what else the machine
+// does: they are repeated for so many seconds.
+constexpr int kFewestStepRuns = 2, kMostStepRuns = 25;
+constexpr double kEnoughOfSteps = 0.03;
 constexpr double kMargin = 0.03;  // by which a plan must be faster than float32
 constexpr int kSweeps = 8;
 constexpr double kLenience = 1.25;
@@ -87,6 +93,7 @@ class Measurement {
   }
 
   PrecisionVerdict run() {
+    if (stop_) throw Error(ErrorKind::Aborted, "the measurement was stopped");
     const auto start = Clock::now();
     PrecisionVerdict verdict;
     candidates_.resize(nodes_.size());
@@ -129,9 +136,9 @@ class Measurement {
     const double step = kProductsPerStep * totalMultiplications() / (kMultiplicationsPerSecond * threads);
     if (step < kSmallestStep) return false;
     const double passes = static_cast<double>(options_.grad_accum);
-    if (request_.steps && step * passes * static_cast<double>(*request_.steps) < kSmallestTraining) {
-      return false;
-    }
+    const double smallest =
+        std::min(kSmallestTraining, kTimesAsLong * (kSecondsOfMeasurement + kStepsOfMeasurement * step));
+    if (request_.steps && step * passes * static_cast<double>(*request_.steps) < smallest) return false;
     verdict.batch = inputs_.empty() || inputs_[0].shape.empty() ? 1 : inputs_[0].shape[0];
     if (step > kLongestStep && verdict.batch > 2) {
       const auto fitting = static_cast<int64_t>(static_cast<double>(verdict.batch) * kLongestStep / step);
@@ -182,6 +189,7 @@ class Measurement {
       if (secondsSince(start) > kLongestForNodes) break;
       const auto seconds = timer_.time(*candidate->step.call);
       if (seconds) candidate->seconds = *seconds;
+      releaseCpuCache();  // of other sizes than what the next node needs
     }
   }
 
@@ -253,24 +261,40 @@ class Measurement {
     return elements;
   }
 
-  // Whole steps with each plan and with float32, in turns. Notes the times; returns the fastest plan.
+  // Whole steps with each plan and with float32, in rounds. Notes the times; returns the fastest plan.
   std::vector<bool> compareSteps(const std::vector<std::vector<bool>>& plans, PrecisionVerdict& verdict) {
     std::vector<std::shared_ptr<const Graph>> graphs = {prepared({})};
     for (const std::vector<bool>& plan : plans) graphs.push_back(prepared(namesOf(plan)));
     std::vector<double> best(graphs.size(), std::numeric_limits<double>::infinity());
     const std::vector<at::Tensor> parameters = copyParameters();
+    const std::vector<at::Tensor> inputs = makeInputs();
     const auto start = Clock::now();
-    for (int run = 0; run <= kMostStepRuns; ++run) {
-      if (run > kFewestStepRuns && secondsSince(start) > kLongestForSteps) break;
+    for (int round = 0; round < kStepRounds; ++round) {
+      // The next round takes as long as this one.
+      if (round > 0 && secondsSince(start) * (round + 1) / round > kLongestForSteps) break;
       for (size_t i = 0; i < graphs.size(); ++i) {
-        const double seconds = step(*graphs[i], parameters);
-        if (run > 0) best[i] = std::min(best[i], seconds);
+        best[i] = std::min(best[i], fastestStep(*graphs[i], parameters, inputs));
       }
     }
     const auto fastest = std::min_element(best.begin() + 1, best.end());
     verdict.step_float32 = best[0];
     verdict.step_plan = *fastest;
     return plans[fastest - best.begin() - 1];
+  }
+
+  // Every plan keeps tensors of other sizes for reuse: together they would be the most memory that the
+  // training ever takes.
+  double fastestStep(const Graph& graph, const std::vector<at::Tensor>& parameters,
+                     const std::vector<at::Tensor>& inputs) {
+    releaseCpuCache();
+    double best = std::numeric_limits<double>::infinity(), spent = 0;
+    step(graph, parameters, inputs);
+    for (int run = 0; run < kFewestStepRuns || (run < kMostStepRuns && spent < kEnoughOfSteps); ++run) {
+      const double seconds = step(graph, parameters, inputs);
+      best = std::min(best, seconds);
+      spent += seconds;
+    }
+    return best;
   }
 
   std::vector<std::string> namesOf(const std::vector<bool>& plan) const {
@@ -298,9 +322,7 @@ class Measurement {
     return parameters;
   }
 
-  // Forward and backward, from gradients of ones at the outputs.
-  double step(const Graph& graph, const std::vector<at::Tensor>& parameters) {
-    const c10::AutoGradMode grad_mode(true);
+  std::vector<at::Tensor> makeInputs() const {
     at::Generator generator = makeGenerator(at::kCPU, 0);
     std::vector<at::Tensor> inputs;
     for (const InputShape& shape : inputs_) {
@@ -313,16 +335,23 @@ class Measurement {
       }
       inputs.push_back(std::move(input));
     }
+    return inputs;
+  }
+
+  // Forward and backward, from gradients of ones at the outputs.
+  double step(const Graph& graph, const std::vector<at::Tensor>& parameters,
+              const std::vector<at::Tensor>& inputs) {
+    const c10::AutoGradMode grad_mode(true);
     const ModeTable modes = resolveModes(graph, options_.modes);
     RunContext context;
     context.parameters = &parameters;
     context.modes = &modes;
-    context.generator = generator;
+    context.generator = makeGenerator(at::kCPU, 0);
     context.stop = &stop_;
     const double start = threadSeconds();
     {
       std::vector<at::Tensor> outputs;
-      for (at::Tensor& output : runGraph(graph, std::move(inputs), context)) {
+      for (at::Tensor& output : runGraph(graph, inputs, context)) {
         if (output.requires_grad()) outputs.push_back(std::move(output));
       }
       std::vector<at::Tensor> gradients;
@@ -353,6 +382,7 @@ class Measurement {
 PrecisionVerdict measurePrecision(const std::shared_ptr<const Graph>& graph, const State& state,
                                   const Graph& loss, const TrainOptions& options,
                                   const MeasureRequest& request, const std::atomic<bool>& stop) {
+  checkTrainOptions(options);
   if (!options.device.is_cpu()) {
     throw Error(ErrorKind::Argument, "precision is measured on the CPU only", "options.device");
   }

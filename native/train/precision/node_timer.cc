@@ -16,9 +16,11 @@ namespace {
 
 // After one that fills caches and compiles kernels. The fastest counts: whatever else the machine does only
 // makes it slower. Short calls are repeated more often: they suffer most from it.
-constexpr int kFewestRuns = 3, kMostRuns = 12;
+constexpr int kFewestRuns = 3, kMostRuns = 40;
 constexpr double kEnough = 0.03;  // seconds
+constexpr double kTooLong = 0.5;  // seconds, from which on a single run says enough, also the first one
 constexpr int64_t kCastElements = 1 << 20;
+constexpr int kCastRuns = 12;
 
 std::string keyOf(const TimedCall& call) {
   std::ostringstream key;
@@ -96,10 +98,11 @@ std::optional<CallSeconds> NodeTimer::time(const TimedCall& call) {
     for (int run = 0; run <= kFewestRuns || (run <= kMostRuns && spent < kEnough); ++run) {
       const double in_float32 = once(call, full, false, full_gradient);
       const double in_bfloat16 = once(call, lower, true, lower_gradient);
-      if (run == 0) continue;
+      if (run == 0 && in_float32 + in_bfloat16 < kTooLong) continue;
       best.float32 = std::min(best.float32, in_float32);
       best.bfloat16 = std::min(best.bfloat16, in_bfloat16);
       spent += in_float32 + in_bfloat16;
+      if (spent >= kTooLong) break;
     }
     result = best;
   } catch (const c10::Error&) {
@@ -114,7 +117,7 @@ double NodeTimer::secondsPerCastElement() {
   at::Tensor values = noise({kCastElements}).set_requires_grad(true);
   const at::Tensor gradient = at::ones({kCastElements}, at::kBFloat16);
   double best = std::numeric_limits<double>::infinity();
-  for (int run = 0; run <= kMostRuns; ++run) {
+  for (int run = 0; run <= kCastRuns; ++run) {
     const double start = threadSeconds();
     values.to(at::kBFloat16).backward(gradient);
     const double seconds = threadSeconds() - start;
