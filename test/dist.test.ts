@@ -58,6 +58,17 @@ for (const gradAccum of [1, 2]) {
   });
 }
 
+test('batches of different sizes in one step weigh by their rows in several processes, too', async () => {
+  // 32, 32 and 7 samples: the last of the group is smaller.
+  const training = { ...common, optimizer: sgd, gradAccum: 3, epochs: 2 };
+  const alone = await trainAlone({ ...training, batchSize: 32 });
+  const [first, second] = await trainTogether(2, { ...training, batchSize: 16 });
+  assert.equal(largestDifference(first!.state, second!.state), 0, 'all processes hold the same weights');
+  const difference = largestDifference(first!.state, alone.state);
+  assert.ok(difference <= 1e-5, `weights and statistics differ by ${difference}`);
+  assertLosses(first!.losses, alone.losses, 1e-5);
+});
+
 test('three processes, too: adamw by its losses', async () => {
   const optimizer = { name: 'adamw' } as const;
   // Whole batches of 24 leave 23.

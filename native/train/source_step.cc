@@ -5,6 +5,8 @@
 #include <chrono>
 #include <utility>
 
+#include "train/batch/row_weights.h"
+
 namespace fornax {
 
 bool SourceStep::take(BatchSource& source, std::vector<Batch>& taken) {
@@ -23,26 +25,32 @@ bool SourceStep::take(BatchSource& source, std::vector<Batch>& taken) {
 
 // Gradients are cleared before a step, not after it, so that those of the last one can be read. `taken`: what
 // an earlier attempt at this step took from the source; it is taken first, and what comes after it is added.
+// Every row counts alike, also where the last batches of an epoch are fewer or smaller.
 SourceStep::Result SourceStep::accumulate(BatchSource& source, std::vector<Batch>& taken) {
   step_.clearGradients();
   Result result;
   const int64_t wanted = options_.grad_accum;
+  RowWeights weights(wanted);
   while (result.micro_batches < wanted) {
     const auto place = static_cast<size_t>(result.micro_batches);
     if (place == taken.size() && !take(source, taken)) break;
-    result.samples += step_.globalRows(taken[place]);
+    const int64_t rows = step_.globalRows(taken[place]);
+    result.samples += rows;
+    const double weight = weights.next(rows);
     const bool last = result.micro_batches + 1 == wanted;
-    const at::Tensor loss =
-        micro_batches_.accumulate(taken[place], 1.0 / static_cast<double>(wanted), last).loss;
+    at::Tensor loss = micro_batches_.accumulate(taken[place], weight, last).loss;
+    if (weight != 1) loss = loss * weight;
     if (!micro_batches_.retries()) taken[place] = {};
     result.loss = result.loss.defined() ? result.loss + loss : loss;
     ++result.micro_batches;
   }
-  if (result.micro_batches > 1) result.loss = result.loss / static_cast<double>(result.micro_batches);
-  if (result.micro_batches > 0 && result.micro_batches < wanted) {
-    step_.trained().rescaleGradients(static_cast<double>(wanted) / static_cast<double>(result.micro_batches));
+  if (result.micro_batches == 0) return result;
+  step_.reduce(result.loss);
+  // Not before: gradients are on their way to the other processes while the last backward goes on.
+  if (const double factor = weights.correction(); factor != 1) {
+    result.loss = result.loss * factor;
+    step_.trained().rescaleGradients(factor);
   }
-  if (result.micro_batches > 0) step_.reduce(result.loss);
   return result;
 }
 
@@ -94,7 +102,7 @@ SourceStep::Result SourceStep::compute(BatchSource& source, const OnHalved& on_h
         result = accumulate(source, taken);
         if (result.micro_batches == 0) return;
         step_.unscaleGradients();
-        result.norm = step_.clipGradients();
+        result.norm = guard_.normToLookAt(signals_.steps, step_.clipGradients());
         guard_.raise(result.loss, result.norm);
       },
       [&] {

@@ -21,7 +21,7 @@ namespace fornax {
 class SourceStep {
  public:
   struct Result {
-    at::Tensor loss;            // mean over the micro-batches; undefined if there was none
+    at::Tensor loss;            // mean over the rows; undefined if there were none
     int64_t micro_batches = 0;  // fewer than grad_accum where the epoch has ended
     int64_t samples = 0;        // in all processes
     double wait_seconds = 0;    // for the source

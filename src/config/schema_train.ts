@@ -78,7 +78,14 @@ export const trainSchema = z
       .min(0)
       .default(0)
       .describe('Seed of the weights, the order of the images, augmentation and dropout.'),
-    grad_accum: z.int().min(1).max(4096).default(1).describe('Batches per optimizer step.'),
+    grad_accum: z
+      .int()
+      .min(1)
+      .max(4096)
+      .default(1)
+      .describe(
+        'Batches per optimizer step. Every image counts alike, also where an epoch ends with fewer batches or a smaller one.',
+      ),
     clip_norm: z
       .number()
       .gt(0)
