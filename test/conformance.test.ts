@@ -176,3 +176,16 @@ test('a spoilt figure or an unknown one of the metrics is found', async () => {
     assert.deepEqual({ failed, passed }, { failed: 1, passed: 1 }, String(change));
   }
 });
+
+test('a training file with other settings: uneven micro-batches, cosines beyond T_max, plateaus of the loss', async () => {
+  const file = fileURLToPath(new URL('../../../test/fixtures/training_settings.json', import.meta.url));
+  const { passed, failed, unknown, lines } = await conform(file);
+  assert.deepEqual({ passed, failed, unknown }, { passed: 6, failed: 0, unknown: 0 }, lines.join('\n'));
+});
+
+test('a setting that the native core does not have is unknown, not ignored', async () => {
+  const file = spoilt('training.json', ({ cases }) => (cases.lars.settings.optimizer.dampening = 0.1));
+  const { unknown, lines } = await conform(file, ['lars']);
+  assert.equal(unknown, 1, lines.join('\n'));
+  assert.match(lines[0]!, /lars has no 'dampening'/);
+});

@@ -1,6 +1,12 @@
 /** Kind `training`: whole trajectories of optimizers on a small network, and schedules. */
 import { crossEntropy } from '#fornax/losses/index.js';
-import type { NativeGraph, NativeTensor, TrainOptions } from '#fornax/native/contract.js';
+import type {
+  NativeGraph,
+  NativeTensor,
+  NativeTrain,
+  StepsEvent,
+  TrainOptions,
+} from '#fornax/native/contract.js';
 import { loadAddon } from '#fornax/native.js';
 import type { Comparison } from './comparison.js';
 import { type Fields, MalformedGolden } from './fields.js';
@@ -48,13 +54,17 @@ export function training(golden: Fields): GoldenCase[] {
   return cases;
 }
 
-/** Samples of an optimizer step: those of `accumulate` micro-batches. */
-function rowsPerStep(fields: Fields, samples: number, epochs: number, steps: number): number {
+/** Samples of a micro-batch, where the file does not say so. */
+function inferredBatch(
+  fields: Fields,
+  samples: number,
+  { epochs, steps, accumulate }: { epochs: number; steps: number; accumulate: number },
+): number {
   const perEpoch = steps / epochs;
   if (!Number.isInteger(perEpoch)) {
     throw new MalformedGolden(fields.where, `${steps} losses are not those of ${epochs} equal epochs`);
   }
-  return Math.ceil(samples / perEpoch);
+  return Math.ceil(samples / (perEpoch * accumulate));
 }
 
 async function compareRun(file: File, fields: Fields, comparison: Comparison): Promise<void> {
@@ -64,9 +74,9 @@ async function compareRun(file: File, fields: Fields, comparison: Comparison): P
     const { options, batchSize, accumulate } = runSettings(fields.child('settings'), model);
     const losses = fields.numbers('losses');
     const epochs = fields.integer('epochs', 1);
-    const inferred = rowsPerStep(fields, samples.count, epochs, losses.length);
-    const rows = batchSize === null ? inferred : batchSize * accumulate;
-    const perEpoch = Math.ceil(samples.count / rows);
+    const size = { epochs, steps: losses.length, accumulate };
+    const rows = batchSize ?? inferredBatch(fields, samples.count, size);
+    const perEpoch = Math.ceil(Math.ceil(samples.count / rows) / accumulate);
     if (perEpoch * epochs !== losses.length) {
       throw new MalformedGolden(
         fields.where,
@@ -74,7 +84,12 @@ async function compareRun(file: File, fields: Fields, comparison: Comparison): P
       );
     }
     const dev = fields.child('dev');
-    const averages = await compareTrajectory({ fields, losses, rows, options, dev }, file, model, comparison);
+    const averages = await compareTrajectory(
+      { fields, losses, rows, accumulate, options, dev },
+      file,
+      model,
+      comparison,
+    );
     const relative = tolerances.of('state', dev.number('state'));
     compareState('state', fields.map('state'), entriesOf(model), relative, comparison);
     if (averages) {
@@ -98,7 +113,10 @@ async function compareRun(file: File, fields: Fields, comparison: Comparison): P
 interface Trajectory {
   fields: Fields;
   losses: number[];
+  /** Of a micro-batch. */
   rows: number;
+  /** Micro-batches of a step. */
+  accumulate: number;
   options: TrainOptions;
   dev: Fields;
 }
@@ -109,14 +127,57 @@ function entriesOf(model: NativeGraph): Entries {
   return model.state();
 }
 
+/** The samples [first, end) of the micro-batches of each step of an epoch; the last step may have fewer. */
+function stepsOfEpoch({ count }: GoldenSamples, rows: number, accumulate: number): [number, number][][] {
+  const batches = Array.from({ length: Math.ceil(count / rows) }, (_, i): [number, number] => [
+    i * rows,
+    Math.min((i + 1) * rows, count),
+  ]);
+  const steps: [number, number][][] = [];
+  for (let i = 0; i < batches.length; i += accumulate) steps.push(batches.slice(i, i + accumulate));
+  return steps;
+}
+
+/** A step as a training does it, from its micro-batches. */
+async function oneStep(session: NativeTrain, batches: Record<string, NativeTensor>[]): Promise<number> {
+  const losses: number[] = [];
+  const onEvent = (event: StepsEvent): void => void losses.push(...event.losses);
+  await session.run(batches, { steps: 1, onEvent });
+  return losses.length === 1 ? losses[0]! : NaN;
+}
+
+/** The norm of a step's gradients before clipping, by a session that does not clip on a copy of the model. */
+async function gradientNorm(
+  copy: NativeGraph,
+  model: NativeGraph,
+  options: TrainOptions,
+  batches: Record<string, NativeTensor>[],
+): Promise<number> {
+  copy.loadState(Object.fromEntries(entriesOf(model).map(({ name, tensor }) => [name, tensor])));
+  const { clip_norm: _norm, clip_value: _value, ...unclipped } = options;
+  const session = new (loadAddon().TrainSession)(copy, unclipped);
+  try {
+    await oneStep(session, batches);
+    const squares = Object.values(session.gradients()).map((gradient) => {
+      const values = gradient.toTypedArray() as Float32Array;
+      gradient.dispose();
+      return values.reduce((sum, value) => sum + value * value, 0);
+    });
+    return Math.sqrt(squares.reduce((sum, one) => sum + one, 0));
+  } finally {
+    session.dispose();
+    copy.dispose();
+  }
+}
+
 /**
  * Loss and rate of every step, and the norm of the gradient before clipping where the file has it.
  *
  * @returns the averaged weights, where there are such
  */
 async function compareTrajectory(
-  { fields, losses, rows, options, dev }: Trajectory,
-  { samples, tolerances }: File,
+  { fields, losses, rows, accumulate, options, dev }: Trajectory,
+  { net, samples, tolerances }: File,
   model: NativeGraph,
   comparison: Comparison,
 ): Promise<Entries | null> {
@@ -126,21 +187,22 @@ async function compareTrajectory(
   if (norms) comparison.equal('grad_norms, length', norms.length, losses.length);
   const relative = tolerances.of('losses', dev.number('losses'));
   const rateTolerance = tolerances.of('schedules', 0);
-  const perEpoch = Math.ceil(samples.count / rows);
+  const steps = stepsOfEpoch(samples, rows, accumulate);
   const session = new (loadAddon().TrainSession)(model, options);
   try {
     for (const [step, expected] of losses.entries()) {
-      const first = (step % perEpoch) * rows;
-      const batch = samples.batch(first, Math.min(first + rows, samples.count));
-      const result = await session.step(batch);
-      for (const tensor of [...Object.values(batch), ...Object.values(result.outputs)]) tensor.dispose();
-      comparison.close(`losses[${step}]`, result.loss, expected, relative * Math.abs(expected));
-      comparison.close(`lrs[${step}]`, result.lr, lrs[step] ?? NaN, rateTolerance);
-      // The file states no rule for these norms; they get that of the losses, the tightest relative one.
+      const batches = steps[step % steps.length]!.map(([first, end]) => samples.batch(first, end));
       const norm = norms?.[step];
+      // The file states no rule for these norms; they get that of the losses, the tightest relative one.
       if (norm !== undefined) {
-        comparison.close(`grad_norms[${step}]`, result.grad_norm ?? NaN, norm, relative * norm);
+        const found = await gradientNorm(filledNet(net, samples.shape), model, options, batches);
+        comparison.close(`grad_norms[${step}]`, found, norm, relative * norm);
       }
+      comparison.close(`lrs[${step}]`, session.learningRate(step), lrs[step] ?? NaN, rateTolerance);
+      const loss = await oneStep(session, batches);
+      comparison.close(`losses[${step}]`, loss, expected, relative * Math.abs(expected));
+      if (options.schedule.name === 'reduce_on_plateau') session.observe(loss);
+      for (const tensor of batches.flatMap((batch) => Object.values(batch))) tensor.dispose();
     }
     if (!options.ema) return null;
     // In the order of the state dict.

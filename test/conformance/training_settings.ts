@@ -54,10 +54,16 @@ const optimizerSettings: Record<OptimizerOptions['name'], Record<string, Reader>
   },
 };
 
+/** What some optimizer has. */
+const OTHERS = new Set(Object.values(optimizerSettings).flatMap((settings) => Object.keys(settings)));
+
 function optimizerOptions(fields: Fields, name: string): OptimizerOptions {
   if (!Object.hasOwn(optimizerSettings, name)) throw new Unsupported(`there is no optimizer '${name}' yet`);
   const options: Record<string, unknown> = { name };
-  for (const [key, read] of Object.entries(optimizerSettings[name as OptimizerOptions['name']])) {
+  const known = optimizerSettings[name as OptimizerOptions['name']];
+  const foreign = fields.keys().find((key) => !Object.hasOwn(known, key) && OTHERS.has(key));
+  if (foreign !== undefined) throw new Unsupported(`${name} has no '${foreign}'`);
+  for (const [key, read] of Object.entries(known)) {
     if (fields.has(key)) options[key] = read(fields, key);
   }
   return options as OptimizerOptions;

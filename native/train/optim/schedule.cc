@@ -129,8 +129,8 @@ class Cosine : public Schedule {
   }
   double learningRate(int64_t step) const override {
     const auto& [lr, min_lr, total] = options_;
-    const double share = static_cast<double>(std::min(step, total)) / static_cast<double>(total);
-    return cosineBetween(lr, min_lr, share);
+    // Up again behind its end, as torch's CosineAnnealingLR.
+    return cosineBetween(lr, min_lr, static_cast<double>(step) / static_cast<double>(total));
   }
 
  private:

@@ -63,7 +63,7 @@ export type ScheduleOptions = ScheduleCommon &
     | { name: 'exponential'; lr: number; gamma: number }
     /** (lr − min_lr) · (1 − i/total_steps)^power + min_lr. `power` default 1. */
     | { name: 'polynomial'; lr: number; min_lr?: number; total_steps: number; power?: number }
-    /** Half a cosine from lr down to min_lr at total_steps. */
+    /** Half a cosine from lr down to min_lr at total_steps; behind that it rises again. */
     | { name: 'cosine'; lr: number; min_lr?: number; total_steps: number }
     /** Periods of t_0, t_0·t_mult, t_0·t_mult², … steps. */
     | { name: 'cosine_restarts'; lr: number; min_lr?: number; t_0: number; t_mult?: number }
