@@ -113,7 +113,8 @@ async function interrupt(run: OpenRun): Promise<TrainingResult> {
 async function stopEarly(run: OpenRun, { reason, message }: Stop): Promise<TrainingResult> {
   const { session, checkpoints } = run;
   const { epoch } = run.progress;
-  if (!(await isCovered(run))) await checkpoints?.write('stopped');
+  // The books of one that is there may not know yet that the time is over: a resume would train on.
+  if (reason === 'max_time' || !(await isCovered(run))) await checkpoints?.write('stopped');
   // After the checkpoint, whose log must not have it: a run that is resumed from there reports it again.
   run.options.report({ type: 'stopped', reason, step: session.stepCount, epoch, message });
   await checkpoints?.done();
