@@ -153,6 +153,18 @@ describe('rules between keys', () => {
     assert.deepEqual(broken(`${good}train: {epochs: 3, mixup: 1, mix_epochs: 4}\n`), [
       '2:42 train.mix_epochs: expected at most train.epochs (3), got 4',
     ]);
+    assert.deepEqual(
+      broken(
+        `${good}train: {schedule: {name: one_cycle, three_phase: true, pct_start: 0.8, cycle_momentum: true, base_momentum: 0.97}}\n`,
+      ),
+      [
+        '2:67 train.schedule.pct_start: expected at most 0.5 with three_phase, whose first two phases are as long as each other, got 0.8 (lower it, or set three_phase: false)',
+        '2:109 train.schedule.base_momentum: expected at most max_momentum (0.95), got 0.97',
+      ],
+    );
+    assert.deepEqual(broken(`${good}train: {epochs: 2, swa: {start: 1, interval: 5}}\n`), [
+      '2:46 train.swa.interval: no weights would be averaged: the first ones are those after epoch 6, and train.epochs is 2 (let swa.start be earlier, make the interval shorter, or train longer)',
+    ]);
     assert.deepEqual(broken('data: {path: d, train: a, val: a}\n'), [
       '1:32 data.val: the training images ("a") cannot be the validation images too',
     ]);
@@ -162,6 +174,30 @@ describe('rules between keys', () => {
     assert.deepEqual(broken('data: {path: d, normalize: {mean: [0, 0], std: [1, 1, 1]}, channels: 3}\n'), [
       '1:35 data.normalize.mean: expected one number for each channel (3), got 2',
     ]);
+  });
+});
+
+describe('a loss that no data of a config can feed', () => {
+  it('is refused where it is named', () => {
+    const said = (loss: string): string[] => problems({ files: [yaml(`${good}train: {loss: ${loss}}\n`)] });
+    assert.match(said('dice')[0]!, /^2:15 train\.loss: dice needs masks.*memoryData\(\)/);
+    assert.match(
+      said('[cross_entropy, {name: mse, weight: 2}]')[0]!,
+      /^2:31 train\.loss\[1\]: mse needs numbers/,
+    );
+  });
+});
+
+describe('a number where a section belongs', () => {
+  it('is not made good by what is laid over it', () => {
+    const file = yaml('data: {path: images}\ntrain: 3\n');
+    const override = { key: 'train.epochs', option: '--epochs', value: 1 };
+    for (const sources of [
+      { files: [file], overrides: [override] },
+      { files: [yaml('data: {path: images}\ntrain: {epochs: 7}\n'), file], sets: ['train.epochs=1'] },
+    ]) {
+      assert.match(problems(sources)[0]!, /^2:8 train: expected a map .* got 3$/);
+    }
   });
 });
 

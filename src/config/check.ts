@@ -6,6 +6,7 @@ import { checkMixing } from './check_mixing.js';
 import { checkModel } from './check_model.js';
 import { checkDeterministic } from './check_deterministic.js';
 import { checkPrecision } from './check_precision.js';
+import { checkSchedule } from './check_schedule.js';
 import { locate, showPath, type Located, type Path } from './located.js';
 import type { Problem } from './problems.js';
 import type { configSchema } from './schema.js';
@@ -22,6 +23,7 @@ export function checkRules(config: Parsed, root: Located, metrics: readonly stri
   checkModel(config.model, refuse);
   checkData(config, refuse);
   checkTrain(config, refuse);
+  checkSchedule(config, refuse);
   checkAverages(config, refuse);
   checkMixing(config, refuse);
   checkMetrics(config, metrics, refuse);
@@ -63,24 +65,12 @@ function checkData({ data }: Parsed, refuse: Refuse): void {
 }
 
 function checkTrain({ train, device }: Parsed, refuse: Refuse): void {
-  const { optimizer, schedule } = train;
+  const { optimizer } = train;
   if ('nesterov' in optimizer && optimizer.nesterov && optimizer.momentum === 0) {
     refuse(
       ['train', 'optimizer', 'nesterov'],
       'Nesterov momentum needs a momentum above 0',
       'set nesterov: false',
-    );
-  }
-  if (schedule.warmup_steps === null && schedule.warmup_epochs >= train.epochs) {
-    refuse(
-      ['train', 'schedule', 'warmup_epochs'],
-      `expected less than train.epochs (${train.epochs}), got ${schedule.warmup_epochs}`,
-    );
-  }
-  if ('min_lr' in schedule && train.lr !== 'auto' && schedule.min_lr > train.lr) {
-    refuse(
-      ['train', 'schedule', 'min_lr'],
-      `expected at most train.lr (${train.lr}), got ${schedule.min_lr}`,
     );
   }
   const smoothed = train.loss.some(({ name }) => name === 'cross_entropy' || name === 'bce');

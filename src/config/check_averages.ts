@@ -17,6 +17,14 @@ export function checkAverages({ train }: z.output<typeof configSchema>, refuse: 
   if (swa.start >= epochs) {
     refuse(['train', 'swa', 'start'], `expected less than train.epochs (${epochs}), got ${swa.start}`);
   }
+  const start = swa.start < 1 ? Math.floor(swa.start * epochs) : swa.start;
+  if (swa.start < epochs && swa.interval_steps === null && start + swa.interval > epochs) {
+    refuse(
+      ['train', 'swa', 'interval'],
+      `no weights would be averaged: the first ones are those after epoch ${start + swa.interval}, and train.epochs is ${epochs}`,
+      'let swa.start be earlier, make the interval shorter, or train longer',
+    );
+  }
   if (swa.lr !== null && schedule.name === 'reduce_on_plateau') {
     refuse(
       ['train', 'swa', 'lr'],

@@ -4,6 +4,7 @@
  */
 import { toSnake } from './case.js';
 import { checkRules } from './check.js';
+import { checkLosses } from './check_losses.js';
 import { toProblems } from './issues.js';
 import type { Located, Scalar } from './located.js';
 import { plain } from './located.js';
@@ -82,10 +83,12 @@ export function loadConfig(sources: ConfigSources): Config {
   }
   if (problems.length > 0) throw new ConfigProblemsError(problems);
   const empty: Located = { value: new Map(), where: { file: 'the command line' } };
-  return checkConfig(
-    layers.reduce((below, layer) => merge(below, layer), empty),
-    sources.processes === undefined ? {} : { processes: sources.processes },
-  );
+  const root = layers.reduce((below, layer) => merge(below, layer), empty);
+  const { processes } = sources;
+  const config = checkConfig(root, processes === undefined ? {} : { processes });
+  const unfed = checkLosses(config, root);
+  if (unfed.length > 0) throw new ConfigProblemsError(unfed);
+  return config;
 }
 
 function checkConfig(

@@ -13,6 +13,11 @@ function isMap(node: Located): node is Located & { value: Map<string, Located> }
   return node.value instanceof Map;
 }
 
+/** `train`, `data`, …: what takes a map and nothing else. */
+function isSection(path: string): boolean {
+  return !path.includes('.') && !['', 'name', 'device'].includes(path);
+}
+
 /** Spells out a name as the map it stands for, so that settings can be laid over it. */
 function spellOut(node: Located, path: string): Located {
   if (typeof node.value !== 'string') return node;
@@ -28,6 +33,8 @@ function namesAnother(below: Map<string, Located>, above: Map<string, Located>):
 
 export function merge(below: Located | undefined, above: Located, path = ''): Located {
   if (!isMap(above)) return above;
+  // No section that anything could be laid over: it stays, to be refused at its own place.
+  if (below && !isMap(below) && isSection(path)) return below;
   let base = below && spellOut(below, path);
   const usual = named.get(path);
   if (usual !== undefined) {

@@ -114,5 +114,5 @@ export const lossSchema = z
   ])
   .default([loss.parse({ name: 'cross_entropy' })])
   .describe(
-    'Loss: its name, a map with its name and settings, or a list of these, whose weighted sum it is. `cross_entropy` if left out. Images in folders of classes have labels, which `cross_entropy`, `bce` (each class a yes-or-no question of its own) and `focal` need; `dice`, `jaccard`, `tversky` and `lovasz` need masks, `mse` and `smooth_l1` numbers, `distillation` a `teacher`.',
+    'Loss: its name, a map with its name and settings, or a list of these, whose weighted sum it is. `cross_entropy` if left out. Images in folders of classes have labels, which `cross_entropy`, `bce` (each class a yes-or-no question of its own) and `focal` need; `dice`, `jaccard`, `tversky` and `lovasz` need masks, `mse` and `smooth_l1` numbers, which only the data of a script have (docs/api.md), `distillation` a `teacher`.',
   );

@@ -1,4 +1,5 @@
 /** What is refused before anything is read or decoded. */
+import { unfedLosses } from '../config/check_losses.js';
 import type { Config } from '../config/schema.js';
 import type { Place } from '../dist/place.js';
 import { ConfigError } from '../errors.js';
@@ -24,13 +25,16 @@ export function requireBatchSize({ train }: Config, { world }: Place): void {
   });
 }
 
-/** @throws ConfigError for an architecture of another task: the data sources deliver one label for each image. */
-export function requireClassifier({ model }: Config): void {
+/** @throws ConfigError for an architecture or a loss of another task: the data sources deliver one label per image. */
+export function requireClassifier({ model, train }: Config): void {
+  for (const { message, hint } of unfedLosses({ train })) {
+    throw new ConfigError({ what: message, where: 'train.loss', fix: hint });
+  }
   const { name, task } = findArchitecture(model.name);
   if (task === 'classification') return;
   throw new ConfigError({
     what: `"${name}" is for ${task}, but this job trains on images with one label each`,
     where: 'model.name',
-    fix: 'name a classifier: `fornax models` lists the tasks',
+    fix: 'name a classifier (`fornax models` lists the tasks), or train it from a script: new Trainer() with memoryData()',
   });
 }
