@@ -65,10 +65,29 @@ function tableOf(list: Row[]): string {
   return ['| key | value | default | meaning |', '| --- | --- | --- | --- |', ...lines].join('\n');
 }
 
+/** Whether its `name` tells it from other maps: an optimizer, a schedule, a loss. */
+function isNamed(schema: JsonSchema): boolean {
+  return schema.properties?.['name']?.const !== undefined;
+}
+
+/** Maps that a key takes beside something else (`null`, a single value), or a list of such. */
+function nested({ key, schema }: Row): string {
+  return alternatives(schema)
+    .flatMap((s) =>
+      s.items ? alternatives(s.items).map((item) => ({ at: `${key}[…]`, item })) : [{ at: key, item: s }],
+    )
+    .filter(({ item }) => isSection(item) && !isNamed(item))
+    .map(({ at, item }) => {
+      const list = rows(item, '');
+      return `\n### \`${at}\`\n\n${tableOf(list)}\n${list.map(nested).join('')}`;
+    })
+    .join('');
+}
+
 /** The maps with settings that a key takes beside a mere name: optimizers and schedules. */
 function named({ key, schema }: Row): string {
   return alternatives(schema)
-    .filter((s) => s.properties?.['name']?.const !== undefined)
+    .filter(isNamed)
     .map((s) => {
       const { name, ...settings } = s.properties!;
       const list = Object.entries(settings).map(([setting, child]) => ({ key: setting, schema: child }));
@@ -79,7 +98,8 @@ function named({ key, schema }: Row): string {
 
 function section(key: string, schema: JsonSchema): string {
   const list = isSection(schema) ? rows(schema, key) : mapRows(key, schema);
-  return `\n## ${key}\n\n${schema.description ?? ''}\n\n${tableOf(list)}\n${list.map(named).join('')}`;
+  const more = list.filter((row) => row.key !== key).map((row) => nested(row) + named(row));
+  return `\n## ${key}\n\n${schema.description ?? ''}\n\n${tableOf(list)}\n${more.join('')}`;
 }
 
 /** `device`, which takes a map or one value for all. */

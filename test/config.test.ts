@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { camelKey, snakeKey, toCamel, toSnake } from '#fornax/config/case.js';
-import { configDocs } from '../scripts/config_docs.js';
 import { allKeys, jsonSchema, type JsonSchema } from '#fornax/config/json_schema.js';
 import { defineConfig, loadConfig } from '#fornax/config/load.js';
 import { resolveNormalize } from '#fornax/config/normalize.js';
@@ -224,12 +222,5 @@ describe('pixel statistics', () => {
     const own = { mean: [0.1, 0.2, 0.3], std: [1, 1, 1] };
     assert.deepEqual(resolveNormalize('auto', 3, own), own);
     assert.deepEqual(resolveNormalize('none', 3, own), { mean: [0, 0, 0], std: [1, 1, 1] });
-  });
-});
-
-describe('docs/config.md', () => {
-  it('is what the schema makes of it (node build/dev/scripts/config_docs.js)', async () => {
-    const file = new URL('../../../docs/config.md', import.meta.url);
-    assert.equal(readFileSync(file, 'utf8'), await configDocs());
   });
 });

@@ -6,7 +6,7 @@ import { configSchema } from './schema.js';
 /** The parts of JSON Schema (2020-12) that zod writes for our schema. */
 export interface JsonSchema {
   $schema?: string;
-  type?: string;
+  type?: string | string[];
   description?: string;
   default?: unknown;
   const?: unknown;
@@ -35,7 +35,9 @@ export function jsonSchema(): JsonSchema {
 /** A schema and, if it offers alternatives, each of those. */
 export function alternatives(schema: JsonSchema): JsonSchema[] {
   const parts = schema.anyOf ?? schema.oneOf;
-  return parts ? parts.flatMap(alternatives) : [schema];
+  if (parts) return parts.flatMap(alternatives);
+  // `null` beside a type without limits of its own.
+  return Array.isArray(schema.type) ? schema.type.map((type) => ({ ...schema, type })) : [schema];
 }
 
 /** All schemas that may apply at a path. `value` picks the alternative whose `name` it bears. */
