@@ -80,6 +80,7 @@ export const RESUME_KEYS: Readonly<Record<string, ResumeClass>> = {
   // What has been halved is in the checkpoint.
   memory: 'free',
   dist: 'free',
+  // But for `every_epochs` where the schedule counts evaluations (src/train/resume.ts).
   eval: 'free',
   'checkpoint.every_epochs': 'free',
   'checkpoint.every_minutes': 'free',

@@ -62,6 +62,8 @@ const stateSchema = z.object({
   }),
   data_fingerprint: z.string(),
   graph_hash: z.string(),
+  /** Of what a run is given beside its config: loss, preprocessing, …. Left out by older versions: not compared. */
+  hashes: z.record(z.string(), z.string()).optional(),
   /** What features of the run remember, by their keys (`RunState`). */
   parts: z.record(z.string(), z.unknown()).default({}),
   /** Bytes of events.jsonl that belong to this checkpoint; the rest is cut off on resume. */

@@ -89,7 +89,7 @@ export class CheckpointWriter {
     const contents = this.contents(event.step);
     await gatherGenerators(processes, contents.optimizer);
     const log = this.options.logPosition?.(event) ?? { bytes: 0, state: null };
-    const { config, computed, dataFingerprint, graphHash, stepsPerEpoch } = this.options.identity();
+    const { config, computed, dataFingerprint, graphHash, hashes, stepsPerEpoch } = this.options.identity();
     // A copy: it is written while the next steps, and perhaps the end of an epoch, change the originals.
     const state = structuredClone({
       step: event.step,
@@ -100,6 +100,7 @@ export class CheckpointWriter {
       computed,
       data_fingerprint: dataFingerprint,
       graph_hash: graphHash,
+      ...(hashes && { hashes }),
       parts: this.options.state.save(),
       log_bytes: log.bytes,
       log_state: log.state,

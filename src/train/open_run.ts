@@ -52,6 +52,9 @@ export class OpenRun {
   readonly devices: RunDevices;
   readonly progress: RunProgress;
 
+  /** Nothing of it changes while the run is open. */
+  private known: ResumeIdentity | null = null;
+
   private constructor(
     given: OpenRunOptions,
     readonly state: RunState,
@@ -100,7 +103,7 @@ export class OpenRun {
   }
 
   identity(): ResumeIdentity {
-    return identityOf(this);
+    return (this.known ??= identityOf(this));
   }
 
   /** Ends the run with an error after the current step. The first one counts. */
