@@ -8,7 +8,8 @@ import { loadAddon } from '#fornax/native.js';
 import { Tensor } from '#fornax/tensor.js';
 import { memoryData, type MemoryDataOptions } from '#fornax/train/memory_data.js';
 import { Model } from '#fornax/model.js';
-import { Trainer } from '#fornax/train/trainer.js';
+import { Conv2d, Linear } from '#fornax/nn/index.js';
+import { Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 
 import { collect } from './support/points.js';
 
@@ -178,4 +179,39 @@ test('mistakes in the data name the field and the sample', async () => {
   await refused({ train: [{ x: 1 }], val: [{ x: [1, 2] }] }, /fields of train and val differ/);
   await refused({ train: [{ x: 1 }, { x: 2 }], valFraction: 1 }, /below 1/);
   await refused({ train: [{ x: ['a'] as never }] }, /only numbers|numbers/);
+});
+
+test('labels that are no class of the model are found before the first step', async () => {
+  const samples = Array.from({ length: 6 }, (_, i) => ({ x: [i, 1], label: i === 4 ? 5 : i % 2 }));
+  using data = await memoryData({ train: samples });
+  using model = Model.create(new Linear(2, 2), { inputs: [{ name: 'x', shape: [1, 2] }] });
+  const fit = async (options: Partial<TrainerOptions>): Promise<void> => {
+    const trainer = new Trainer({ model, data, device: 'cpu', ...options });
+    for await (const _ of trainer.fit()) continue;
+  };
+  const train = { epochs: 1, batchSize: 3, amp: 'off' as const };
+  const refused = (what: RegExp) => (error: unknown) =>
+    error instanceof DataError && what.test(error.message);
+  await assert.rejects(fit({ train }), refused(/'label' is 5, but the model .* 0…1 apart.*sample 4/s));
+  await assert.rejects(fit({ train: { ...train, loss: 'focal' } }), refused(/'label' is 5.*sample 4/s));
+  // Two classes and what does not count.
+  const masks = samples.map((_, i) => [[[0, 1, 255, i % 2].slice(0, 2), [255, 1]]].flat());
+  const images = samples.map(() => [
+    [
+      [0, 1],
+      [2, 3],
+    ],
+  ]);
+  using pixels = await memoryData({ train: { image: images, mask: masks } });
+  using segmenter = Model.create(new Conv2d(1, 2, 1), { inputs: [{ name: 'image', shape: [1, 1, 2, 2] }] });
+  const segment = (loss: NonNullable<TrainerOptions['train']>['loss']): Promise<void> =>
+    fit({ model: segmenter, data: pixels, train: { ...train, loss } });
+  await assert.rejects(segment('dice'), refused(/'mask' is 255.*sample 0.*ignoreIndex: 255/s));
+  await assert.rejects(segment('cross_entropy'), refused(/'mask' is 255/));
+  await segment({ name: 'dice', ignoreIndex: 255 });
+  await segment({ name: 'cross_entropy', ignoreIndex: 255 });
+  await segment([
+    { name: 'lovasz', ignoreIndex: 255 },
+    { name: 'focal', ignoreIndex: 255, weight: 0.5 },
+  ]);
 });

@@ -6,6 +6,7 @@
 import type { FixedTrain } from '../config/schema.js';
 import type { Processes } from '../dist/processes.js';
 import type { NativeLoader, TrainOptions } from '../native/contract.js';
+import { labelsFeature } from './check_labels.js';
 import { mixingFeature } from './mixing.js';
 import { nanWatchFeature } from './nan_watch.js';
 import type { OpenRun } from './open_run.js';
@@ -49,6 +50,7 @@ export interface RunFeature {
 /** In the order in which they are called. */
 export const RUN_FEATURES: readonly RunFeature[] = [
   validationFeature,
+  labelsFeature,
   groupsFeature,
   mixingFeature,
   nanWatchFeature,
