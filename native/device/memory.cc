@@ -5,10 +5,12 @@
 
 #include <cstdio>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "core/error.h"
 #include "device/cpu_allocator.h"
+#include "device/recording_mutex.h"
 
 namespace fornax {
 
@@ -51,6 +53,7 @@ void releaseCachedMemory(c10::Device device) {
   if (device.is_cpu()) {
     releaseCpuCache();
   } else {
+    std::lock_guard lock(recordingMutex());
     c10::getDeviceAllocator(device.type())->emptyCache();
   }
 }

@@ -43,9 +43,9 @@ StepLoop::StepLoop(std::shared_ptr<const Graph> graph, std::shared_ptr<State> st
       step_(std::move(graph), std::move(state), std::move(loss), options_, &signals_.abort),
       micro_batches_(step_, options_),
       capture_(makeStepCapture(step_, options_, schedule_)),
-      stream_(streamFor(capture_.get(), options_.device)),
       guard_(step_, micro_batches_, capture_.get(), options_),
       source_step_(step_, micro_batches_, capture_.get(), guard_, schedule_, options_, signals_) {
+  stream_ = streamFor(capture_.get(), options_.device);
   if (const auto momentum = schedule_.momentum(0)) step_.setMomentum(*momentum);
 }
 

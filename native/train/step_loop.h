@@ -75,10 +75,10 @@ class StepLoop {
   const TrainOptions options_;
   const Schedule& schedule_;
   SessionSignals& signals_;
+  std::unique_ptr<OwnStream> stream_;  // where steps are computed; null: the default one. Given back last
   TrainStep step_;
   MicroBatches micro_batches_;
   std::unique_ptr<StepCapture> capture_;  // null where steps are not recorded
-  std::unique_ptr<OwnStream> stream_;     // where steps are computed; null: the default one
   NanGuard guard_;
   SourceStep source_step_;
 };

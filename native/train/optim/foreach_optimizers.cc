@@ -79,6 +79,10 @@ at::Tensor ForeachOptimizer::rateOf(const Bucket& bucket) {
   return Number(bucket.lr).tensor(bucket.parameters.front());
 }
 
+Number ForeachOptimizer::descent(const Bucket& bucket) {
+  return bucket.rate.defined() ? Number(-rateOf(bucket)) : Number(-bucket.lr);
+}
+
 void ForeachOptimizer::decay(const Bucket& bucket, const at::Tensor& rate) {
   if (bucket.weight_decay == 0) return;
   scaleBy(bucket.parameters, Number(1 - rate * bucket.weight_decay));
@@ -113,14 +117,13 @@ void RmsProp::apply(const Bucket& bucket) {
     denominator = at::_foreach_sqrt(square);
   }
   at::_foreach_add_(denominator, options_.eps);
-  const at::Tensor rate = rateOf(bucket);
   if (options_.momentum > 0) {
     const Tensors& buffer = bucket.slots[1];
     scaleBy(buffer, momentum(options_.momentum));
     at::_foreach_addcdiv_(buffer, gradients, denominator, 1);
-    addScaled(bucket.parameters, buffer, -rate);
+    addScaled(bucket.parameters, buffer, -rateOf(bucket));
   } else {
-    addScaled(bucket.parameters, at::_foreach_div(gradients, denominator), -rate);
+    addQuotients(bucket.parameters, gradients, denominator, descent(bucket));
   }
 }
 
@@ -139,11 +142,11 @@ void Adagrad::apply(const Bucket& bucket) {
   at::_foreach_addcmul_(sum, gradients, gradients, 1);
   const Tensors denominator = at::_foreach_sqrt(sum);
   at::_foreach_add_(denominator, options_.eps);
-  const at::Tensor rate = rateOf(bucket);
   if (options_.lr_decay == 0) {
-    addScaled(bucket.parameters, at::_foreach_div(gradients, denominator), -rate);
+    addQuotients(bucket.parameters, gradients, denominator, descent(bucket));
     return;
   }
+  const at::Tensor rate = rateOf(bucket);
   const Tensors rates = ((steps - 1) * options_.lr_decay + 1).reciprocal().mul(-rate).unbind();
   at::_foreach_addcdiv_(bucket.parameters, at::_foreach_mul(gradients, rates), denominator, 1);
 }

@@ -1,7 +1,7 @@
 // Optimizers made of libtorch's multi-tensor operators (_foreach_*), for which there is no fused one:
 // RMSprop, Adagrad, RAdam, NAdam, Lion. What depends on step counts is computed for all parameters of a
-// bucket at once, on the device: nothing waits for the host. The rate is a scalar tensor always, so that
-// recorded steps compute the same as others.
+// bucket at once, on the device: nothing waits for the host. The rate is a scalar tensor, so that recorded
+// steps compute the same as others.
 #pragma once
 
 #include "train/optim/optimizer.h"
@@ -27,6 +27,8 @@ class ForeachOptimizer : public Optimizer {
   static at::Tensor power(const Number& base, const at::Tensor& exponents);
   // The bucket's rate, a float64 scalar on its device.
   static at::Tensor rateOf(const Bucket& bucket);
+  // The rate with its sign turned around.
+  static Number descent(const Bucket& bucket);
   // Decoupled weight decay of the bucket's parameters.
   static void decay(const Bucket& bucket, const at::Tensor& rate);
 

@@ -51,6 +51,13 @@ void addScaled(const Tensors& tensors, const Tensors& others, const at::Tensor& 
   }
 }
 
+void addQuotients(const Tensors& tensors, const Tensors& numerators, const Tensors& denominators,
+                  const Number& factor) {
+  if (!factor.isOnDevice()) return at::_foreach_addcdiv_(tensors, numerators, denominators, factor.value());
+  const at::Tensor scalar = scalarFor(tensors, factor.tensor(tensors.front()));
+  at::_foreach_addcdiv_(tensors, at::_foreach_mul(numerators, scalar), denominators, 1);
+}
+
 Tensors ahead(const Tensors& gradients, const Tensors& buffers, const Number& momentum) {
   Tensors result = momentum.isOnDevice()
                        ? at::_foreach_mul(buffers, scalarFor(buffers, momentum.tensor(buffers.front())))

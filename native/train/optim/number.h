@@ -41,6 +41,10 @@ std::vector<at::Tensor> averaged(const std::vector<at::Tensor>& tensors, const s
 void addScaled(const std::vector<at::Tensor>& tensors, const std::vector<at::Tensor>& others,
                const at::Tensor& factor);
 
+// tensor ← tensor + factor · numerator / denominator
+void addQuotients(const std::vector<at::Tensor>& tensors, const std::vector<at::Tensor>& numerators,
+                  const std::vector<at::Tensor>& denominators, const Number& factor);
+
 // gradient + momentum · buffer: where Nesterov's momentum looks.
 std::vector<at::Tensor> ahead(const std::vector<at::Tensor>& gradients,
                               const std::vector<at::Tensor>& buffers, const Number& momentum);

@@ -37,7 +37,8 @@ std::string recordingObstacle(const Graph& graph);
 // The one for the device; on the CPU a tape.
 std::unique_ptr<StepRecording> makeRecording(c10::Device device, const at::Generator& generator);
 
-// On the device's current stream, which must not be its default one. DeviceError without the CUDA variant.
+// On the device's current stream, which must be nobody else's (own_stream.h). One at a time in a process.
+// DeviceError without the CUDA variant.
 std::unique_ptr<StepRecording> makeCudaRecording(const at::Generator& generator);
 
 // On the CPU. `generator` is put back after recording.

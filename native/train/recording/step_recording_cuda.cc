@@ -6,10 +6,12 @@
 #include <c10/cuda/CUDAFunctions.h>
 
 #include <exception>
+#include <mutex>
 #include <utility>
 
 #include "core/error.h"
 #include "core/generator.h"
+#include "device/recording_mutex.h"
 #include "train/recording/step_recording.h"
 
 namespace fornax {
@@ -44,6 +46,7 @@ class CudaRecording : public StepRecording {
   explicit CudaRecording(at::Generator generator) : generator_(std::move(generator)) {}
 
   void record(const std::function<void()>& work) override {
+    std::lock_guard lock(recordingMutex());
     announce(*at::check_generator<at::CUDAGeneratorImpl>(generator_), graph_);
     const at::cuda::MempoolId_t pool = at::cuda::graph_pool_handle();
     const c10::DeviceIndex device = c10::cuda::current_device();
