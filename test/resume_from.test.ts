@@ -53,6 +53,28 @@ test('a new run goes on from a checkpoint of another one', async () => {
   );
 });
 
+test('the best of another run is not the best of a new one, which has no checkpoint of it', async () => {
+  // The loss falls, and the first epoch counts as the best.
+  const checkpoint = { keep: 2, monitor: 'loss', mode: 'max' } as const;
+  await run(config('source', { checkpoint, train: { epochs: 2 } }));
+  const { outcome } = await run(config('further', { checkpoint, train: { epochs: 5 } }), {
+    resumeFrom: checkpointOf('source', 16),
+  });
+  const { best, history, weights } = JSON.parse(
+    await fs.readFile(path.join(outcome.folder, 'summary.json'), 'utf8'),
+  ) as {
+    best: { epoch: number; value: number };
+    history: { epoch: number; evaluation: { loss: number } }[];
+    weights: { epoch: number };
+  };
+  const losses = history.map(({ evaluation }) => evaluation.loss);
+  assert.equal(losses.length, 5);
+  assert.equal(Math.max(...losses), Math.max(...losses.slice(0, 2)), 'the source was better');
+  const own = Math.max(...losses.slice(2));
+  assert.deepEqual(best, { ...best, epoch: losses.indexOf(own) + 1, value: own });
+  assert.equal(weights.epoch, best.epoch);
+});
+
 test('what is no checkpoint, or one of another model, is refused', async () => {
   await assert.rejects(
     run(config('none'), { resumeFrom: path.join(tiny.root, 'nowhere') }),

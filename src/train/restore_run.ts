@@ -17,7 +17,8 @@ export async function restoreRun(run: OpenRun, checkpoint: Checkpoint): Promise<
   } finally {
     for (const tensor of Object.values(optimizer)) tensor.dispose();
   }
-  progress.restore(state);
+  const present = await processes.lead(async () => (await store!.list()).map(({ step }) => step));
+  progress.restore(state, new Set(present));
   report({
     type: 'resumed',
     path: checkpoint.path,

@@ -18,6 +18,8 @@ export class RunProgress {
   /** Of the running epoch. */
   readonly meter = new StepMeter();
 
+  /** Steps of epochs whose checkpoints are not there. */
+  private gone: ReadonlySet<number> = new Set();
   /** Seconds of the run's earlier parts. */
   private earlierSeconds = 0;
   private readonly started = performance.now();
@@ -34,11 +36,21 @@ export class RunProgress {
     return this.earlierSeconds + (performance.now() - this.started) / 1000;
   }
 
-  /** Goes on where a checkpoint was written. */
-  restore(state: CheckpointState): void {
+  /**
+   * Goes on where a checkpoint was written.
+   *
+   * @param present steps of the checkpoints that are there. Epochs without one can no longer become the model: those of
+   *   another run that this one goes on from, or better ones that were set aside.
+   */
+  restore(state: CheckpointState, present: ReadonlySet<number>): void {
     this.epoch = state.epoch;
     this.history = [...state.history];
+    this.gone = new Set(state.history.map(({ step }) => step).filter((step) => !present.has(step)));
     this.best = state.best;
+    if (state.best && this.gone.has(state.best.step)) {
+      const [next] = this.scored();
+      this.best = next ? { step: next.step, epoch: next.epoch, value: next.value } : null;
+    }
     this.earlierSeconds = state.seconds;
     this.meter.beginEpoch({
       step: state.epoch_step,
@@ -78,19 +90,26 @@ export class RunProgress {
     };
   }
 
+  /** Evaluated epochs that can become the model, best first. */
+  private scored(): { step: number; epoch: number; value: number }[] {
+    const { monitor, mode } = this.checkpoint;
+    const sign = mode === 'min' ? 1 : -1;
+    return (
+      this.history
+        .map(({ step, epoch, evaluation }) => ({ step, epoch, value: figure(evaluation, monitor) ?? NaN }))
+        .filter(({ step, value }) => Number.isFinite(value) && !this.gone.has(step))
+        // Of equal ones the first counts, as for `best`.
+        .sort((a, b) => sign * (a.value - b.value) || a.step - b.step)
+    );
+  }
+
   /** Steps whose checkpoints are kept whatever comes after them: the best ones, and those of every n-th epoch. */
   get keptSteps(): ReadonlySet<number> {
-    const { monitor, mode, keepBest, keepEveryEpochs } = this.checkpoint;
-    const sign = mode === 'min' ? 1 : -1;
-    const scored = this.history
-      .map(({ step, evaluation }) => ({ step, value: figure(evaluation, monitor) ?? NaN }))
-      .filter(({ value }) => Number.isFinite(value))
-      // Of equal ones the first counts, as for `best`.
-      .sort((a, b) => sign * (a.value - b.value) || a.step - b.step);
+    const { keepBest, keepEveryEpochs } = this.checkpoint;
     const regular = this.history.filter(
       ({ epoch }) => keepEveryEpochs !== null && epoch % keepEveryEpochs === 0,
     );
-    return new Set([...scored.slice(0, keepBest), ...regular].map(({ step }) => step));
+    return new Set([...this.scored().slice(0, keepBest), ...regular].map(({ step }) => step));
   }
 
   /**
