@@ -39,15 +39,18 @@ test("schedules equal PyTorch's to 1e-9", () => {
   assert.equal(compared, 3);
 });
 
-test('a schedule stays at its last rate after its end', () => {
-  const session = openSession(goldenModel(), {
-    schedule: { name: 'cosine', lr: 0.1, min_lr: 0.001, total_steps: 20, warmup_steps: 4 },
-  });
-  assertClose(session.learningRate(0), 0.001, 1e-12, 'first rate');
-  assertClose(session.learningRate(4), 0.1, 1e-12, 'rate after the warm-up');
-  assertClose(session.learningRate(20), 0.001, 1e-12, 'last rate');
-  assert.equal(session.learningRate(1000), session.learningRate(20));
-  session.dispose();
+test('after its end a schedule stays at its last rate; a cosine rises again', () => {
+  const end = { lr: 0.1, min_lr: 0.001, total_steps: 20, warmup_steps: 4 };
+  for (const name of ['polynomial', 'cosine'] as const) {
+    const session = openSession(goldenModel(), { schedule: { name, ...end } });
+    assertClose(session.learningRate(0), 0.001, 1e-12, 'first rate');
+    assertClose(session.learningRate(4), 0.1, 1e-12, 'rate after the warm-up');
+    assertClose(session.learningRate(20), 0.001, 1e-12, 'last rate');
+    // As torch's CosineAnnealingLR behind T_max.
+    const later = name === 'cosine' ? session.learningRate(20 - 5) : 0.001;
+    assertClose(session.learningRate(20 + 5), later, 1e-12, `rate behind the end of ${name}`);
+    session.dispose();
+  }
 });
 
 test('a constant rate can be warmed up', () => {
