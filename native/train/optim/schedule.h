@@ -116,7 +116,7 @@ struct ScheduleOptions {
 class Schedule {
  public:
   virtual ~Schedule() = default;
-  // After the last step of a schedule that has one, its last rate.
+  // After the last step of a schedule that has one, its last rate; a cosine rises again, as torch's does.
   virtual double learningRate(int64_t step) const = 0;
   // What momentum (or the first beta) shall be, if the schedule says.
   virtual std::optional<double> momentum(int64_t step) const { return std::nullopt; }
