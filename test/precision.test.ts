@@ -5,7 +5,13 @@ import { test } from 'node:test';
 import { ArgumentError } from '#fornax/errors.js';
 import { trace } from '#fornax/graph/trace.js';
 import { loadAddon } from '#fornax/native.js';
-import type { MeasureRequest, NativeGraph, TrainOptions } from '#fornax/native/contract.js';
+import type {
+  MeasureRequest,
+  NativeGraph,
+  PrecisionMeasurement,
+  PrecisionVerdict,
+  TrainOptions,
+} from '#fornax/native/contract.js';
 import {
   BatchNorm2d,
   call,
@@ -259,11 +265,13 @@ test('every operator that lets bf16 through has kernels for it, forward and back
   session.dispose();
 });
 
-const measured = (model: NativeGraph, request: Partial<MeasureRequest> = {}) =>
+const measure = (model: NativeGraph, request: Partial<MeasureRequest> = {}): PrecisionMeasurement =>
   loadAddon().measurePrecision(model, trainOptions(model, { channels_last: true }), {
     inputs: [{ shape: [16, 3, 32, 32], dtype: 'float32' }],
     ...request,
   });
+const measured = (...given: Parameters<typeof measure>): Promise<PrecisionVerdict> =>
+  measure(...given).verdict;
 
 test('what could not gain more than measuring takes is not measured', async () => {
   const model = graphOf(new InvertedResidual(32, 96), [2, 3, 32, 32]);

@@ -1,9 +1,12 @@
 // Measuring the precision of a training's nodes, on a thread per environment that does nothing else.
 #include <napi.h>
 
+#include <algorithm>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "bindings/environment.h"
 #include "bindings/graph_handle.h"
@@ -13,23 +16,39 @@
 #include "bindings/train_options.h"
 #include "core/error.h"
 #include "core/worker_pool.h"
-#include "train/precision/measure_precision.h"
 #include "train/passes/precision.h"
+#include "train/precision/measure_precision.h"
 
 namespace fornax::bindings {
 
 namespace {
 
+using StopFlag = std::shared_ptr<std::atomic<bool>>;
+
+// Everything but the jobs is done by JavaScript's thread.
 class MeasurePool : public Stoppable {
  public:
-  MeasurePool() : pool(1, [] {}) {}
-  void stopAndJoin() noexcept override {
-    stop = true;
-    pool.stop();
+  MeasurePool() : pool_(1, [] {}) {}
+
+  // False: the environment is ending. What has the flag ends when that does.
+  bool post(const StopFlag& stop, std::function<void()> job) {
+    stops_.erase(
+        std::remove_if(stops_.begin(), stops_.end(), [](const auto& known) { return known.expired(); }),
+        stops_.end());
+    stops_.push_back(stop);
+    return pool_.post(std::move(job));
   }
 
-  std::atomic<bool> stop{false};
-  WorkerPool pool;
+  void stopAndJoin() noexcept override {
+    for (const auto& known : stops_) {
+      if (const StopFlag stop = known.lock()) *stop = true;
+    }
+    pool_.stop();
+  }
+
+ private:
+  WorkerPool pool_;
+  std::vector<std::weak_ptr<std::atomic<bool>>> stops_;
 };
 
 MeasurePool& poolOf(Napi::Env env) {
@@ -69,6 +88,7 @@ Napi::Object toObject(Napi::Env env, const PrecisionVerdict& verdict) {
   object.Set("step_fp32_ms", verdict.step_float32 * 1000);
   object.Set("step_plan_ms", verdict.step_plan * 1000);
   object.Set("seconds", verdict.seconds);
+  object.Set("processor_share", verdict.processor_share);
   return object;
 }
 
@@ -101,10 +121,11 @@ Napi::Value measure(const Napi::CallbackInfo& info) {
     const MeasureRequest request = readRequest(info[2]);
     MeasurePool& pool = poolOf(info.Env());
     auto promise = Promise::create(info.Env());
-    const bool posted = pool.pool.post(
-        [promise, graph = model->graph, state = model->state, loss, options, request, &stop = pool.stop] {
+    const auto stop = std::make_shared<std::atomic<bool>>(false);
+    const bool posted =
+        pool.post(stop, [promise, graph = model->graph, state = model->state, loss, options, request, stop] {
           try {
-            const PrecisionVerdict verdict = measurePrecision(graph, *state, *loss, options, request, stop);
+            const PrecisionVerdict verdict = measurePrecision(graph, *state, *loss, options, request, *stop);
             promise->resolve([verdict](Napi::Env env) -> Napi::Value { return toObject(env, verdict); });
           } catch (...) {
             promise->reject(std::current_exception());
@@ -114,7 +135,11 @@ Napi::Value measure(const Napi::CallbackInfo& info) {
       promise->reject(std::make_exception_ptr(Error(ErrorKind::Aborted, "nothing is measured any more", "",
                                                     "the process or the worker is ending")));
     }
-    return promise->value();
+    Napi::Object measurement = Napi::Object::New(info.Env());
+    measurement.Set("verdict", promise->value());
+    const auto end = [stop](const Napi::CallbackInfo&) { *stop = true; };
+    measurement.Set("stop", Napi::Function::New(info.Env(), end, "stop"));
+    return measurement;
   });
 }
 

@@ -14,7 +14,7 @@ import type {
   WiderOptions,
   WiderResult,
 } from './contract/metrics.js';
-import type { MeasureRequest, PrecisionNode, PrecisionVerdict } from './contract/precision.js';
+import type { MeasureRequest, PrecisionMeasurement, PrecisionNode } from './contract/precision.js';
 import type { DeviceName, NativeTensor, TensorClass } from './contract/tensors.js';
 import type { NativeProcessGroup, ProcessGroupOptions } from './contract/processes.js';
 import type { TrainClass, TrainOptions } from './contract/train.js';
@@ -85,11 +85,7 @@ export interface NativeAddon {
    * a session that had these options. Takes some seconds. Works on copies: the weights, the statistics and every
    * generator stay as they are.
    */
-  measurePrecision(
-    graph: NativeGraph,
-    options: TrainOptions,
-    request: MeasureRequest,
-  ): Promise<PrecisionVerdict>;
+  measurePrecision(graph: NativeGraph, options: TrainOptions, request: MeasureRequest): PrecisionMeasurement;
   /** The nodes whose precision can be chosen, in the order of execution. */
   precisionNodes(graph: NativeGraph): PrecisionNode[];
   /** The nodes of the graph that a plan makes, as lines `OPERATOR PATH` and `cast DTYPE PATH`. */

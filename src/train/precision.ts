@@ -7,7 +7,12 @@ import { z } from 'zod';
 
 import type { Config } from '../config/schema.js';
 import { ConfigError, DeviceError } from '../errors.js';
-import type { MeasureRequest, PrecisionNode, PrecisionVerdict } from '../native/contract.js';
+import type {
+  MeasureRequest,
+  PrecisionMeasurement,
+  PrecisionNode,
+  PrecisionVerdict,
+} from '../native/contract.js';
 import { loadAddon } from '../native.js';
 import { nearest } from '../nearest.js';
 import { isUnder } from './parameter_groups.js';
@@ -94,14 +99,33 @@ function inputShapes({ options, train, session }: Opening): MeasureRequest['inpu
   return shapes.every((shape) => shape !== undefined) ? shapes : null;
 }
 
+/** @throws AbortedError soon after the signal fires */
+async function measured(
+  { verdict, stop }: PrecisionMeasurement,
+  signal: AbortSignal | undefined,
+): Promise<PrecisionVerdict> {
+  if (signal?.aborted) stop();
+  signal?.addEventListener('abort', stop);
+  try {
+    return await verdict;
+  } finally {
+    signal?.removeEventListener('abort', stop);
+  }
+}
+
 async function measure(opening: Opening): Promise<Decision | null> {
-  const { options, train, stepsPerEpoch, session } = opening;
+  const { options, train, stepsPerEpoch, session, processes } = opening;
   const inputs = inputShapes(opening);
   if (!inputs) return null;
   const epochs = Math.min(train.epochs, options.epochLimit ?? Infinity);
   const request = { inputs, steps: epochs * stepsPerEpoch };
   try {
-    const verdict = await loadAddon().measurePrecision(options.model.native, session, request);
+    // Several processes wait for the answer: they stop together, before the first step.
+    const signal = processes.group ? undefined : options.signal;
+    const verdict = await measured(
+      loadAddon().measurePrecision(options.model.native, session, request),
+      signal,
+    );
     return { ...verdict, threads: threadsOf(train) };
   } catch (error) {
     // Without the memory for a copy of the model, training itself may still have enough.

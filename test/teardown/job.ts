@@ -78,7 +78,8 @@ async function start(): Promise<void> {
   };
   if (work === 'measuring') {
     const inputs = [{ shape: [64, 3, 64, 64], dtype: 'float32' as const }];
-    await addon.measurePrecision(graph, options, { inputs, ...(ending === 'finish' && { steps: 1 }) });
+    const request = { inputs, ...(ending === 'finish' && { steps: 1 }) };
+    await addon.measurePrecision(graph, options, request).verdict;
     return;
   }
   const loader = makeLoader(ending === 'finish' ? 32 : 4000);

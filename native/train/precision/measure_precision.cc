@@ -94,6 +94,7 @@ class Measurement {
 
   PrecisionVerdict run() {
     if (stop_) throw Error(ErrorKind::Aborted, "the measurement was stopped");
+    if (stop_) throw Error(ErrorKind::Aborted, "the measurement was stopped");
     const auto start = Clock::now();
     PrecisionVerdict verdict;
     candidates_.resize(nodes_.size());

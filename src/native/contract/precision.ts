@@ -22,6 +22,14 @@ export interface MeasureRequest {
   steps?: number;
 }
 
+/** A measurement that is under way. */
+export interface PrecisionMeasurement {
+  /** Rejects with AbortedError after `stop()`. */
+  verdict: Promise<PrecisionVerdict>;
+  /** Ends it after the operator, or the backward pass of a step, that is being timed. */
+  stop(): void;
+}
+
 export interface PrecisionVerdict extends PrecisionPlan {
   /** How many nodes there are to choose from. */
   nodes: number;
