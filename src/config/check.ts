@@ -1,6 +1,7 @@
 /** Rules between keys, which no single key can state. */
 import type { z } from 'zod';
 import { checkAverages } from './check_averages.js';
+import { checkGroups } from './check_groups.js';
 import { checkMetrics } from './check_metrics.js';
 import { checkMixing } from './check_mixing.js';
 import { checkModel } from './check_model.js';
@@ -26,6 +27,7 @@ export function checkRules(config: Parsed, root: Located, metrics: readonly stri
   checkSchedule(config, refuse);
   checkAverages(config, refuse);
   checkMixing(config, refuse);
+  checkGroups(config, refuse);
   checkMetrics(config, metrics, refuse);
   checkDeterministic(config, refuse);
   checkPrecision(config, refuse);

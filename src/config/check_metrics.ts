@@ -3,8 +3,7 @@ import type { z } from 'zod';
 import { nearest } from '../nearest.js';
 import type { Refuse } from './check.js';
 import type { configSchema } from './schema.js';
-
-const BUILT_IN = ['top1', 'top5', 'loss'];
+import { BUILT_IN_METRICS } from './schema_values.js';
 
 /** @param metrics those of a script. */
 export function checkMetrics(
@@ -12,7 +11,7 @@ export function checkMetrics(
   metrics: readonly string[],
   refuse: Refuse,
 ): void {
-  const known = [...BUILT_IN, ...metrics];
+  const known = [...BUILT_IN_METRICS, ...metrics];
   const check = (path: string[], name: string, also: string[] = []): void => {
     if ([...known, ...also].includes(name)) return;
     const near = nearest(name, known);

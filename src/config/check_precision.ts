@@ -6,7 +6,7 @@ import type { configSchema } from './schema.js';
 export function checkPrecision({ train, device }: z.output<typeof configSchema>, refuse: Refuse): void {
   const { precision, amp } = train;
   if (precision === null) return;
-  if (amp === 'bf16' || amp === 'fp16') {
+  if (amp !== 'auto') {
     refuse(
       ['train', 'precision'],
       `amp: ${amp} decides for all modules already`,

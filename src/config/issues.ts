@@ -2,7 +2,7 @@
 import type { z } from 'zod';
 import { nearest } from '../nearest.js';
 import { nearestKey } from './hints.js';
-import { describe, keysAt, literals, schemasAt } from './json_schema.js';
+import { describe, keysAt, literals, schemasAt, settingsNeeded } from './json_schema.js';
 import { locate, nodeAt, showPath, type Located, type Path } from './located.js';
 import type { Problem } from './problems.js';
 
@@ -44,9 +44,14 @@ function wrongValue(root: Located, value: unknown, path: Path, issue: Issue): Pr
   if (path.length > 0 && !nodeAt(root, path)) return { where, key, message: `missing; expected ${expected}` };
   const got = valueAt(value, path);
   const message =
-    issue.code === 'invalid_format'
+    issue.code === 'invalid_format' || issue.code === 'custom'
       ? `${issue.message}, got ${show(got)}`
       : `expected ${expected}, got ${show(got)}`;
+  const needed = settingsNeeded(schemas, got);
+  if (needed.length > 0) {
+    const hint = `{name: ${String(got)}, ${needed.map((name) => `${name}: …`).join(', ')}}`;
+    return { where, key, message: `${String(got)} needs settings of its own: ${needed.join(', ')}`, hint };
+  }
   const close = typeof got === 'string' ? nearest(got, literals(schemas).map(String)) : undefined;
   return { where, key, message, ...(close && close !== got ? { hint: `did you mean "${close}"?` } : {}) };
 }

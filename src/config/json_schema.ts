@@ -74,6 +74,12 @@ function isNamedLike(schema: JsonSchema, value: unknown): boolean {
   return wanted !== undefined && (value as { name?: unknown } | undefined | null)?.name === wanted;
 }
 
+/** What the map of this name cannot do without, so that the name alone is not enough; none of another value. */
+export function settingsNeeded(schemas: readonly JsonSchema[], name: unknown): string[] {
+  const meant = schemas.find(({ properties }) => properties?.['name']?.const === name);
+  return typeof name === 'string' && meant ? (meant.required ?? []).filter((key) => key !== 'name') : [];
+}
+
 /** Keys that a map at this path may have. */
 export function keysAt(path: Path, value?: unknown): string[] {
   return [...new Set(schemasAt(path, value).flatMap((s) => Object.keys(s.properties ?? {})))];

@@ -93,9 +93,11 @@ const checkpoint = z
       .nullable()
       .default(null)
       .describe('Also write one after every so many optimizer steps, in the middle of an epoch.'),
-    keep: positiveInt
+    keep: z
+      .int()
+      .min(2)
       .default(2)
-      .describe('How many of the newest checkpoints to keep, at least 2; the best ones are kept besides.'),
+      .describe('How many of the newest checkpoints to keep; the best ones are kept besides.'),
     keep_best: positiveInt.default(1).describe('How many of the best checkpoints, by `monitor`, to keep.'),
     keep_every_epochs: positiveInt
       .nullable()

@@ -1,8 +1,8 @@
 /** Rates and decay by parameter: keys of the section `train`. */
 import { z } from 'zod';
 
-/** A factor on the rate as text: `10x`, `0.5x`. */
-export const FACTOR_PATTERN = /^\d+(\.\d+)?(e-?\d+)?x$/;
+/** A factor on the rate as text, above 0: `10x`, `0.5x`. */
+export const FACTOR_PATTERN = /^(?=[\d.]*[1-9])\d+(\.\d+)?(e-?\d+)?x$/;
 
 const group = z.strictObject({
   match: z

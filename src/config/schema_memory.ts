@@ -1,21 +1,25 @@
 /** The section `memory` of a config, and the size of a batch, which may be left to it. */
 import { z } from 'zod';
-import { SIZE_PATTERN } from './size.js';
+import { parseSize, SIZE_PATTERN } from './size.js';
 import { auto } from './schema_values.js';
 
+const EXPECTED = 'expected an amount of memory such as 512MiB, 4GiB or 1.5GB';
 const size = z.union([
   z.int().min(1),
-  z.string().regex(SIZE_PATTERN, { error: 'expected an amount of memory such as 512MiB, 4GiB or 1.5GB' }),
+  z
+    .string()
+    .regex(SIZE_PATTERN, { error: EXPECTED })
+    // Not less than a byte, nor more than can be counted.
+    .refine((text) => !SIZE_PATTERN.test(text) || parseSize(text) !== null, { error: EXPECTED }),
 ]);
 
 export const memorySchema = z
   .strictObject({
-    budget: z
-      .union([auto, size])
+    budget: size
       .nullable()
       .default(null)
       .describe(
-        'The most that training may take on its device, as `4GiB`, `512MiB` or bytes; what does not fit is treated as if memory had run out. On a CPU: tensors, and what is kept for their reuse; of several processes, each. `null` or `auto`: what there is.',
+        'The most that training may take on its device, as `4GiB`, `512MiB` or bytes; what does not fit is treated as if memory had run out. On a CPU: tensors, and what is kept for their reuse; of several processes, each. `null`: what there is.',
       ),
     on_oom: z
       .enum(['halve', 'stop'])

@@ -2,9 +2,6 @@
 import type { EvaluationResult, Measures } from '../native/contract.js';
 import type { EvaluationMetrics } from './events.js';
 
-/** Figures that every classifier has; metrics of a script must have other names. */
-export const BUILT_IN_METRICS = ['top1', 'top5', 'loss'] as const;
-
 /** From what the native core counted, or from anything that holds more than the figures. */
 export function figuresOf(result: EvaluationResult | Measures | EvaluationMetrics): EvaluationMetrics {
   const { loss, samples, metrics = {} } = result;

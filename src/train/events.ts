@@ -284,8 +284,6 @@ export type JobEvent =
   | { type: 'interrupted'; step: number; checkpoint: string | null; signal: string | null }
   | DoneEvent;
 
-export type JobEventType = JobEvent['type'];
-
 /** Receives events; called synchronously, must not throw. */
 export type Report = (event: JobEvent) => void;
 

@@ -3,7 +3,7 @@ import { ConfigError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
 import type { AnyLoaderOptions } from '../native/contract.js';
 import { evaluationSession, runEvaluation } from '../eval/run_evaluation.js';
-import { BUILT_IN_METRICS } from './evaluation_figures.js';
+import { BUILT_IN_METRICS } from '../config/schema_values.js';
 import type { RunFeature } from './run_features.js';
 import { checkReads, traceFunction, type Readable, type TracedFunction } from './traced.js';
 
