@@ -90,10 +90,7 @@ const info = loadAddon().systemInfo();
 const results = [
   `${new Date().toISOString().slice(0, 10)}, Node ${process.versions.node}, libtorch ${info.torch_version}; ${peer ? `${peer.name} (eager)` : 'no peer'}.`,
   `${describeMachine(info)}. Load before the run: ${before}. ${options.threads} threads on either side.`,
-  `Command: \`npm run bench${process.argv
-    .slice(2)
-    .map((arg) => ` ${arg}`)
-    .join('')}\`. Median (lowest–highest) of the rounds' medians; the sides take turns.`,
+  `Command: \`${['npm run bench', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(' ')}\`. Median (lowest–highest) of the rounds' medians; the sides take turns.`,
   markdownTable(rows),
   "_floor_: forward and backward of the step's convolutions and linear layers alone, timed in the peer layer by layer on warm memory. _Fornax ahead by_: above 1 is better than the peer.",
   notes(rows),

@@ -88,18 +88,15 @@ export function ratios(result: TrainResult): Ratios {
   };
 }
 
-/** What the row cannot go below by better code around the same kernels, as a share of the step. */
-export function bound(result: TrainResult): string {
+/** How much of the step is its floor. What the rest is only a profile can tell: the page says it in words. */
+export function floorShare(result: TrainResult): string {
   const own = measured(result, 'fornax');
   if (!own || !result.floor) return '';
   const share = result.floor.milliseconds / own.time.median;
   const percent = `${(100 * share).toFixed(0)} %`;
-  if (share >= 1) return `convolution and linear layers, here faster than the peer's (${percent})`;
-  if (share >= 0.75) return `convolution and linear layers (${percent} of the step)`;
-  if (share >= 0.5) {
-    return `convolution and linear layers (${percent}), then memory traffic of normalisation and activations`;
-  }
-  return `memory traffic of normalisation, activations and copies (convolution and linear: ${percent})`;
+  if (share >= 1)
+    return `convolution and linear layers are faster here than the peer's (its floor: ${percent} of the step)`;
+  return `convolution and linear layers alone are ${percent} of the step`;
 }
 
 function number(value: number): string {
@@ -211,8 +208,8 @@ function remarks(results: readonly TrainResult[]): string {
   const lines = results.flatMap((result) => {
     const own = measured(result, 'fornax');
     const parts: string[] = [];
-    const limit = bound(result);
-    if (limit) parts.push(`bound by ${limit}`);
+    const share = floorShare(result);
+    if (share) parts.push(share);
     if (result.floor) {
       const fastest = Object.entries(result.floor.fastest).filter(([, layers]) => layers > 0);
       parts.push(`floor: ${fastest.map(([dtype, layers]) => `${layers} layers in ${dtype}`).join(', ')}`);

@@ -5,7 +5,7 @@ Says once that it is ready, with what compiling took, or {"failed": why}. Then a
 input with one line of JSON:
   {"run": steps}         milliseconds of each step, processor time a step
   {"memory": true}       peak bytes: resident on the CPU, allocated on a GPU
-  {"floor": true}        milliseconds that the convolutions and linear layers of one step take by themselves
+  {"floor": repeats}     milliseconds that the convolutions and linear layers of one step take by themselves
   {"checkpoint": times}  torch.save of model and optimizer: milliseconds, processor time and bytes
   {"resume": true}       from building the model to the end of the first step after torch.load: milliseconds
 """

@@ -1,4 +1,7 @@
-/** An evaluation that runs out of memory is begun anew in batches of half the size: its figures do not depend on it. */
+/**
+ * An evaluation that runs out of memory is begun anew in batches of half the size. Its figures do not depend on that,
+ * but for a script's metrics that give one number for a batch.
+ */
 import { DeviceError } from '../errors.js';
 import type { AnyLoaderOptions } from '../native/contract.js';
 
