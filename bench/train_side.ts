@@ -123,6 +123,7 @@ export async function openSession(
     state,
     hooks: new RunHooks(),
     resumed: false,
+    extended: false,
     session,
   };
   for (const feature of RUN_FEATURES) await feature.prepare?.(opening);

@@ -16,7 +16,7 @@ import { loadAddon } from '#fornax/native.js';
 import type { TrainData } from '#fornax/train/data.js';
 import { writeDecisions } from '#fornax/train/decisions.js';
 import type { JobEvent, PrecisionEvent } from '#fornax/train/events.js';
-import { configuredPrecision, precisionFeature } from '#fornax/train/precision.js';
+import { configuredPrecision, describePrecision, precisionFeature } from '#fornax/train/precision.js';
 import { chooseDevices } from '#fornax/train/run_devices.js';
 import type { Opening } from '#fornax/train/run_features.js';
 import { RunHooks } from '#fornax/train/run_hooks.js';
@@ -32,7 +32,13 @@ const { run } = tiny;
 type TrainInput = NonNullable<Parameters<typeof tiny.config>[1]>['train'];
 type Fixed = Config & { train: FixedTrain };
 const config = (name: string, train: TrainInput = {}): Fixed =>
-  tiny.config(name, { train: { ema: {}, gradAccum: 2, bnRecompute: 2, ...train } }) as Fixed;
+  tiny.config(name, {
+    train: {
+      ...{ ema: {}, gradAccum: 2, bnRecompute: 2 },
+      ...(train?.precision && { amp: 'auto' }),
+      ...train,
+    },
+  }) as Fixed;
 
 /** Steps of these runs. */
 const LAST = 12;
@@ -171,9 +177,10 @@ test('a checkpoint without a verdict goes on in float32', async () => {
 async function prepared(given: {
   steps: number;
   resumed: boolean;
+  extended?: boolean;
   threads?: number;
 }): Promise<{ session: TrainOptions; state: RunState; told: JobEvent[] }> {
-  const { threads = 'auto' } = given;
+  const { threads = 'auto', extended = false } = given;
   const settings = config('prepared', { amp: 'auto', batchSize: 32, ema: null, gradAccum: 1, threads });
   using model = Model.create('tiny_cnn', { numClasses: 3, inputs: [[2, 3, 48, 48]] });
   const devices = chooseDevices(settings);
@@ -190,7 +197,14 @@ async function prepared(given: {
   await precisionFeature.prepare!({
     options: { model, data, config: settings, loss, store: null, report: (event) => told.push(event) },
     ...{ train: settings.train, devices, processes: Processes.alone, loader: {} as NativeLoader },
-    ...{ stepsPerEpoch: given.steps, state, hooks: new RunHooks(), resumed: given.resumed, session },
+    ...{
+      stepsPerEpoch: given.steps,
+      state,
+      hooks: new RunHooks(),
+      resumed: given.resumed,
+      extended,
+      session,
+    },
   } as Opening);
   return { session, state, told };
 }
@@ -209,9 +223,63 @@ test(
   },
 );
 
-test('a short run is not', { skip: noBf16 }, async () => {
+test('a short run is not, and says so; one that becomes longer is', { skip: noBf16 }, async () => {
   const { session, state, told } = await prepared({ steps: 2, resumed: false });
-  assert.deepEqual([session.precision?.bf16 ?? [], state.saveDecided(), told], [[], {}, []]);
+  assert.deepEqual([session.precision?.bf16 ?? [], state.saveDecided()], [[], {}]);
+  assert.deepEqual(told, [
+    {
+      type: 'info',
+      message: 'Precision: float32 throughout (not measured: this training is too short to gain from bf16)',
+    },
+  ]);
+  const longer = await prepared({ steps: 1e9, resumed: true, extended: true });
+  const decided = longer.state.saveDecided()['precision'] as PrecisionVerdict;
+  assert.ok(['measured', 'no_gain'].includes(decided.reason));
+  assert.ok(decided.processor_share > 0 && decided.processor_share <= 1);
+});
+
+test('a run that was extended and died goes on as it was extended', async () => {
+  await run(config('extended', { amp: 'auto', epochs: 1 }));
+  const longer = config('extended', { amp: 'auto' });
+  const { graph_hash: hash } = await stateOf('extended', LAST / 3);
+  const decisions = path.join(tiny.folder('extended'), 'decisions.json');
+  const model = { graphHash: () => hash } as Model;
+  await writeDecisions(decisions, { precision: verdict }, { config: longer, model });
+  const { events: all } = await run(longer, { resume: true });
+  assert.deepEqual([events(all)[0]?.bf16, events(all)[0]?.source], [plan.bf16, 'kept']);
+  assert.deepEqual((await stateOf('extended', LAST)).parts['precision'], verdict);
+  // Of the same length as its checkpoint it is what the checkpoint says.
+  await writeDecisions(decisions, { precision: verdict }, { config: longer, model });
+  await run(config('again', { amp: 'auto' }));
+  await writeDecisions(
+    path.join(tiny.folder('again'), 'decisions.json'),
+    { precision: verdict },
+    { config: longer, model },
+  );
+  const again = await run(config('again', { amp: 'auto' }), { resumeFrom: tiny.checkpoint('again', 3) });
+  assert.deepEqual(events(again.events), []);
+});
+
+test('the line says how far a verdict is to be trusted', () => {
+  const nodes = [{ name: 'conv1', path: 'conv1', op: 'aten::conv2d' }];
+  const of = (changes: object): string =>
+    describePrecision(
+      { ...verdict, bf16: [], reason: 'no_gain', ...changes } as unknown as PrecisionVerdict,
+      nodes,
+      'measured',
+    )!;
+  assert.equal(
+    of({ processor_share: 0.97 }),
+    'Precision: float32 throughout (measured in 0.5 s: bf16 is not faster here)',
+  );
+  assert.match(
+    of({ processor_share: 0.23 }),
+    /measured in 0\.5 s, on a busy machine that gave it 23 % of a processor: /,
+  );
+  assert.match(
+    of({ processor_share: 0.23 }),
+    /a new run measures again, train\.precision names layers by hand\)$/,
+  );
 });
 
 test(
@@ -252,7 +320,10 @@ test('contradictions are found in the config', () => {
     assert.throws(() => tiny.config('bad', { device, train: changes }), ConfigError);
   };
   refused({ precision: plan, amp: 'bf16' });
-  refused({ precision: { fp32: ['fc'], bf16: ['fc'] } });
-  refused({ precision: plan }, 'cuda');
-  assert.equal(tiny.config('good', { train: { precision: {} } }).train.precision!.default, 'fp32');
+  refused({ precision: { fp32: ['fc'], bf16: ['fc'] }, amp: 'auto' });
+  refused({ precision: plan, amp: 'auto' }, 'cuda');
+  assert.equal(
+    tiny.config('good', { train: { precision: {}, amp: 'auto' } }).train.precision!.default,
+    'fp32',
+  );
 });

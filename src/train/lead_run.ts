@@ -12,6 +12,7 @@ import { announce } from './follow_run.js';
 import { outcome, type TrainJobOptions, type TrainOutcome } from './job_types.js';
 import { holdBudget } from './memory.js';
 import { PreparedJob } from './prepared_job.js';
+import { isExtended } from './resume.js';
 import type { RunFolder } from './run_folder.js';
 import { RunRecord } from './run_record.js';
 import { TrainingRun } from './training_run.js';
@@ -40,7 +41,9 @@ export async function leadRun(
   const started = performance.now();
   const record = new RunRecord(folder, store, checkpoint, report);
   const decisions =
-    resume !== false && !checkpoint ? await readDecisions(folder.paths.decisions, given) : null;
+    resume !== false && (!checkpoint || isExtended(checkpoint, given))
+      ? await readDecisions(folder.paths.decisions, given)
+      : null;
   using job = await PreparedJob.prepare(given, checkpoint, options, record.report, () =>
     // Only now, so that the others find the images decoded and the weights fetched.
     announce(processes, { skipped: false, checkpoint: checkpoint?.path ?? null, decisions }),

@@ -10,11 +10,11 @@ import type { Checkpoint } from './checkpoint.js';
 import { CheckpointWriter } from './checkpoint_writer.js';
 import { forDevice } from './cuda_graphs.js';
 import { Evaluator } from './evaluator.js';
-import { checkResumable, type ResumeIdentity } from './resume.js';
+import { checkResumable, isExtended, type ResumeIdentity } from './resume.js';
 import { endBudget } from './memory.js';
 import { restoreRun } from './restore_run.js';
 import type { RunDevices } from './run_devices.js';
-import { RUN_FEATURES } from './run_features.js';
+import { RUN_FEATURES, type Opening } from './run_features.js';
 import { RunHooks } from './run_hooks.js';
 import { identityOf } from './run_identity.js';
 import type { RunProgress } from './run_progress.js';
@@ -73,14 +73,18 @@ export class OpenRun {
    */
   static async open(given: OpenRunOptions, resumeFrom: Checkpoint | null): Promise<OpenRun> {
     const { options } = given;
-    const saved = resumeFrom ? resumeFrom.state.parts : options.decisions;
+    // A run that was extended and died before its next checkpoint goes on as it was extended.
+    const extended = resumeFrom !== null && isExtended(resumeFrom, options.config);
+    const saved = resumeFrom
+      ? { ...(extended && options.decisions), ...resumeFrom.state.parts }
+      : options.decisions;
     const run = new OpenRun(given, new RunState(saved));
     try {
       run.openLoader();
       if (resumeFrom) {
         checkResumable(resumeFrom, run.identity(), (message) => options.report({ type: 'warning', message }));
       }
-      await run.openSession(resumeFrom !== null);
+      await run.openSession({ resumed: resumeFrom !== null, extended });
       run.openEvaluator();
       run.openCheckpoints();
       if (resumeFrom) await restoreRun(run, resumeFrom);
@@ -129,7 +133,7 @@ export class OpenRun {
     this.stepsPerEpoch = Math.ceil(this.loader.batches / this.train.gradAccum);
   }
 
-  private async openSession(resumed: boolean): Promise<void> {
+  private async openSession(how: Pick<Opening, 'resumed' | 'extended'>): Promise<void> {
     const { model, data, loss, teacher } = this.options;
     const { train, devices, processes, loader, stepsPerEpoch, state, hooks, options } = this;
     const { group } = processes;
@@ -146,7 +150,7 @@ export class OpenRun {
     };
     const opening = {
       ...{ options, train, devices, processes, loader, stepsPerEpoch, state, hooks, session },
-      resumed,
+      ...how,
     };
     for (const feature of RUN_FEATURES) await feature.prepare?.(opening);
     this.session = new (loadAddon().TrainSession)(model.native, session);

@@ -30,6 +30,8 @@ const decisionSchema = z.object({
   step_fp32_ms: z.number(),
   step_plan_ms: z.number(),
   seconds: z.number(),
+  // Runs from before it was written down have none.
+  processor_share: z.number().optional(),
   threads: z.int(),
 });
 type Decision = z.infer<typeof decisionSchema>;
@@ -136,17 +138,30 @@ async function measure(opening: Opening): Promise<Decision | null> {
   }
 }
 
-/** The line that tells what was decided; null where there is nothing to tell. */
-function describePrecision(
-  verdict: PrecisionVerdict,
+/** Share of the time below which others were using the processors while it was measured. */
+const QUIET = 0.8;
+
+/** The line that tells what was decided, and how far it is to be trusted; null where there is nothing to tell. */
+export function describePrecision(
+  verdict: Omit<PrecisionVerdict, 'processor_share'> & Pick<Decision, 'processor_share'>,
   nodes: readonly PrecisionNode[],
   how: 'measured' | 'kept',
 ): string | null {
   const { reason, bf16, nodes_fp32_ms, nodes_plan_ms, step_fp32_ms, step_plan_ms } = verdict;
-  if (reason === 'too_small' || reason === 'unsupported') return null;
+  if (reason === 'unsupported') return null;
+  if (reason === 'too_small') {
+    return 'Precision: float32 throughout (not measured: this training is too short to gain from bf16)';
+  }
   const times = (before: number, after: number): string => `${(before / after).toFixed(2)}x`;
-  const source = how === 'kept' ? 'as when the run began' : `measured in ${verdict.seconds.toFixed(1)} s`;
-  if (reason === 'no_gain') return `Precision: float32 throughout (${source}: bf16 is not faster here)`;
+  const share = verdict.processor_share ?? 1;
+  const busy =
+    share < QUIET ? `, on a busy machine that gave it ${Math.round(100 * share)} % of a processor` : '';
+  const source =
+    how === 'kept' ? `as when the run began${busy}` : `measured in ${verdict.seconds.toFixed(1)} s${busy}`;
+  if (reason === 'no_gain') {
+    const again = busy ? '; a new run measures again, train.precision names layers by hand' : '';
+    return `Precision: float32 throughout (${source}: bf16 is not faster here${again})`;
+  }
   return (
     `Precision: ${countNodes(bf16, nodes)} (${source}: ${times(nodes_fp32_ms, nodes_plan_ms)} on these, ` +
     `${times(step_fp32_ms, step_plan_ms)} on a whole step)`
@@ -178,7 +193,7 @@ function event(
 }
 
 async function prepare(opening: Opening): Promise<void> {
-  const { options, train, devices, processes, state, session, resumed } = opening;
+  const { options, train, devices, processes, state, session, resumed, extended } = opening;
   const { model, report } = options;
   const nodes = loadAddon().precisionNodes(model.native);
   if (train.precision) {
@@ -204,9 +219,9 @@ async function prepare(opening: Opening): Promise<void> {
     save: () => (decision && decision.batch > 0 ? decision : undefined),
     restore: (saved) => (decision = decisionSchema.parse(saved)),
   });
-  // A checkpoint without a decision is of a run in float32, which goes on like that. Deterministic runs may not
-  // depend on timing.
-  if (!kept && !resumed && !train.deterministic) {
+  // A checkpoint without a decision is of a run in float32, which goes on like that, unless it becomes longer: what
+  // was too short to be measured may then gain. Deterministic runs may not depend on timing.
+  if (!kept && (!resumed || extended) && !train.deterministic) {
     decision = await processes.lead(() => measure(opening));
   }
   const decided = decision as Decision | null;
@@ -214,6 +229,11 @@ async function prepare(opening: Opening): Promise<void> {
   session.precision = { bf16: decided.bf16 };
   const how = kept ? 'kept' : 'measured';
   const message = describePrecision(decided, nodes, how);
+  if (decided.reason === 'too_small') {
+    // Of a dry run nobody wants to know.
+    if (message && options.epochLimit === undefined) report({ type: 'info', message });
+    return;
+  }
   if (message) report(event(decided.bf16, nodes, how, message));
   warnOfOtherHost(decided, opening);
 }

@@ -156,6 +156,12 @@ function consequence(before: ComparedConfig, were: number, now: ComparedConfig, 
   return `train.lr: ${String(trainOf(before).lr)} → ${String(trainOf(now).lr)}`;
 }
 
+/** Whether a run goes on for more epochs than it had when the checkpoint was written. */
+export function isExtended({ state }: Checkpoint, { train }: Pick<Config, 'train'>): boolean {
+  const before = trainOf(state.config).epochs;
+  return typeof before === 'number' && before < train.epochs;
+}
+
 /** Whether single nodes are in bf16 on a CPU: as configured (`train.precision`), or as measured. */
 function lowerNodes({ config, parts }: CheckpointState): boolean {
   const { precision } = (config.train ?? {}) as { precision?: unknown };

@@ -36,6 +36,8 @@ export interface Opening {
   readonly hooks: RunHooks;
   /** It goes on from a checkpoint. */
   readonly resumed: boolean;
+  /** It does so for more epochs than the run had when that was written. */
+  readonly extended: boolean;
   /** Of the session that will be opened; to be changed in place. */
   readonly session: TrainOptions;
 }

@@ -9,6 +9,7 @@ import { figuresOf, modelMetrics } from './evaluation_figures.js';
 import type { EvaluationMetrics, Report } from './events.js';
 import { sweepLearningRates, type LearningRateOptions, type LearningRateResult } from './lr_sweep.js';
 import { keepBest, knownEvaluation, recomputeAfterTraining } from './finish_run.js';
+import { isExtended } from './resume.js';
 import { RunFolder } from './run_folder.js';
 import { RunRecord } from './run_record.js';
 import { holdBudget, peakMemory } from './memory.js';
@@ -94,7 +95,9 @@ async function trainInFolder(
   const record = new RunRecord(folder, store, checkpoint, options.report);
   const { report } = record;
   const decisions =
-    options.resume !== false && !checkpoint ? await readDecisions(folder.paths.decisions, given) : null;
+    options.resume !== false && (!checkpoint || isExtended(checkpoint, given))
+      ? await readDecisions(folder.paths.decisions, given)
+      : null;
   const decidedBefore = decisionsFor(decisions, model);
   const begun = begunBatchSize(checkpoint?.state.config, decidedBefore);
   const config = await fixConfig(plan, teacher, begun, { ...options, report });

@@ -42,9 +42,10 @@ constexpr double kStepsOfMeasurement = 60, kSecondsOfMeasurement = 0.2, kTimesAs
 constexpr double kSmallestStep = 2e-4;  // seconds; below, casts cost more than products
 // Batches are cut down to this length of a step: the ratios stay, and the measurement is short.
 constexpr double kLongestStep = 0.3;
-// Seconds, on a machine that is busy with other things. Nodes that are not reached stay float32; of steps
-// there is one round at least.
+// Seconds of computing. Nodes that are not reached stay float32; of steps there is one round at least. On a
+// machine that is busy with other things everything takes longer: so many times as long at most.
 constexpr double kLongestForNodes = 6, kLongestForSteps = 6;
+constexpr double kPatience = 3;
 constexpr int kStepRounds = 2;
 // Of a plan in a round, after a run that fills caches. Short steps suffer most from what else the machine
 // does: they are repeated for so many seconds.
@@ -57,6 +58,22 @@ constexpr double kLenience = 1.25;
 double secondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
+
+// How long a part of the measurement takes.
+class Stopwatch {
+ public:
+  // Seconds of computing, or what counts as that where others have the processor all the time.
+  double seconds() const { return std::max(threadSeconds() - computing_, secondsSince(wall_) / kPatience); }
+  double wall() const { return secondsSince(wall_); }
+  double processorShare() const {
+    const double passed = wall();
+    return passed > 0 ? std::min(1.0, (threadSeconds() - computing_) / passed) : 1;
+  }
+
+ private:
+  Clock::time_point wall_ = Clock::now();
+  double computing_ = threadSeconds();
+};
 
 // A node that may be of either precision.
 struct Candidate {
@@ -94,14 +111,14 @@ class Measurement {
 
   PrecisionVerdict run() {
     if (stop_) throw Error(ErrorKind::Aborted, "the measurement was stopped");
-    if (stop_) throw Error(ErrorKind::Aborted, "the measurement was stopped");
-    const auto start = Clock::now();
+    const Stopwatch watch;
     PrecisionVerdict verdict;
     candidates_.resize(nodes_.size());
     verdict.nodes = static_cast<int64_t>(nodes_.size());
     verdict.reason = measure(verdict);
     if (verdict.reason != PrecisionVerdict::Reason::Measured) verdict.bf16.clear();
-    verdict.seconds = secondsSince(start);
+    verdict.seconds = watch.wall();
+    verdict.processor_share = watch.processorShare();
     return verdict;
   }
 
@@ -185,9 +202,9 @@ class Measurement {
     std::stable_sort(order.begin(), order.end(), [](const Candidate* a, const Candidate* b) {
       return a->step.multiplications > b->step.multiplications;
     });
-    const auto start = Clock::now();
+    const Stopwatch watch;
     for (Candidate* candidate : order) {
-      if (secondsSince(start) > kLongestForNodes) break;
+      if (watch.seconds() > kLongestForNodes) break;
       const auto seconds = timer_.time(*candidate->step.call);
       if (seconds) candidate->seconds = *seconds;
       releaseCpuCache();  // of other sizes than what the next node needs
@@ -269,10 +286,10 @@ class Measurement {
     std::vector<double> best(graphs.size(), std::numeric_limits<double>::infinity());
     const std::vector<at::Tensor> parameters = copyParameters();
     const std::vector<at::Tensor> inputs = makeInputs();
-    const auto start = Clock::now();
+    const Stopwatch watch;
     for (int round = 0; round < kStepRounds; ++round) {
       // The next round takes as long as this one.
-      if (round > 0 && secondsSince(start) * (round + 1) / round > kLongestForSteps) break;
+      if (round > 0 && watch.seconds() * (round + 1) / round > kLongestForSteps) break;
       for (size_t i = 0; i < graphs.size(); ++i) {
         best[i] = std::min(best[i], fastestStep(*graphs[i], parameters, inputs));
       }

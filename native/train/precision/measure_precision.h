@@ -39,6 +39,8 @@ struct PrecisionVerdict {
   // Of all those nodes, forward and backward, and of whole steps without the optimizer.
   double nodes_float32 = 0, nodes_plan = 0, step_float32 = 0, step_plan = 0;
   double seconds = 0;  // of the measurement
+  // Of these the measuring thread had a processor for: near 1 on a quiet machine.
+  double processor_share = 1;
 };
 
 // On a thread of its own, with the threads and the floating-point mode of the options; waits for it.

@@ -36,8 +36,6 @@ class NodeTimer {
   std::optional<CallSeconds> time(const TimedCall& call);
   // Of casting one element there, and its gradient back.
   double secondsPerCastElement();
-  // Calls really timed so far.
-  size_t distinct() const { return known_.size(); }
 
  private:
   double once(const TimedCall& call, const std::vector<at::Tensor>& leaves, bool bfloat16,

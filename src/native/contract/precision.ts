@@ -52,4 +52,6 @@ export interface PrecisionVerdict extends PrecisionPlan {
   step_plan_ms: number;
   /** That the measurement took. */
   seconds: number;
+  /** Of these the measuring thread had a processor for, 0…1: near 1 on a quiet machine. */
+  processor_share: number;
 }
