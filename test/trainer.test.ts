@@ -332,7 +332,7 @@ test('events arrive in order, then the error', async () => {
   queue.push(1);
   setTimeout(() => {
     queue.push(2);
-    queue.end(new TrainError('at last'));
+    queue.fail(new TrainError('at last'));
   }, 5);
   const seen: number[] = [];
   await assert.rejects(async () => {

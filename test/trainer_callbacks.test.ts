@@ -1,6 +1,6 @@
 /** Callbacks of a script: when they are called, what they can do, and that they change nothing. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 
@@ -199,4 +199,63 @@ test('mistakes are told before training', () => {
   wrong({ onSteps: () => undefined }, /\{ every, call \}/);
   wrong({ onSteps: { every: 0, call: () => undefined } }, /positive/);
   wrong({ onCheckpoint: 3 }, /function/);
+});
+
+test('whatever a callback throws ends the training, and what was trained is known', async () => {
+  const thrown = async (what: unknown): Promise<void> => {
+    using run = trainer({
+      callbacks: {
+        onEpochEnd({ epoch }) {
+          if (epoch === 2) throw what;
+        },
+      },
+    });
+    await assert.rejects(collect(run), (error) => error === what);
+    assert.equal(run.history.length, 2);
+    assert.ok(run.best);
+    assert.equal(run.interrupted, false);
+  };
+  await thrown(null);
+  await thrown(undefined);
+  await thrown(new TypeError('mine'));
+});
+
+test('a second training that fails at once does not have the epochs of the first', async () => {
+  const folder = path.join(root.path, 'again');
+  using run = trainer({ folder });
+  await collect(run);
+  assert.equal(run.history.length, 2);
+  await assert.rejects(collect(run), /earlier training/);
+  assert.deepEqual([run.history, run.best, run.metrics], [[], null, null]);
+});
+
+test('who leaves the loop hears that the last checkpoint could not be written', async () => {
+  const folder = path.join(root.path, 'left');
+  using run = trainer({ folder, train: { ...train, epochs: 500 } });
+  const leave = async (): Promise<void> => {
+    for await (const event of run.fit()) {
+      if (event.type !== 'epoch' || event.epoch < 2) continue;
+      rmSync(path.join(folder, 'checkpoints'), { recursive: true });
+      writeFileSync(path.join(folder, 'checkpoints'), 'in the way');
+      break;
+    }
+  };
+  await assert.rejects(leave(), (error) => error instanceof Error && /checkpoints/.test(error.message));
+  assert.ok(run.history.length >= 2);
+  assert.equal(run.interrupted, true);
+});
+
+test('at the end of an epoch the rate is that of its last step', async () => {
+  const rates: number[] = [];
+  const schedule = { name: 'reduce_on_plateau', patience: 0, threshold: 0.9, factor: 0.5 } as const;
+  using run = trainer({
+    train: { ...train, epochs: 4, schedule },
+    callbacks: { onEpochEnd: ({ learningRate }) => void rates.push(learningRate) },
+  });
+  await collect(run);
+  assert.ok(rates.at(-1)! < rates[0]!, 'it falls');
+  assert.deepEqual(
+    rates,
+    run.history.map(({ lr }) => lr),
+  );
 });

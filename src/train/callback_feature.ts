@@ -43,7 +43,7 @@ class CallbackCaller {
     private readonly callbacks: readonly Callbacks[],
   ) {}
 
-  context({ step, epoch, loss }: RunMoment & { loss?: number }): CallbackContext {
+  context({ step, epoch, loss, lr }: RunMoment & { loss?: number; lr?: number }): CallbackContext {
     const { run } = this;
     const { model, report } = run.options;
     return {
@@ -52,7 +52,8 @@ class CallbackCaller {
       totalSteps: run.totalSteps,
       epochs: run.train.epochs,
       loss: loss ?? run.progress.meter.epochLoss,
-      learningRate: run.session.learningRate(Math.max(0, step - 1)),
+      // A schedule that has seen the evaluation gives the rate of the next step.
+      learningRate: lr ?? run.session.learningRate(Math.max(0, step - 1)),
       model,
       log: (values) => {
         for (const [name, value] of Object.entries(values)) {
@@ -88,8 +89,8 @@ class CallbackCaller {
     }
   }
 
-  async epochEnd({ step, epoch, last, loss, evaluation }: EpochMoment): Promise<void> {
-    const context = this.context({ step, epoch, loss });
+  async epochEnd({ step, epoch, last, loss, lr, evaluation }: EpochMoment): Promise<void> {
+    const context = this.context({ step, epoch, loss, lr });
     await this.call(async () => {
       for (const callback of this.callbacks) {
         if (evaluation) await callback.onEvaluation?.(evaluation, context);

@@ -38,7 +38,7 @@ export async function finishEpoch(run: OpenRun): Promise<boolean> {
     seconds: metrics.seconds,
   };
   if (evaluation) report(evaluation);
-  await run.hooks.epochEnd({ step, epoch, last, loss, evaluation });
+  await run.hooks.epochEnd({ step, epoch, last, loss, lr, evaluation });
   // Epochs among the best get a checkpoint whatever the interval: one of them becomes the model.
   if (last || progress.isRegular(step, run.stepsPerEpoch, epochs)) {
     await run.checkpoints?.write(last ? 'final' : 'epoch');

@@ -5,25 +5,31 @@ export class EventQueue<T> implements AsyncIterable<T> {
   private readonly events: T[] = [];
   private wake: (() => void) | null = null;
   private ended = false;
-  private error: unknown = null;
+  /** Anything may be thrown, `null` too. */
+  private failure: { error: unknown } | null = null;
 
   push(event: T): void {
     this.events.push(event);
     this.wake?.();
   }
 
-  /** No more events follow; with `error` the consumer gets it after the events that wait. */
-  end(error: unknown = null): void {
+  /** No more events follow. */
+  end(): void {
     this.ended = true;
-    this.error = error;
     this.wake?.();
+  }
+
+  /** No more events follow, and after those that wait the consumer gets the error. */
+  fail(error: unknown): void {
+    this.failure = { error };
+    this.end();
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<T, void, void> {
     for (;;) {
       while (this.events.length > 0) yield this.events.shift()!;
       if (this.ended) {
-        if (this.error !== null) throw this.error;
+        if (this.failure) throw this.failure.error;
         return;
       }
       await new Promise<void>((resolve) => (this.wake = resolve));

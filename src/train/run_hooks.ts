@@ -15,6 +15,8 @@ export interface EpochMoment extends RunMoment {
   last: boolean;
   /** Mean training loss of the epoch. */
   loss: number;
+  /** Learning rate of its last step: the schedule may have seen the evaluation since. */
+  lr: number;
   /** As it was reported; null where this epoch was not evaluated. */
   evaluation: EvaluationEvent | null;
 }

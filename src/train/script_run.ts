@@ -11,6 +11,7 @@ import { sweepLearningRates, type LearningRateOptions, type LearningRateResult }
 import { keepBest, knownEvaluation, recomputeAfterTraining } from './finish_run.js';
 import { isExtended } from './resume.js';
 import { RunFolder } from './run_folder.js';
+import type { RunProgress } from './run_progress.js';
 import { RunRecord } from './run_record.js';
 import { holdBudget, peakMemory } from './memory.js';
 import { isAveraged } from './swa.js';
@@ -25,6 +26,8 @@ export interface ScriptRunOptions {
   resumeFrom: string | undefined;
   report: Report;
   signal: AbortSignal;
+  /** Told where the books of the run are; they grow while it trains. */
+  begun?: (progress: Pick<RunProgress, 'history' | 'best'>) => void;
 }
 
 export interface ScriptResult {
@@ -173,7 +176,7 @@ async function train(
   plan: TrainerPlan,
   config: RunConfig,
   teacher: Model | null,
-  { report, signal }: ScriptRunOptions,
+  { report, signal, begun }: ScriptRunOptions,
   kept: Kept | null,
 ): Promise<ScriptResult> {
   const { callbacks } = plan;
@@ -186,6 +189,7 @@ async function train(
   using _budget = holdBudget(config);
   const run = new TrainingRun({ ...given, ...settings });
   kept?.record.follow(run);
+  begun?.(run.progress);
   const result = await run.run(kept?.checkpoint);
   if (result.interrupted) {
     model.info = { ...model.info, metrics: {} };

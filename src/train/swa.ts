@@ -52,7 +52,7 @@ const COUNT = 'swa_count';
  */
 export function swaBegun(session: Pick<NativeTrain, 'snapshot'>, train: Pick<TrainConfig, 'swa'>): boolean {
   if (!train.swa) return false;
-  const snapshot = session.snapshot();
+  const snapshot = session.snapshot({ share: true });
   try {
     return Number(snapshot[COUNT]!.toTypedArray()[0]) > 0;
   } finally {

@@ -1,10 +1,11 @@
 /** Training from a script. */
-import { TrainError } from '../errors.js';
+import { AbortedError, TrainError } from '../errors.js';
 import type { Model } from '../model.js';
 import type { BestRecord, EpochRecord } from './checkpoint.js';
 import { EventQueue } from './event_queue.js';
 import type { EvaluationMetrics, JobEvent, Report } from './events.js';
 import type { LearningRateOptions, LearningRateResult } from './lr_sweep.js';
+import type { RunProgress } from './run_progress.js';
 import { runScript, sweepScript } from './script_run.js';
 import { TrainerPlan, type TrainerOptions } from './trainer_options.js';
 
@@ -49,23 +50,29 @@ export class Trainer {
   /**
    * Trains and yields what happens. Ends when training is done or was interrupted.
    *
-   * @throws TrainError, DataError, DeviceError, ExecutionError from the iteration, and what a callback throws.
+   * @throws TrainError, DataError, DeviceError, ExecutionError from the iteration, or from leaving it, and what a
+   *   callback throws.
    */
   async *fit(options: FitOptions = {}): AsyncGenerator<JobEvent, void, void> {
     this.claim();
     const left = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, left.signal]) : left.signal;
     const queue = new EventQueue<JobEvent>();
-    const job = this.run((event) => queue.push(event), signal, options).then(
+    const job = this.run((event) => queue.push(event), signal, options);
+    const ended = job.then(
       () => queue.end(),
-      (error: unknown) => queue.end(error),
+      (error: unknown) => queue.fail(error),
     );
     try {
       yield* queue;
     } finally {
       left.abort();
-      await job;
+      await ended;
       this.running = false;
+      // Who left the loop has not heard what became of the last checkpoint. Others get the same error again.
+      await job.catch((error: unknown) => {
+        if (!(error instanceof AbortedError)) throw error;
+      });
     }
   }
 
@@ -92,19 +99,28 @@ export class Trainer {
   }
 
   private async run(report: Report, signal: AbortSignal, options: FitOptions): Promise<void> {
-    const { result, metrics } = await runScript(this.plan, {
-      resume: options.resume ?? false,
-      resumeFrom: options.resumeFrom,
-      report: (event) => {
-        if (event.type === 'evaluation') this.metrics = event;
-        report(event);
-      },
-      signal,
-    });
-    this.history = result.history;
-    this.best = result.best;
-    this.interrupted = result.interrupted;
-    this.stopped = result.stopped;
-    if (!result.interrupted) this.metrics = metrics;
+    Object.assign(this, { history: [], best: null, metrics: null, interrupted: false, stopped: null });
+    const books: Pick<RunProgress, 'history' | 'best'>[] = [];
+    try {
+      const { result, metrics } = await runScript(this.plan, {
+        resume: options.resume ?? false,
+        resumeFrom: options.resumeFrom,
+        report: (event) => {
+          if (event.type === 'evaluation') this.metrics = event;
+          report(event);
+        },
+        signal,
+        begun: (progress) => void books.push(progress),
+      });
+      this.interrupted = result.interrupted;
+      this.stopped = result.stopped;
+      if (!result.interrupted) this.metrics = metrics;
+    } catch (error) {
+      this.interrupted = signal.aborted;
+      throw error;
+    } finally {
+      // Also of a training that failed: its epochs are trained, and perhaps in a checkpoint.
+      for (const { history, best } of books) Object.assign(this, { history: [...history], best });
+    }
   }
 }

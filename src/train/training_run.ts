@@ -17,11 +17,13 @@ import { swaBegun } from './swa.js';
 import type { TrainingResult, TrainingRunOptions } from './training_run_types.js';
 
 export class TrainingRun {
+  readonly progress: RunProgress;
   private readonly processes: Processes;
   private open: OpenRun | null = null;
 
   constructor(private readonly options: TrainingRunOptions) {
     this.processes = options.processes ?? Processes.alone;
+    this.progress = new RunProgress(options.config.checkpoint);
   }
 
   /** Learning rate of a step (0-based): a function of the schedule alone. */
@@ -36,8 +38,7 @@ export class TrainingRun {
    */
   async run(resumeFrom: Checkpoint | null = null): Promise<TrainingResult> {
     const { config, data, report } = this.options;
-    const { processes } = this;
-    const progress = new RunProgress(config.checkpoint);
+    const { processes, progress } = this;
     const devices = chooseAndReportDevices(config, data.evalSamples !== null, report, processes.localRank);
     try {
       await processes.requireSame(fingerprintsOf(this.options));
