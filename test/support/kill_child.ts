@@ -7,6 +7,7 @@ import { writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 
 import { CrossEntropyLoss, traceLoss } from '#fornax/losses/index.js';
+import { Model } from '#fornax/model.js';
 import { Module, type Tensor } from '#fornax/nn/index.js';
 import { CheckpointStore } from '#fornax/train/checkpoint.js';
 import { Evaluator } from '#fornax/train/evaluator.js';
@@ -15,7 +16,7 @@ import { RUN_FEATURES, type RunFeature } from '#fornax/train/run_features.js';
 
 import type { KillJob } from './kill_scenarios.js';
 
-const { config, fp16, notFinite } = JSON.parse(await text(process.stdin)) as KillJob;
+const { config, fp16, notFinite, killAt } = JSON.parse(await text(process.stdin)) as KillJob;
 
 class OfSeveralClasses extends Module {
   private readonly crossEntropy = new CrossEntropyLoss();
@@ -27,7 +28,13 @@ class OfSeveralClasses extends Module {
   }
 }
 
-const mark = (phase: string): void => void writeSync(1, `${phase}\n`);
+let visits = 0;
+
+function mark(phase: string): void {
+  writeSync(1, `${phase}\n`);
+  if (phase !== killAt?.phase || ++visits < killAt.visit) return;
+  process.kill(process.pid, 'SIGKILL');
+}
 
 /** Marks where a method begins and ends, by its first argument. */
 function around<Owner extends object>(
@@ -47,7 +54,8 @@ function around<Owner extends object>(
 }
 
 around(CheckpointStore.prototype, 'save', () => ['checkpoint', 'saved']);
-// Those of finished weights are of no epoch.
+// The end: finished weights are evaluated, with no epoch, if they have not been before, and written to the model file.
+around(Model.prototype, 'save', () => ['finish']);
 around(Evaluator.prototype, 'evaluate', (epoch) =>
   epoch === null ? ['finish'] : ['evaluation', 'evaluated'],
 );

@@ -67,8 +67,8 @@ export interface Aim {
   phase: Phase;
   /** In its n-th visit, 1-based. */
   visit: number;
-  /** Share of its usual length that passes before the kill. */
-  delay: number;
+  /** Share of its usual length that passes before the kill. Null: the child kills itself as it comes there. */
+  delay: number | null;
 }
 
 /**
@@ -83,13 +83,14 @@ export async function goOn(job: KillJob, aim: Aim | null): Promise<Phase | null>
   const exit = once(run, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
   let messages = '';
   run.stderr.setEncoding('utf8').on('data', (text: string) => (messages += text));
-  run.stdin.end(JSON.stringify(job));
+  const { phase, visit, delay } = aim ?? { phase: null, visit: 0, delay: 0 };
+  const asked: KillJob = phase !== null && delay === null ? { ...job, killAt: { phase, visit } } : job;
+  run.stdin.end(JSON.stringify(asked));
   const where = new Whereabouts();
   const over = listen(run, (line) => {
     where.take(line);
-    const { phase, visit, delay } = aim ?? {};
-    if (phase !== undefined && line === phase && where.visits[phase] === visit) {
-      void sleep(delay! * lengths[phase]).then(() => run.kill('SIGKILL'));
+    if (phase !== null && delay !== null && line === phase && where.visits[phase] === visit) {
+      void sleep(delay * lengths[phase]).then(() => run.kill('SIGKILL'));
     }
   });
   const [code, signal] = await exit;
