@@ -31,6 +31,7 @@ EpochPlan::EpochPlan(EpochOptions options, int64_t size) : options_(std::move(op
   if (options_.indices) {
     samples_ = std::move(*options_.indices);
     options_.indices.reset();
+    if (samples_.empty()) argument("indices is empty");
   } else {
     samples_.resize(size);
     std::iota(samples_.begin(), samples_.end(), 0);
