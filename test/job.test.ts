@@ -104,6 +104,30 @@ test('a finished run is skipped with the reason, refused, or trained anew', asyn
   assert.deepEqual(await weightsOf(path.join(outcome.folder, 'model.previous.safetensors')), before);
 });
 
+test('a teacher may be named by its run; one that is not there is refused', async () => {
+  await run(config('teaching', { train: { epochs: 1 } }));
+  const taught = (teacher: string) =>
+    run(config('taught', { train: { epochs: 1, loss: { name: 'distillation', teacher } } }));
+  assert.equal((await taught(tiny.folder('teaching'))).outcome.status, 'done');
+  const refused = (teacher: string, what: RegExp): Promise<void> =>
+    assert.rejects(
+      run(config('untaught', { train: { loss: { name: 'distillation', teacher } } })),
+      (error) => error instanceof ConfigError && what.test(error.message),
+    );
+  await refused(tiny.images, /holds no model\.safetensors.*train\.loss/s);
+  await refused('nowhere.safetensors', /no such teacher.*train\.loss: nowhere/s);
+});
+
+test('a step that is larger than the data is told', async () => {
+  const warned = async (name: string, gradAccum: number): Promise<string[]> => {
+    const { events } = await run(config(name, { train: { epochs: 1, gradAccum } }));
+    return events.flatMap((event) => (event.type === 'warning' ? [event.message] : []));
+  };
+  assert.deepEqual(await warned('within', 7), []);
+  const [message] = await warned('beyond', 100);
+  assert.match(message!, /takes the \d\d images that there are, not 800 .*learning rate of auto/);
+});
+
 test('an error of a listener ends the run with that error', async () => {
   const report = (event: JobEvent): void => {
     if (event.type === 'steps') throw new RangeError('from the listener');

@@ -78,9 +78,19 @@ test('the best of another run is not the best of a new one, which has no checkpo
 test('what is no checkpoint, or one of another model, is refused', async () => {
   await assert.rejects(
     run(config('none'), { resumeFrom: path.join(tiny.root, 'nowhere') }),
-    (error) => error instanceof TrainError && /not a checkpoint.*step-/s.test(error.message),
+    (error) => error instanceof TrainError && /there is no such checkpoint.*step-/s.test(error.message),
   );
   await run(config('other', { train: { epochs: 1 } }));
+  const near = (given: string, what: RegExp): Promise<void> =>
+    assert.rejects(run(config('none'), { resumeFrom: given }), (error) => {
+      assert.ok(error instanceof TrainError);
+      assert.match(error.what, what);
+      assert.match(error.fix!, /there are step-00000008$/);
+      return true;
+    });
+  await near(checkpointOf('other', 4), /no such checkpoint/);
+  await near(tiny.folder('other'), /the folder of a run/);
+  await near(path.join(checkpointOf('other', 8), '..'), /not the folder of a checkpoint/);
   await assert.rejects(
     run(config('mismatch', { train: { lr: 0.5 } }), { resumeFrom: checkpointOf('other', 8) }),
     (error) => error instanceof TrainError && /train\.lr: 0\.05 → 0\.5/.test(error.message),

@@ -15,6 +15,7 @@ import { fsync, removeFolderAtomically, sweepOrphans, writeFolderAtomically } fr
 import { fileSha256, readSafetensors, writeSafetensors, type WrittenFile } from '../io/safetensors.js';
 import { writeError } from '../io/write_error.js';
 import type { NativeTensor } from '../native/contract.js';
+import { noCheckpoint } from './no_checkpoint.js';
 import { fileSchema, STATE_VERSION, type BestRecord, type CheckpointState } from './checkpoint_state.js';
 
 export type { BestRecord, CheckpointState, EpochRecord } from './checkpoint_state.js';
@@ -222,13 +223,7 @@ export class CheckpointStore {
    */
   async open(folder: string): Promise<Checkpoint> {
     const absolute = path.resolve(folder);
-    if (!existsSync(path.join(absolute, STATE_FILE))) {
-      throw new TrainError({
-        what: 'this is not a checkpoint',
-        where: absolute,
-        fix: 'name a folder such as runs/<name>/checkpoints/step-00001000',
-      });
-    }
+    if (!existsSync(path.join(absolute, STATE_FILE))) throw await noCheckpoint(absolute);
     const checkpoint = await this.load(absolute);
     if (this.owns(checkpoint)) this.protectedPath = checkpoint.path;
     return checkpoint;

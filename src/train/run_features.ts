@@ -18,6 +18,7 @@ import type { RunDevices } from './run_devices.js';
 import type { RunHooks } from './run_hooks.js';
 import type { RunState } from './run_state.js';
 import { memoryFeature } from './memory.js';
+import { stepSizeFeature } from './step_size.js';
 import { swaFeature } from './swa.js';
 import { metricsFeature } from './script_metrics.js';
 import type { TrainingRunOptions } from './training_run_types.js';
@@ -53,6 +54,7 @@ export interface RunFeature {
 export const RUN_FEATURES: readonly RunFeature[] = [
   validationFeature,
   labelsFeature,
+  stepSizeFeature,
   groupsFeature,
   mixingFeature,
   nanWatchFeature,

@@ -1,9 +1,13 @@
 /** The teacher of a distillation: a model that a run asks about every batch. */
+import { existsSync, statSync } from 'node:fs';
+import path from 'node:path';
+
 import type { Config } from '../config/schema.js';
 import { ConfigError } from '../errors.js';
 import { normalizeOf } from '../model/info.js';
 import { Model } from '../model.js';
 import type { TrainData } from './data.js';
+import { runPaths } from './run_folder.js';
 
 /**
  * Loads the teacher that `train.loss` names; null if no loss needs one.
@@ -20,7 +24,19 @@ export async function openTeacher(train: Pick<Config['train'], 'loss'>): Promise
       fix: 'name its model file: { name: distillation, teacher: runs/large/model.safetensors }',
     });
   }
-  return Model.load(file);
+  return Model.load(teacherFile(file));
+}
+
+/** The model of a run's folder, or the file itself. @throws ConfigError where there is none */
+function teacherFile(given: string): string {
+  const stat = statSync(given, { throwIfNoEntry: false });
+  const file = stat?.isDirectory() ? runPaths(given).model : given;
+  if (existsSync(file)) return file;
+  throw new ConfigError({
+    what: stat ? `the teacher's folder holds no ${path.basename(file)}` : 'there is no such teacher',
+    where: `train.loss: ${given}`,
+    fix: 'name a model file, or the folder of a finished run: { name: distillation, teacher: runs/large }',
+  });
 }
 
 /**
