@@ -32,7 +32,7 @@ async function trainBoth(
 ): Promise<NanOutcome> {
   const folder = path.join(root.path, name);
   const all = { ...training, folder, samples: stepsPerEpoch * 4 * 2 };
-  const [first, second] = await runTogether<NanOutcome>('dist_nan_child.js', 2, all, 120);
+  const [first, second] = await runTogether<NanOutcome>('dist_nan_child.js', 2, all, 600);
   assert.deepEqual(second, first);
   assert.ok(!first!.weights.includes('null'), 'no weight is NaN');
   return first!;
