@@ -6,11 +6,13 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 
 import { AbortedError, ArgumentError, TrainError } from '#fornax/errors.js';
+import { defineConfig } from '#fornax/config/load.js';
 import { decades, roundTicks, showRate } from '#fornax/plot/axis.js';
 import { svgChart } from '#fornax/plot/svg_chart.js';
 import { terminalChart } from '#fornax/plot/terminal_chart.js';
+import { largestBatch, roundRows } from '#fornax/train/batch_size.js';
 import { suggestLearningRates, Sweep, type SweepPoint } from '#fornax/train/lr_suggestion.js';
-import type { LearningRateResult } from '#fornax/train/lr_sweep.js';
+import { sweepConfig, type LearningRateResult } from '#fornax/train/lr_sweep.js';
 import type { MemoryData } from '#fornax/train/memory_data.js';
 import { Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
 
@@ -132,7 +134,19 @@ test('the head keeps its ratio to the rest, and a batch size that is found is to
   assert.deepEqual((await sweep({ headLr: 0.1 * 3 })).points, factor.points);
   assert.deepEqual((await sweep({ headLr: 0.1 })).points, (await sweep({})).points);
   const { batchSize } = await sweep({ batchSize: 'auto' });
-  assert.ok(Number.isInteger(batchSize) && batchSize >= 1, String(batchSize));
+  // There is memory for more: it is bounded by the samples.
+  assert.equal(batchSize, roundRows(largestBatch('cpu', data.trainSamples, 1)));
+  assert.notEqual(batchSize, 64);
+});
+
+test('a sweep is as long as its steps, and not so many epochs: precision is measured by that', () => {
+  const config = defineConfig({
+    data: { source: 'shapes' },
+    train: { epochs: 50, batchSize: 8, headLr: 0.5 },
+  });
+  const { train } = sweepConfig(config, { minLr: 1e-5, maxLr: 1, steps: 100 }, 12);
+  assert.equal(train.epochs, 9);
+  assert.equal(train.schedule.name, 'exponential');
 });
 
 test('losses that are no numbers any more end a sweep, and are no error', async () => {

@@ -9,7 +9,9 @@ import { BinaryCrossEntropyLoss, FocalLoss, traceLoss } from '#fornax/losses/ind
 import { Model } from '#fornax/model.js';
 import { loadAddon } from '#fornax/native.js';
 import { call, Linear, Module, type Tensor } from '#fornax/nn/index.js';
+import { largestBatch, roundRows } from '#fornax/train/batch_size.js';
 import type { TrainData } from '#fornax/train/data.js';
+import type { JobEvent } from '#fornax/train/events.js';
 import { memoryData } from '#fornax/train/memory_data.js';
 import { RUN_FEATURES, type RunFeature } from '#fornax/train/run_features.js';
 import { Trainer, type TrainerOptions } from '#fornax/train/trainer.js';
@@ -27,14 +29,16 @@ async function train(
   settings: TrainerOptions['train'],
   more: Partial<TrainerOptions> = {},
   stopAfterEpoch = Infinity,
-): Promise<{ weights: Record<string, Float32Array>; trainer: Trainer }> {
+): Promise<{ weights: Record<string, Float32Array>; trainer: Trainer; events: JobEvent[] }> {
   using model = Model.create('tiny_cnn', { seed: 0, numClasses: 3, inputs: [[2, 3, 24, 24]] });
   const trainer = new Trainer({ model, data, device: 'cpu', train: { ...plain, ...settings }, ...more });
   const stop = new AbortController();
+  const events: JobEvent[] = [];
   for await (const event of trainer.fit({ signal: stop.signal, resume: more.folder ? 'auto' : false })) {
+    events.push(event);
     if (event.type === 'epoch' && event.epoch === stopAfterEpoch) stop.abort();
   }
-  return { weights: stateValues(model.native), trainer };
+  return { weights: stateValues(model.native), trainer, events };
 }
 
 const mixed = { mixup: 0.4, cutmix: 1, labelSmoothing: 0.1 };
@@ -60,8 +64,10 @@ test('a resumed run mixes on as if nothing had happened', async () => {
 
 test('a batch size is found for a loss of shares, too', async () => {
   for (const loss of ['bce', { name: 'focal', alpha: null }] as const) {
-    const { trainer } = await train({ mixup: 0.3, loss, epochs: 1, batchSize: 'auto' });
-    assert.equal(trainer.history.length, 1);
+    const { events } = await train({ mixup: 0.3, loss, epochs: 1, batchSize: 'auto' });
+    const found = events.find((event) => event.type === 'batch_size');
+    assert.equal(found?.batchSize, roundRows(largestBatch('cpu', data.trainSamples, 1)));
+    assert.notEqual(found?.batchSize, 64);
   }
 });
 

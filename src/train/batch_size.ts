@@ -3,19 +3,18 @@
  * found by trial steps that leave no trace. It is decided before anything that goes by it: steps per epoch, schedule,
  * learning rate. From then on it is an ordinary setting of the run: in its config.yaml and its checkpoints.
  */
-import { readFileSync } from 'node:fs';
-
 import { withBatchSize } from '../config/fixed_train.js';
 import type { FixedTrain } from '../config/schema.js';
 import { formatSize } from '../config/size.js';
-import { ConfigError, DeviceError } from '../errors.js';
+import { DeviceError } from '../errors.js';
 import type { MemoryTrial, NativeTensor, NativeTrain } from '../native/contract.js';
 import { loadAddon } from '../native.js';
+import { freeHostMemory } from './free_memory.js';
 import { limitSearch } from './memory_budget.js';
 import { mixBatches } from './mixing.js';
 import type { RunDevices } from './run_devices.js';
 import { chooseDevices } from './run_devices.js';
-import { trainOptions } from './train_options.js';
+import { CONSTANT_SCHEDULE, trainOptions } from './train_options.js';
 import type { RunConfig, TrainingRunOptions } from './training_run_types.js';
 
 /** Larger batches seldom train faster, and seldom train better. */
@@ -58,7 +57,7 @@ export function decidedBatchSize(given: RunConfig, found: RunConfig): { batch_si
 /**
  * The config with the batch size of the run.
  *
- * @throws DeviceError if not even one image fits; ConfigError where memory cannot be measured.
+ * @throws DeviceError if not even one image fits; ConfigError where memory cannot be limited.
  */
 export async function chooseBatchSize<C extends RunConfig>(config: C, context: BatchSizeContext): Promise<C> {
   if (config.train.batchSize !== 'auto') return config;
@@ -97,27 +96,13 @@ export function largestBatch(type: 'cpu' | 'cuda', samples: number, gradAccum: n
   return Math.min(LARGEST[type], samples, Math.max(FIRST_TRIAL, forSteps));
 }
 
-/** Bytes that this process could take, beside those it has. */
+/** Bytes that this process could take on the device, those that it has included. */
 function freeMemory({ train }: RunDevices): number {
   const addon = loadAddon();
   const own = addon.deviceMemory(train.device).reserved;
-  if (train.type === 'cuda') {
-    const index = Number(train.device.slice('cuda:'.length));
-    return addon.systemInfo().cuda.devices[index]!.free + own;
-  }
-  const available = /^MemAvailable:\s+(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'));
-  const limits = ['/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes'].map(readNumber);
-  return Math.min(available ? Number(available[1]) * 1024 : Infinity, ...limits) + own;
-}
-
-/** Infinity if the file is not there or holds no number. */
-function readNumber(file: string): number {
-  try {
-    const value = Number.parseInt(readFileSync(file, 'utf8'), 10);
-    return Number.isNaN(value) ? Infinity : value;
-  } catch {
-    return Infinity;
-  }
+  if (train.type === 'cpu') return freeHostMemory(own);
+  const index = Number(train.device.slice('cuda:'.length));
+  return addon.systemInfo().cuda.devices[index]!.free + own;
 }
 
 /** Sizes that are tried: powers of two, from 64 on multiples of 8. */
@@ -145,13 +130,6 @@ export async function searchRows(
     rows /= 2;
     result = await run(rows);
     if (fits(result)) return { rows, peak: result.peak };
-  }
-  if (result.peak === 0) {
-    throw new ConfigError({
-      what: "the batch size cannot be found automatically: libtorch's own CPU allocator does not say what a step takes",
-      where: 'train.batch_size',
-      fix: 'give a number, or unset FORNAX_CPU_ALLOCATOR',
-    });
   }
   const second = roundRows(Math.min(2 * rows, largest));
   if (second === rows) return { rows, peak: result.peak };
@@ -193,7 +171,7 @@ export class TrialSession {
     // A trial makes no update: rates and averages have no part in it.
     const train: FixedTrain = {
       ...withBatchSize(config.train, FIRST_TRIAL),
-      schedule: { ...steady },
+      schedule: { ...CONSTANT_SCHEDULE },
       swa: null,
     };
     const options = trainOptions(model.graph, train, {
@@ -219,8 +197,6 @@ export class TrialSession {
     for (const tensor of Object.values(this.batch)) tensor.dispose();
   }
 }
-
-const steady = { name: 'constant', warmupEpochs: 0, warmupSteps: null } as const;
 
 /** A few training images as a batch, from a loader that is gone when they are here. */
 export async function firstBatch(

@@ -102,8 +102,16 @@ function copyState(model: Model): Record<string, Tensor> {
   );
 }
 
-/** The configuration with the rates of the sweep, and without what belongs to a whole training. */
-function sweepConfig(config: RunConfig, { minLr, maxLr, steps }: Required<Range>): RunConfig {
+/**
+ * The configuration with the rates of the sweep, and without what belongs to a whole training.
+ *
+ * @param stepsPerEpoch optimizer steps.
+ */
+export function sweepConfig(
+  config: RunConfig,
+  { minLr, maxLr, steps }: Required<Range>,
+  stepsPerEpoch: number,
+): RunConfig {
   const { headLr } = config.train;
   return {
     ...config,
@@ -119,7 +127,8 @@ function sweepConfig(config: RunConfig, { minLr, maxLr, steps }: Required<Range>
         warmupEpochs: 0,
         warmupSteps: null,
       },
-      epochs: steps,
+      // No more steps than are tried: by their number precision is measured or not.
+      epochs: Math.ceil(steps / stepsPerEpoch),
       ema: null,
       swa: null,
       bnRecompute: null,
@@ -135,7 +144,9 @@ type Range = Pick<LearningRateOptions, 'minLr' | 'maxLr' | 'steps'>;
 
 async function train(run: SweepRun, range: Required<Range>, sweep: Sweep): Promise<void> {
   const { report, signal, model } = run;
-  const config = sweepConfig(run.config, range);
+  const { batchSize, gradAccum } = fixedTrain(run.config.train);
+  const stepsPerEpoch = Math.max(1, Math.ceil(run.data.trainSamples / batchSize / gradAccum));
+  const config = sweepConfig(run.config, range, stepsPerEpoch);
   const open = await OpenRun.open(
     {
       options: { ...run, config, store: null },

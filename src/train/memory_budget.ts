@@ -56,7 +56,8 @@ export function releaseBudget(owner: object): void {
  *
  * @param budget of that training.
  * @returns what ends it.
- * @throws ConfigError while another training is under way on the device: it would have to keep within the limit.
+ * @throws ConfigError while another training is under way on the device: it would have to keep within the limit; and
+ *   where the allocator keeps no limit.
  */
 export function limitSearch(device: string, limit: number, budget: number | null): () => void {
   const owner = {};
@@ -68,6 +69,16 @@ export function limitSearch(device: string, limit: number, budget: number | null
     });
   }
   claimBudget(owner, device, budget);
-  setBudget(device, limit);
+  try {
+    loadAddon().setMemoryBudget(device, limit);
+  } catch (error) {
+    open.delete(owner);
+    throw new ConfigError({
+      what: `the batch size cannot be found automatically: ${(error as DeviceError).what}`,
+      where: 'train.batch_size',
+      fix: 'give a number, or unset FORNAX_CPU_ALLOCATOR',
+      cause: error,
+    });
+  }
   return () => releaseBudget(owner);
 }

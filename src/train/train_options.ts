@@ -14,6 +14,9 @@ import { swaRate, swaSteps } from './swa.js';
 
 type TrainConfig = FixedTrain;
 
+/** The rate stays: nothing of the schedule matters. */
+export const CONSTANT_SCHEDULE = { name: 'constant', warmupEpochs: 0, warmupSteps: null } as const;
+
 /** The settings have the native names but for their case. */
 export function optimizerOptions(optimizer: TrainConfig['optimizer']): OptimizerOptions {
   if ('nesterov' in optimizer && optimizer.momentum === 0) optimizer = { ...optimizer, nesterov: false };
@@ -33,6 +36,14 @@ export function scheduleOptions(
       what: `the warm-up of ${warmup} steps is as long as the whole training (${total} steps)`,
       where: 'train.schedule',
       fix: 'shorten warmup_epochs or warmup_steps, or train longer',
+    });
+  }
+  // Of a rate that goes by the batch (`auto`) the config's own rules do not know yet.
+  if ('minLr' in schedule && schedule.minLr > lr) {
+    throw new ConfigError({
+      what: `expected at most the learning rate (${lr}), got ${schedule.minLr}`,
+      where: 'train.schedule.min_lr',
+      fix: 'lower it, or raise train.lr',
     });
   }
   const { warmupEpochs: _epochs, warmupSteps: _steps, ...course } = schedule;

@@ -16,7 +16,7 @@ import type { ImageTrainData } from './data.js';
 import type { EvaluationMetrics, Report } from './events.js';
 import { trainJob } from './job.js';
 import { evaluationAugment } from './train_data.js';
-import { scheduleOptions } from './train_options.js';
+import { CONSTANT_SCHEDULE, scheduleOptions } from './train_options.js';
 
 export interface TrialOptions {
   report?: Report;
@@ -28,6 +28,13 @@ function firstOf(options: LoaderOptions, count: number): LoaderOptions {
   const all = options.shards.reduce((sum, { labels }) => sum + labels.shape[0]!, 0);
   const indices = options.indices ?? Int32Array.from({ length: all }, (_, i) => i);
   return { ...options, indices: indices.slice(0, count) };
+}
+
+/** What becomes of the temporary run is no news: its model is gone by the time that anybody could look at it. */
+function withoutOutcome(report: Report | undefined): Report {
+  return (event) => {
+    if (event.type !== 'done' && event.type !== 'interrupted') report?.(event);
+  };
 }
 
 async function inTemporaryFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
@@ -63,11 +70,18 @@ export async function dryRun(config: Config, options: TrialOptions = {}): Promis
     };
   };
   await inTemporaryFolder(async (folder) => {
-    // Epochs of a single step: the run's warm-up, and intervals in steps, may be longer than all of them.
+    // Epochs of a single step: the run's warm-up, and intervals in steps, may be longer than all of them. Without
+    // it the schedule is the run's own, so that what the native core refuses of it is found here.
     const swa = config.train.swa && { ...config.train.swa, intervalSteps: null };
-    const train = { ...config.train, swa, schedule: { ...steady } };
+    const schedule = { ...config.train.schedule, warmupEpochs: 0, warmupSteps: null };
+    const train = { ...config.train, swa, schedule };
     const trial: Config = { ...config, name: 'dry-run', run: { ...config.run, dir: folder }, train };
-    const outcome = await trainJob(trial, { ...options, data: cut, epochLimit: 1 });
+    const outcome = await trainJob(trial, {
+      ...(options.signal && { signal: options.signal }),
+      report: withoutOutcome(options.report),
+      data: cut,
+      epochLimit: 1,
+    });
     if (outcome.modelPath === null) throw new AbortedError('the dry run was stopped');
     (await Model.load(outcome.modelPath)).dispose();
   });
@@ -103,10 +117,9 @@ export async function overfitCheck(
 ): Promise<EvaluationMetrics> {
   const learnt = new AbortController();
   let metrics = null as EvaluationMetrics | null;
+  const tell = withoutOutcome(options.report);
   const report: Report = (event) => {
-    // What becomes of the temporary run is no news.
-    if (event.type === 'done' || event.type === 'interrupted') return;
-    options.report?.(event);
+    tell(event);
     if (event.type !== 'evaluation') return;
     metrics = event;
     if (event.top1 === 1 && event.loss !== null && event.loss < LEARNT_LOSS) learnt.abort();
@@ -134,10 +147,13 @@ export async function overfitCheck(
         epochs: MOST_EPOCHS,
         earlyStopping: null,
         maxTime: null,
+        ema: null,
         swa: null,
+        bnRecompute: null,
         mixup: 0,
         cutmix: 0,
-        schedule: { ...steady },
+        // Neither warm-up nor decay, and no average: what is checked is whether anything is learnt at all.
+        schedule: { ...CONSTANT_SCHEDULE },
       },
       checkpoint: { ...config.checkpoint, everyEpochs: MOST_EPOCHS },
       eval: { ...config.eval, everyEpochs: 5 },
@@ -160,6 +176,3 @@ export async function overfitCheck(
   });
   return metrics;
 }
-
-/** Neither warm-up nor decay: what is checked is whether anything is learnt at all. */
-const steady = { name: 'constant', warmupEpochs: 0, warmupSteps: null } as const;
