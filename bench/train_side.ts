@@ -10,6 +10,7 @@ import type { NativeLoader, NativeTensor, NativeTrain, TrainOptions } from '#for
 import { loadAddon } from '#fornax/native.js';
 import { Linear, ReLU, Sequential } from '#fornax/nn/index.js';
 import type { TrainData } from '#fornax/train/data.js';
+import { labelsFeature } from '#fornax/train/check_labels.js';
 import { chooseDevices } from '#fornax/train/run_devices.js';
 import { RUN_FEATURES, type Opening } from '#fornax/train/run_features.js';
 import { RunHooks } from '#fornax/train/run_hooks.js';
@@ -126,7 +127,8 @@ export async function openSession(
     extended: false,
     session,
   };
-  for (const feature of RUN_FEATURES) await feature.prepare?.(opening);
+  // Labels are looked at in data of a run; these are drawn.
+  for (const feature of RUN_FEATURES) if (feature !== labelsFeature) await feature.prepare?.(opening);
   return { session: new (loadAddon().TrainSession)(model.native, session), state };
 }
 
