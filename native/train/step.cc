@@ -11,10 +11,10 @@
 #include "core/generator.h"
 #include "dist/process_group.h"
 #include "graph/prune.h"
-#include "train/precision/autocast.h"
 #include "train/memory/forward_state.h"
 #include "train/optim/gradient_clip.h"
 #include "train/passes/precision.h"
+#include "train/precision/autocast.h"
 #include "train/prepare_graph.h"
 #include "train/torch_errors.h"
 
@@ -71,15 +71,18 @@ TrainStep::~TrainStep() {
   clearGradients();
 }
 
-void TrainStep::useGraph(std::shared_ptr<const Graph> graph) {
-  if (source_graph_ == graph) return;
-  source_graph_ = std::move(graph);
-  const auto planned = applyPrecision(source_graph_, options_.bf16_nodes);
-  needed_graph_ = prune(planned, {outputsForLoss(*planned, loss_.get()), {}});
-  Preparation preparation{options_.device, options_.precision, options_.fuse};
+bool TrainStep::useGraph(std::shared_ptr<const Graph> graph) {
+  if (source_graph_ == graph) return false;
+  const auto planned = applyPrecision(graph, options_.bf16_nodes);
+  auto needed = prune(planned, {outputsForLoss(*planned, loss_.get()), {}});
+  Preparation preparation{options_.device, options_.precision, options_.fuse && !options_.tape};
   if (options_.group && options_.sync_batch_norm) preparation.batch_norm_group = options_.group->id();
-  graph_ = prepareForTraining(needed_graph_, preparation);
-  modes_ = resolveModes(*graph_, options_.modes);
+  auto prepared = prepareForTraining(needed, preparation);
+  modes_ = resolveModes(*prepared, options_.modes);
+  graph_ = std::move(prepared);
+  needed_graph_ = std::move(needed);
+  source_graph_ = std::move(graph);  // last: what fails above is tried again with the next job
+  return true;
 }
 
 // The tensors that are in place already stay the very same, so that handles to them stay valid.
@@ -103,6 +106,7 @@ void TrainStep::moveState() {
 Batch TrainStep::mixed(const Batch& batch) {
   if (!mixing_ || !given_.empty()) return batch;
   const c10::NoGradGuard no_grad;
+  mixing_->checkLabels(batch);
   return mixing_->apply(upload_.bring(batch), *graph_, device_batch_, teacher_ ? &*teacher_ : nullptr);
 }
 
@@ -303,6 +307,7 @@ NamedTensors TrainStep::resumeState() {
     state.emplace_back("scaler/scale", scaler_->scale());
     state.emplace_back("scaler/growth_tracker", scaler_->growthTracker());
     state.emplace_back("scaler/skipped", scaler_->skipped());
+    state.emplace_back("scaler/skipped_in_a_row", scaler_->skippedInARow());
   }
   if (ema_) {
     for (const auto& [name, tensor] : ema_->averages()) state.emplace_back("ema/" + name, tensor);

@@ -48,8 +48,8 @@ class TrainStep {
             std::shared_ptr<const Graph> loss, const TrainOptions& options, const std::atomic<bool>* abort);
   ~TrainStep();
 
-  // Another trace of the same model (a retrace for other sizes).
-  void useGraph(std::shared_ptr<const Graph> graph);
+  // Another trace of the same model (a retrace for other sizes). Whether it is another one.
+  bool useGraph(std::shared_ptr<const Graph> graph);
   const Graph& graph() const { return *graph_; }
   const Graph& lossGraph() const { return *loss_; }
   const std::shared_ptr<const Graph>& sharedGraph() const { return graph_; }
@@ -80,9 +80,6 @@ class TrainStep {
   // processes have to exchange begins to travel meanwhile. There the loss is this process's share of the
   // whole batch's, as the gradients are.
   MicroResult accumulate(const StepInputs& inputs, double weight, bool last = false);
-  MicroResult accumulate(const Batch& batch, double weight, bool last = false) {
-    return accumulate(prepare(batch), weight, last);
-  }
   // Called between forward and backward, for figures of memory. Null: no more.
   void afterForward(std::function<void()> observer) { after_forward_ = std::move(observer); }
   // With several processes: gradients, and the given loss, become those of the whole batch. Once per step,
@@ -144,6 +141,7 @@ class TrainStep {
   std::vector<at::Tensor> writtenBuffers() const;
   int64_t trainingBatchNorms() const;
   const GradScaler* scaler() const { return scaler_ ? &*scaler_ : nullptr; }
+  GradScaler* scaler() { return scaler_ ? &*scaler_ : nullptr; }
 
  private:
   void moveState();

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <utility>
 #include <vector>
 
@@ -64,11 +65,13 @@ bool StepLoop::endAgreed(bool fault) {
 double StepLoop::finishStep(bool repeated) {
   const int64_t done = signals_.steps;
   const double lr = schedule_.learningRate(done);
-  if (!repeated) {
-    if (const auto momentum = schedule_.momentum(done)) step_.setMomentum(*momentum);
-    MicroBatches::inUpdate(done, [&] { step_.update(lr); });
-  }
-  step_.average(++signals_.steps);
+  const auto momentum = schedule_.momentum(done);
+  if (momentum && !repeated) step_.setMomentum(*momentum);
+  MicroBatches::inUpdate(done, [&] {
+    if (!repeated) step_.update(lr);
+    step_.average(done + 1);
+  });
+  signals_.steps = done + 1;
   return lr;
 }
 
@@ -83,8 +86,9 @@ RunResult StepLoop::run(BatchSource& source, const RunOptions& options,
   std::optional<NonFinite> late_fault;
   const auto emit = [&](bool wait) {
     while (auto event = recorder.take(wait)) {
-      if (late_fault) continue;  // steps that changed nothing
-      late_fault = guard_.inspect(*event);
+      const bool flagged = late_fault && late_fault->what != NonFinite::What::Scale;
+      if (flagged) continue;  // steps that changed nothing
+      if (auto fault = guard_.inspect(*event)) late_fault = std::move(fault);
       on_event(std::move(*event));
     }
   };
@@ -92,43 +96,57 @@ RunResult StepLoop::run(BatchSource& source, const RunOptions& options,
     recorder.close(secondsSince(interval_start));
     interval_start = Clock::now();
   };
-  const OnHalved on_halved = [&](const Halving& halving) {
+  const auto tellAll = [&] {
     if (!recorder.empty()) closeInterval();
-    emit(true);  // in their order
+    emit(true);
+  };
+  const OnHalved on_halved = [&](const Halving& halving) {
+    tellAll();  // in their order
     if (options.on_halved) options.on_halved(halving);
   };
 
   const auto syncs = options_.count_syncs ? countSyncs(options_.device) : nullptr;
-  while (result.steps < options.steps && !endAgreed(late_fault.has_value())) {
-    signals_.throwIfAborted();
-    const SourceStep::Result step = source_step_.compute(source, on_halved);
-    if (step.micro_batches == 0) {
-      if (!signals_.stop) result.reason = RunResult::Reason::EpochEnd;
-      break;
+  try {
+    while (result.steps < options.steps && !endAgreed(late_fault.has_value())) {
+      signals_.throwIfAborted();
+      const SourceStep::Result step = source_step_.compute(source, on_halved);
+      if (step.micro_batches == 0) {
+        if (!signals_.stop) result.reason = RunResult::Reason::EpochEnd;
+        break;
+      }
+      const bool last = result.steps + 1 == options.steps || (!options_.group && signals_.stop);
+      result.fault = guard_.look(signals_.steps, step.loss, step.norm, last);
+      if (result.fault) break;
+      const double lr = finishStep(step.repeated);
+      ++result.steps;
+      result.repeated += step.repeated ? 1 : 0;
+      result.samples += step.samples;
+      if (capture_) recorder.decline(capture_->news());
+      recorder.record(signals_.steps, step.loss, lr, step.samples, step.wait_seconds, step.repeated);
+      if (secondsSince(interval_start) >= options.event_interval) {
+        emit(false);
+        closeInterval();
+        if (options_.device.is_cpu()) emit(false);
+      }
+      if (step.micro_batches < options_.grad_accum && result.steps < options.steps) {
+        result.reason = RunResult::Reason::EpochEnd;
+        break;
+      }
     }
-    const bool last = result.steps + 1 == options.steps || (!options_.group && signals_.stop);
-    result.fault = guard_.look(signals_.steps, step.loss, step.norm, last);
-    if (result.fault) break;
-    const double lr = finishStep(step.repeated);
-    ++result.steps;
-    result.repeated += step.repeated ? 1 : 0;
-    result.samples += step.samples;
-    if (capture_) recorder.decline(capture_->news());
-    recorder.record(signals_.steps, step.loss, lr, step.samples, step.wait_seconds, step.repeated);
-    if (secondsSince(interval_start) >= options.event_interval) {
-      emit(false);
-      closeInterval();
-      if (options_.device.is_cpu()) emit(false);
+  } catch (...) {
+    const std::exception_ptr failure = std::current_exception();
+    try {
+      // The steps that were done are in the weights: they are told of before the failure is.
+      if (!signals_.abort) tellAll();
+      result.fault = late_fault;
+      if (result.fault) finishRun(result);
+    } catch (...) {  // NOLINT: a device that fails once fails again; the first error is the one to tell
     }
-    if (step.micro_batches < options_.grad_accum && result.steps < options.steps) {
-      result.reason = RunResult::Reason::EpochEnd;
-      break;
-    }
+    std::rethrow_exception(failure);
   }
 
   if (syncs) result.syncs = syncs->count();
-  if (!recorder.empty()) closeInterval();
-  emit(true);
+  tellAll();
   if (late_fault) result.fault = late_fault;
   if (capture_) capture_->check();
   finishRun(result);
@@ -160,7 +178,7 @@ StepResult StepLoop::once(const Batch& batch, bool update) {
   at::Tensor loss, norm;
   const auto attempt = [&] {
     step_.clearGradients();
-    outputs.assign(step_.graph().outputs().size(), {});
+    outputs.clear();
     loss = at::Tensor();
     for (int64_t i = 0; i < parts; ++i) {
       const Batch micro = partOf(batch, parts, i);
@@ -170,7 +188,7 @@ StepResult StepLoop::once(const Batch& batch, bool update) {
       TrainStep::MicroResult result = micro_batches_.accumulate(micro, weight, i + 1 == parts, true);
       const at::Tensor share = result.loss * weight;
       loss = loss.defined() ? loss + share : share;
-      for (size_t k = 0; k < outputs.size(); ++k) outputs[k].push_back(std::move(result.outputs[k]));
+      outputs.push_back(std::move(result.outputs));
     }
     step_.reduce(loss);
     step_.unscaleGradients();
@@ -182,14 +200,19 @@ StepResult StepLoop::once(const Batch& batch, bool update) {
   micro_batches_.run(signals_.steps, attempt, let_go, nullptr);
   if (update) guard_.require(signals_.steps, loss, norm);
   StepResult result;
-  result.lr = update ? finishStep() : schedule_.learningRate(signals_.steps);
-  for (size_t k = 0; k < outputs.size(); ++k) {
-    result.outputs.emplace_back(step_.graph().outputs()[k].name,
-                                parts == 1 ? outputs[k][0] : at::cat(outputs[k]));
+  std::vector<at::Tensor> whole = joined(outputs, rows);
+  for (size_t k = 0; k < whole.size(); ++k) {
+    result.outputs.emplace_back(step_.graph().outputs()[k].name, std::move(whole[k]));
   }
+  result.lr = update ? finishStep() : schedule_.learningRate(signals_.steps);
   result.loss = loss.item<double>();
   if (norm.defined()) result.grad_norm = norm.item<double>();
   return result;
+}
+
+void StepLoop::useGraph(std::shared_ptr<const Graph> graph) {
+  // A recording reads buffers that were made for its graph.
+  if (step_.useGraph(std::move(graph)) && capture_) capture_->forget();
 }
 
 Finding StepLoop::diagnose(BatchSource& source) {

@@ -16,13 +16,13 @@
 #include "train/memory/micro_batches.h"
 #include "train/nan/nan_guard.h"
 #include "train/nan/node_inspector.h"
-#include "train/options.h"
 #include "train/optim/schedule.h"
+#include "train/options.h"
+#include "train/recording/step_capture.h"
+#include "train/recording/step_recorder.h"
 #include "train/session_signals.h"
 #include "train/source_step.h"
 #include "train/step.h"
-#include "train/recording/step_capture.h"
-#include "train/recording/step_recorder.h"
 
 namespace fornax {
 
@@ -63,6 +63,8 @@ class StepLoop {
                 const std::function<void(StepsEvent)>& on_event);
   StepResult once(const Batch& batch, bool update);
   Finding diagnose(BatchSource& source);
+  // As TrainStep::useGraph.
+  void useGraph(std::shared_ptr<const Graph> graph);
 
   TrainStep& step() { return step_; }
   MicroBatches& microBatches() { return micro_batches_; }
