@@ -57,8 +57,10 @@ class CallbackCaller {
       model,
       log: (values) => {
         for (const [name, value] of Object.entries(values)) {
-          if (typeof value === 'number') continue;
-          throw new ConfigError({ what: `'${name}' is no number: ${typeof value}`, where: 'log' });
+          // The log is JSON, which has no others.
+          if (Number.isFinite(value)) continue;
+          const found = typeof value === 'number' ? String(value) : typeof value;
+          throw new ConfigError({ what: `'${name}' is no finite number: ${found}`, where: 'log' });
         }
         report({ type: 'scalars', step, epoch, values: { ...values } });
       },

@@ -7,6 +7,7 @@ import { ConfigError } from '../errors.js';
 import type { Model } from '../model.js';
 import { nearest } from '../nearest.js';
 import type { CheckpointEvent, EvaluationEvent } from './events.js';
+import { checkOptions } from './option_keys.js';
 
 /** Where a training is, and what a callback can do. */
 export interface CallbackContext {
@@ -22,7 +23,7 @@ export interface CallbackContext {
   readonly learningRate: number;
   /** With the weights as they are now. Batch norm and averages apart, they may be read and changed. */
   readonly model: Model;
-  /** Writes figures into the event log, and yields them as an event of type `scalars`. */
+  /** Writes figures, which must be finite, into the event log, and yields them as an event of type `scalars`. */
   log(values: Readonly<Record<string, number>>): void;
   /** Ends the training in good order: checkpoint, best weights, event `stopped` with this message. */
   stop(message?: string): void;
@@ -57,6 +58,12 @@ const NAMES = ['onSteps', 'onEvaluation', 'onEpochEnd', 'onCheckpoint'];
 /** @throws ConfigError for an unknown name, or something that is no function. */
 export function checkCallbacks(callbacks: readonly Callbacks[]): void {
   for (const callback of callbacks) {
+    if (typeof callback !== 'object' || callback === null) {
+      throw new ConfigError({
+        what: `callbacks are an object with ${NAMES.join(', ')}, or a list of such`,
+        where: 'callbacks',
+      });
+    }
     for (const [name, value] of Object.entries(callback) as [string, unknown][]) {
       if (value === undefined) continue;
       const where = `callbacks.${name}`;
@@ -69,7 +76,8 @@ export function checkCallbacks(callbacks: readonly Callbacks[]): void {
         if (typeof value === 'function') continue;
         throw new ConfigError({ what: 'a callback is a function', where });
       }
-      const { every, call } = value as Partial<NonNullable<Callbacks['onSteps']>>;
+      if (typeof value === 'object' && value !== null) checkOptions(value, ['every', 'call'], 'onSteps');
+      const { every, call } = (value ?? {}) as Partial<NonNullable<Callbacks['onSteps']>>;
       if (Number.isSafeInteger(every) && every! >= 1 && typeof call === 'function') continue;
       throw new ConfigError({
         what: 'onSteps takes { every, call }: a positive number of steps, and a function',

@@ -14,6 +14,7 @@ import {
 } from './lr_suggestion.js';
 import { OpenRun } from './open_run.js';
 import { chooseAndReportDevices } from './run_devices.js';
+import { checkOptions } from './option_keys.js';
 import { RunProgress } from './run_progress.js';
 import type { RunConfig, TrainingRunOptions } from './training_run_types.js';
 
@@ -59,6 +60,7 @@ export async function sweepLearningRates(
   run: SweepRun,
   options: LearningRateOptions = {},
 ): Promise<LearningRateResult> {
+  checkOptions(options, ['minLr', 'maxLr', 'steps', 'stopWhenDiverged'], 'the search for a learning rate');
   const { minLr = 1e-7, maxLr = 10, steps = 100, stopWhenDiverged = true } = options;
   if (!(minLr > 0 && maxLr > minLr && Number.isFinite(maxLr))) {
     throw new ArgumentError(`the rates must grow from above 0: ${minLr} to ${maxLr}`);

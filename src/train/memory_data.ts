@@ -9,6 +9,7 @@ import type { FixedPreprocessing } from '../model/info.js';
 import type { Normalize, TensorLoaderOptions } from '../native/contract.js';
 import type { Tensor } from '../tensor.js';
 import type { TrainData } from './data.js';
+import { checkOptions, requireOption } from './option_keys.js';
 import { collectFields, type FieldValues, type Sample } from './memory_fields.js';
 
 export type { FieldValues, FlatValues, Sample, SampleValue } from './memory_fields.js';
@@ -50,10 +51,19 @@ interface Split {
  * Takes everything into memory, once. Numbers become float32, but `label` and `mask` int64; typed arrays keep their
  * type. Training takes the samples in a new order in every epoch, without augmentation.
  *
- * @throws DataError for fields that differ in length, samples that differ in shape, labels that are no class.
+ * @throws ConfigError for an option that there is not; DataError for fields that differ in length, samples that differ in shape, labels that are no class.
  */
 export async function memoryData(options: MemoryDataOptions): Promise<MemoryData> {
+  checkOptions(options, ['train', 'val', 'valFraction', 'seed', 'classes', 'normalize'], 'memoryData');
   const { valFraction = 0, seed = 0 } = options;
+  const given: unknown = options.train;
+  requireOption(
+    typeof given === 'object' && given !== null,
+    'train',
+    'an object of fields, or samples in a row',
+  );
+  requireOption(typeof valFraction === 'number', 'valFraction', 'a number of at least 0 and below 1');
+  requireOption(Number.isSafeInteger(seed), 'seed', 'a whole number');
   if (!(valFraction >= 0 && valFraction < 1)) {
     throw new DataError({ what: `valFraction must be at least 0 and below 1, not ${valFraction}` });
   }
@@ -184,7 +194,9 @@ function preprocessingOf(
 function fingerprintOf(...splits: (Split | null)[]): string {
   const hash = createHash('sha256');
   for (const split of splits) {
-    for (const [name, tensor] of Object.entries(split?.fields ?? {})) {
+    const fields = Object.entries(split?.fields ?? {});
+    // In whatever order they were given.
+    for (const [name, tensor] of fields.sort(([a], [b]) => (a < b ? -1 : 1))) {
       hash.update(JSON.stringify([name, tensor.dtype, tensor.shape]));
       const values = tensor.toTypedArray();
       hash.update(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));

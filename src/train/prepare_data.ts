@@ -3,6 +3,7 @@ import { defineConfig } from '../config/load.js';
 import type { ConfigInput } from '../config/schema.js';
 import type { ImageTrainData } from './data.js';
 import type { Report } from './events.js';
+import { checkOptions } from './option_keys.js';
 import { prepareTrainData } from './train_data.js';
 
 export interface PrepareDataOptions {
@@ -23,6 +24,7 @@ export async function prepareData(
   data: NonNullable<ConfigInput['data']>,
   options: PrepareDataOptions = {},
 ): Promise<ImageTrainData> {
+  checkOptions(options, ['resolution', 'seed', 'report', 'signal'], 'prepareData');
   const { report, signal } = options;
   return prepareTrainData(defineConfig({ data }).data, {
     defaultResolution: options.resolution ?? [224, 224],

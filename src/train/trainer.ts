@@ -7,7 +7,7 @@ import type { EvaluationMetrics, JobEvent, Report } from './events.js';
 import type { LearningRateOptions, LearningRateResult } from './lr_sweep.js';
 import type { RunProgress } from './run_progress.js';
 import { runScript, sweepScript } from './script_run.js';
-import { TrainerPlan, type TrainerOptions } from './trainer_options.js';
+import { checkFitOptions, TrainerPlan, type TrainerOptions } from './trainer_options.js';
 
 export { prepareData, type PrepareDataOptions } from './prepare_data.js';
 export type { TrainerOptions } from './trainer_options.js';
@@ -54,6 +54,7 @@ export class Trainer {
    *   callback throws.
    */
   async *fit(options: FitOptions = {}): AsyncGenerator<JobEvent, void, void> {
+    checkFitOptions(options);
     this.claim();
     const left = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, left.signal]) : left.signal;

@@ -4,12 +4,13 @@ import type { ConfigInput } from '../config/schema.js';
 import { ConfigError } from '../errors.js';
 import type { Graph } from '../graph/format.js';
 import type { Model } from '../model.js';
-import { nearest } from '../nearest.js';
 import { checkCallbacks, type Callbacks } from './callbacks.js';
 import { PACK_FIELDS, type TrainData } from './data.js';
+import { checkOptions, requireOption } from './option_keys.js';
 import { traceMetrics, type Metric } from './script_metrics.js';
 import { checkReads, traceFunction, type Readable, type TracedFunction } from './traced.js';
 import { trainLoss, type TargetField } from './train_loss.js';
+import type { FitOptions } from './trainer.js';
 import type { RunConfig } from './training_run_types.js';
 
 /** The sections of a configuration that a training has, in camelCase, and what they act on. */
@@ -66,24 +67,47 @@ function isGraph(value: object): value is Graph {
   return 'nodes' in value && 'inputs' in value && 'outputs' in value;
 }
 
-/** @throws ConfigError for an option that there is not. */
-function checkKeys(options: object): void {
-  for (const key of Object.keys(options)) {
-    if (Object.hasOwn(KEYS, key)) continue;
-    if (/^(nproc|processes|world_?size)$/i.test(key)) {
-      throw new ConfigError({
-        what: 'a Trainer trains in the process of its script',
-        where: key,
-        fix: 'several processes are started by `fornax train --nproc N` or torchrun, and trained with trainJob()',
-      });
-    }
-    const near = nearest(key, Object.keys(KEYS));
+/** @throws ConfigError for an option that there is not, and where one that is needed is not there. */
+function checkTrainerOptions(options: TrainerOptions): void {
+  const several = Object.keys(options ?? {}).find((key) => /^(nproc|processes|world_?size)$/i.test(key));
+  if (several !== undefined) {
     throw new ConfigError({
-      what: `a Trainer has no option '${key}'`,
-      where: key,
-      ...(near ? { fix: `did you mean '${near}'?` } : {}),
+      what: 'a Trainer trains in the process of its script',
+      where: several,
+      fix: 'several processes are started by `fornax train --nproc N` or torchrun, and trained with trainJob()',
     });
   }
+  checkOptions(options, Object.keys(KEYS), 'a Trainer');
+  const { model, data, loss, metrics, teacher, folder } = options as Partial<
+    Record<keyof TrainerOptions, unknown>
+  >;
+  requireOption(isObject(model) && 'graph' in model, 'model', 'a Model');
+  requireOption(isObject(data) && 'loaderOptions' in data, 'data', 'what prepareData or memoryData gives');
+  requireOption(loss !== null, 'loss', 'a function, a graph, or what train.loss takes');
+  requireOption(metrics === undefined || isObject(metrics), 'metrics', 'an object of functions or graphs');
+  requireOption(teacher === undefined || (isObject(teacher) && 'graph' in teacher), 'teacher', 'a Model');
+  requireOption(folder === undefined || typeof folder === 'string', 'folder', 'a path');
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
+}
+
+/** @throws ConfigError for an option of `fit` that there is not, or that is something else. */
+export function checkFitOptions(options: FitOptions): void {
+  checkOptions(options, ['signal', 'resume', 'resumeFrom'], 'fit');
+  const { signal, resume, resumeFrom } = options as Partial<Record<keyof FitOptions, unknown>>;
+  requireOption(signal === undefined || signal instanceof AbortSignal, 'signal', 'an AbortSignal');
+  requireOption(
+    [undefined, true, false, 'auto'].includes(resume as boolean),
+    'resume',
+    "true, false or 'auto'",
+  );
+  requireOption(
+    resumeFrom === undefined || typeof resumeFrom === 'string',
+    'resumeFrom',
+    'the path of a checkpoint',
+  );
 }
 
 /** The options of a Trainer, checked. */
@@ -95,7 +119,7 @@ export class TrainerPlan {
 
   /** @throws ConfigError listing every setting that is not valid. */
   constructor(readonly options: TrainerOptions) {
-    checkKeys(options);
+    checkTrainerOptions(options);
     const { device, memory, eval: evaluation, checkpoint, loss, metrics = {}, callbacks = [] } = options;
     let { train } = options;
     const own = typeof loss === 'function' || (typeof loss === 'object' && isGraph(loss)) ? loss : null;
