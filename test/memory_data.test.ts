@@ -165,6 +165,51 @@ test('images in memory carry their preprocessing into the model', async () => {
   });
 });
 
+test('ragged fields go with their offsets, whatever the order of the samples', async () => {
+  const counts = [2, 0, 1, 3, 0, 1, 2];
+  const offsets = counts.reduce((all, count) => [...all, all.at(-1)! + count], [0]);
+  const owners = counts.flatMap((count, i) => new Array<number>(count).fill(i));
+  const fields = {
+    // Ragged ones first: rows are counted by another field.
+    box_owner: owners.map((owner) => [owner, -owner]),
+    box_offsets: offsets,
+    x: counts.map((_, i) => i),
+  };
+  using data = await memoryData({ train: fields });
+  assert.equal(data.trainSamples, 7);
+  const loader = new (loadAddon().Loader)(data.loaderOptions('train', { batchSize: 4, seed: 4 }));
+  loader.startEpoch(0);
+  const seen: number[] = [];
+  for (let batch = await loader.next(); batch; batch = await loader.next()) {
+    const numbers = (name: string): number[] =>
+      Array.from(batch![name]!.toTypedArray(), Number).map((value) => value + 0);
+    const [x, bounds, boxes] = [numbers('x'), numbers('box_offsets'), numbers('box_owner')];
+    assert.deepEqual(
+      x.map((sample, i) => [counts[sample], bounds[i + 1]! - bounds[i]!]),
+      x.map((sample) => [counts[sample], counts[sample]]),
+    );
+    assert.deepEqual(
+      boxes,
+      x
+        .flatMap((sample) => new Array<number[]>(counts[sample]!).fill([sample, -sample]))
+        .flat()
+        .map((value) => value + 0),
+    );
+    seen.push(...x);
+  }
+  loader.dispose();
+  assert.deepEqual([...seen].sort(), [0, 1, 2, 3, 4, 5, 6]);
+  assert.notDeepEqual(seen, [...seen].sort());
+  const refused = (changes: object, what: RegExp): Promise<void> =>
+    assert.rejects(
+      memoryData({ train: { ...fields, ...changes } }),
+      (error) => error instanceof DataError && what.test(error.message),
+    );
+  await refused({ box_offsets: offsets.slice(1) }, /needs 8 integers.*train\.box_/s);
+  await refused({ box_offsets: offsets.map((bound) => bound + 1) }, /begin with 0/);
+  await refused({ box_owner: [[1, 1]] }, /ends with 9, but 'box_owner' has 1/);
+});
+
 test('mistakes in the data name the field and the sample', async () => {
   const refused = (options: MemoryDataOptions, what: RegExp): Promise<void> =>
     assert.rejects(memoryData(options), (error) => error instanceof DataError && what.test(error.message));

@@ -7,6 +7,9 @@ import { Model } from '#fornax/model.js';
 import { loadAddon } from '#fornax/native.js';
 import { Tensor } from '#fornax/tensor.js';
 import { fillInput } from './conformance/fill.js';
+import { memoryData } from '#fornax/train/memory_data.js';
+import { Trainer } from '#fornax/train/trainer.js';
+
 import { batchOf } from './support/face_batch.js';
 
 describe('the MultiBox loss', () => {
@@ -50,6 +53,21 @@ describe('the MultiBox loss', () => {
     }
     session.dispose();
     assert.ok(losses.at(-1)! < 0.6 * losses[0]!, losses.map((loss) => loss.toFixed(2)).join(' '));
+  });
+
+  test('trains from a script, on images with any number of faces', { timeout: 300_000 }, async () => {
+    using model = Model.create('retinaface_mobilenet025', { inputs: [[4, 3, ...size]], seed: 1 });
+    using data = await memoryData({ train: { image, ...batchOf(faces) } });
+    const losses: number[] = [];
+    const trainer = new Trainer({
+      model,
+      data,
+      device: 'cpu',
+      loss: multiBox({ imageSize: size }),
+      train: { epochs: 5, batchSize: 3, lr: 0.01, amp: 'off' },
+    });
+    for await (const event of trainer.fit()) if (event.type === 'epoch') losses.push(event.loss);
+    assert.ok(losses.at(-1)! < 0.8 * losses[0]!, losses.map((loss) => loss.toFixed(2)).join(' '));
   });
 
   test('of a batch in parts is that of each part, faces included', async () => {

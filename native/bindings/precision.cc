@@ -88,6 +88,7 @@ Napi::Object toObject(Napi::Env env, const PrecisionVerdict& verdict) {
   object.Set("step_fp32_ms", verdict.step_float32 * 1000);
   object.Set("step_plan_ms", verdict.step_plan * 1000);
   object.Set("seconds", verdict.seconds);
+  object.Set("processor_share", verdict.processor_share);
   return object;
 }
 

@@ -2,11 +2,13 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
 
 #include "core/error.h"
+#include "data/ragged.h"
 
 namespace fornax {
 
@@ -14,29 +16,44 @@ namespace {
 
 using Fields = std::vector<std::pair<std::string, at::Tensor>>;
 
-// Contiguous on the CPU, with one entry for each sample.
-Fields checked(Fields fields) {
+// Contiguous on the CPU, with one entry for each sample, or ragged; those with one entry first: a batch's
+// rows are counted by its first field.
+Batch checked(Fields fields) {
   if (fields.empty()) {
     throw Error(ErrorKind::Argument, "fields is empty", "loader options",
                 "give a tensor for each field of a batch");
   }
-  int64_t rows = -1;
-  for (auto& [name, field] : fields) {
-    const std::string where = "fields." + name;
+  Batch all;
+  all.fields = std::move(fields);
+  for (auto& [name, field] : all.fields) {
     if (field.dim() == 0) {
-      throw Error(ErrorKind::Data, "a field needs a first dimension that counts the samples", where);
+      throw Error(ErrorKind::Data, "a field needs a first dimension that counts the samples",
+                  "fields." + name);
     }
-    if (rows >= 0 && field.size(0) != rows) {
-      throw Error(ErrorKind::Data,
-                  "the field has " + std::to_string(field.size(0)) + " samples, `" + fields.front().first +
-                      "` has " + std::to_string(rows),
-                  where, "every field needs one entry for each sample");
-    }
-    rows = field.size(0);
-    if (rows > INT32_MAX) throw Error(ErrorKind::Data, "more than 2^31 samples", where);
     field = field.detach().to(at::kCPU).contiguous();
   }
-  return fields;
+  const Batch named = all;
+  const auto dense = [&](const auto& field) { return offsetsOf(named, field.first) == nullptr; };
+  std::stable_partition(all.fields.begin(), all.fields.end(), dense);
+  const auto& [first, of] = all.fields.front();
+  if (!dense(all.fields.front())) {
+    throw Error(ErrorKind::Data, "no field has one entry for each sample", "fields." + first);
+  }
+  const int64_t rows = of.size(0);
+  if (rows > INT32_MAX) throw Error(ErrorKind::Data, "more than 2^31 samples", "fields." + first);
+  for (const auto& [name, field] : all.fields) {
+    const std::string where = "fields." + name;
+    if (const at::Tensor* offsets = offsetsOf(named, name)) {
+      const bool splits = offsets->unsafeGetTensorImpl() != field.unsafeGetTensorImpl();
+      checkOffsets(*offsets, rows, splits ? &field : nullptr, where);
+    } else if (field.size(0) != rows) {
+      throw Error(ErrorKind::Data,
+                  "the field has " + std::to_string(field.size(0)) + " samples, `" + first + "` has " +
+                      std::to_string(rows),
+                  where, "every field needs one entry for each sample");
+    }
+  }
+  return all;
 }
 
 // Rows of `field` in the given order. Plain copies: a parallel operator would start a pool of threads on
@@ -59,7 +76,7 @@ at::Tensor gatherRows(const at::Tensor& field, const std::vector<int64_t>& rows)
 
 TensorLoader::TensorLoader(TensorLoaderOptions options)
     : fields_(checked(std::move(options.fields))),
-      plan_(std::move(options.epochs), fields_.front().second.size(0)) {}
+      plan_(std::move(options.epochs), fields_.fields.front().second.size(0)) {}
 
 void TensorLoader::startEpoch(int64_t epoch, int64_t skip) {
   plan_.checkStart(epoch, skip);
@@ -86,7 +103,13 @@ bool TensorLoader::next(Batch& batch, const std::atomic<bool>& stop) {
     ++head_;
   }
   batch.fields.clear();
-  for (const auto& [name, field] : fields_) batch.fields.emplace_back(name, gatherRows(field, rows));
+  for (const auto& [name, field] : fields_.fields) {
+    const at::Tensor* offsets = offsetsOf(fields_, name);
+    const bool is_offsets = offsets == &field;
+    batch.fields.emplace_back(name, is_offsets ? gatherOffsets(field, rows)
+                                    : offsets  ? gatherRagged(field, *offsets, rows)
+                                               : gatherRows(field, rows));
+  }
   if (!batch.find("index")) batch.fields.emplace_back("index", at::tensor(rows, at::kLong));
   batch.global_rows = whole;
   return true;

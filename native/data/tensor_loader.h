@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "data/batch.h"
 #include "data/epoch_plan.h"
 #include "data/epoch_source.h"
 
@@ -25,13 +26,13 @@ struct TensorLoaderOptions {
 
 class TensorLoader : public EpochSource {
  public:
-  // Fields are read where they lie: they must not change. ArgumentError, DataError for fields that differ in
-  // their number of samples.
+  // Fields are read where they lie: they must not change. Ragged ones go by their offsets (ragged.h).
+  // ArgumentError, DataError for fields that differ in their number of samples.
   explicit TensorLoader(TensorLoaderOptions options);
 
   void startEpoch(int64_t epoch, int64_t skip = 0) override;
-  // The fields, [B, …] each and contiguous, and `index` int64 [B] (position in the fields) unless there is
-  // one.
+  // The fields, [B, …] each (ragged ones behind the others) and contiguous, and `index` int64 [B] (position
+  // in the fields) unless there is one.
   bool next(Batch& batch, const std::atomic<bool>& stop) override;
 
   int64_t batchesPerEpoch() const override { return plan_.batches(); }
@@ -41,7 +42,7 @@ class TensorLoader : public EpochSource {
   void close() noexcept override;
 
  private:
-  std::vector<std::pair<std::string, at::Tensor>> fields_;
+  Batch fields_;  // all samples
   EpochPlan plan_;
 
   std::mutex mutex_;

@@ -21,7 +21,7 @@ export type SampleValue = FieldValues | boolean | bigint;
 export type Sample = Readonly<Record<string, SampleValue>>;
 
 /** Class indices, which losses and metrics want as int64. */
-const INDICES = new Set(['label', 'mask']);
+const isIndex = (name: string): boolean => name === 'label' || name === 'mask' || name.endsWith('_offsets');
 const INTEGERS = new Set<DType>(['int64', 'int32', 'int16', 'int8', 'uint8', 'bool']);
 
 function isFlat(value: unknown): value is FlatValues {
@@ -38,7 +38,7 @@ function toTensor(name: string, value: SampleValue, where: string): Tensor {
         : isFlat(value)
           ? Tensor.from(value.data, value.shape, value.dtype ? { dtype: value.dtype } : {})
           : Tensor.from(value, undefined, defaultType(name, value));
-    if (!INDICES.has(name) || tensor.dtype === 'int64' || !INTEGERS.has(tensor.dtype)) return tensor;
+    if (!isIndex(name) || tensor.dtype === 'int64' || !INTEGERS.has(tensor.dtype)) return tensor;
     using narrow = tensor;
     return narrow.to({ dtype: 'int64' });
   } catch (error) {
@@ -47,7 +47,7 @@ function toTensor(name: string, value: SampleValue, where: string): Tensor {
 }
 
 function defaultType(name: string, value: TypedArray | NestedNumbers): { dtype?: DType } {
-  return INDICES.has(name) && !ArrayBuffer.isView(value) ? { dtype: 'int64' } : {};
+  return isIndex(name) && !ArrayBuffer.isView(value) ? { dtype: 'int64' } : {};
 }
 
 function isSequence(split: MemorySplit): split is Iterable<Sample> | AsyncIterable<Sample> {
@@ -64,12 +64,19 @@ export async function collectFields(given: MemorySplit, split: string): Promise<
     : Object.fromEntries(
         Object.entries(given).map(([name, value]) => [name, toTensor(name, value, `${split}.${name}`)]),
       );
-  const entries = Object.entries(fields);
+  const isDense = (name: string): boolean => offsetsName(name, fields) === null;
+  // The first field counts the samples.
+  const entries = Object.entries(fields).sort(([a], [b]) => Number(isDense(b)) - Number(isDense(a)));
   if (entries.length === 0) throw new DataError({ what: 'there are no samples', where: split });
   const [[first, { shape: of }]] = entries as [[string, Tensor]];
   for (const [name, { shape }] of entries) {
     const where = `${split}.${name}`;
     if (shape.length === 0) throw new DataError({ what: 'a field holds one entry for each sample', where });
+    const offsets = offsetsName(name, fields);
+    if (offsets !== null) {
+      requireOffsets(fields, { name, offsets, samples: of[0]!, where });
+      continue;
+    }
     if (shape[0] !== of[0]) {
       throw new DataError({
         what: `the field has ${shape[0]} samples, '${first}' has ${of[0]}`,
@@ -79,7 +86,40 @@ export async function collectFields(given: MemorySplit, split: string): Promise<
     }
     if (shape[0] === 0) throw new DataError({ what: 'there are no samples', where });
   }
-  return fields;
+  return Object.fromEntries(entries);
+}
+
+/** By which a ragged field is cut into samples: of `face_boxes`, if there is one, `face_offsets`. */
+function offsetsName(name: string, fields: Readonly<Record<string, Tensor>>): string | null {
+  if (!name.includes('_')) return null;
+  const offsets = `${name.split('_', 1)[0]}_offsets`;
+  return offsets in fields ? offsets : null;
+}
+
+function requireOffsets(
+  fields: Readonly<Record<string, Tensor>>,
+  given: { name: string; offsets: string; samples: number; where: string },
+): void {
+  const { name, offsets, samples, where } = given;
+  const { shape, dtype } = fields[offsets]!;
+  const refuse = (what: string): never => {
+    throw new DataError({
+      what,
+      where,
+      fix: 'the values of sample i are those from offsets[i] to offsets[i + 1]',
+    });
+  };
+  if (shape.length !== 1 || dtype !== 'int64' || shape[0] !== samples + 1) {
+    refuse(`'${offsets}' needs ${samples + 1} integers, one for each sample and one more`);
+  }
+  const bounds = Array.from(fields[offsets]!.toTypedArray(), Number);
+  if (bounds[0] !== 0 || bounds.some((bound, i) => i > 0 && bound < bounds[i - 1]!)) {
+    refuse(`'${offsets}' must begin with 0 and must not fall`);
+  }
+  const values = fields[name]!.shape[0]!;
+  if (name !== offsets && bounds.at(-1) !== values) {
+    refuse(`'${offsets}' ends with ${bounds.at(-1)}, but '${name}' has ${values} values`);
+  }
 }
 
 /** Samples are put into chunks as they come, so that not all of them have a handle at once. */
@@ -111,7 +151,7 @@ async function stackSamples(
         throw new DataError({
           what: `the sample is ${tensor.dtype} [${tensor.shape.join(', ')}], the first one ${like.dtype} [${shape!.join(', ')}]`,
           where: `${where}, ${name}`,
-          fix: 'all samples of a field have one shape',
+          fix: 'all samples of a field have one shape; what differs in its length is given by field, with offsets',
         });
       }
       stack.open.push(tensor);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "data/ragged.h"
 #include "device/memory.h"
 #include "device/out_of_memory.h"
 #include "train/memory/forward_state.h"

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "data/ragged.h"
 #include "device/memory.h"
 #include "device/out_of_memory.h"
 
@@ -27,13 +28,6 @@ std::string images(int64_t rows) {
 }
 
 }  // namespace
-
-// The offsets of a ragged field, or null: `face_offsets` [rows + 1] says where in `face_boxes` and whatever
-// else begins with `face_` the values of each row begin.
-const at::Tensor* offsetsOf(const Batch& batch, const std::string& name) {
-  const size_t end = name.find('_');
-  return end == std::string::npos ? nullptr : batch.find(name.substr(0, end) + "_offsets");
-}
 
 Batch partOf(const Batch& batch, int64_t count, int64_t index) {
   if (count == 1) return batch;

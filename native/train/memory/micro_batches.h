@@ -20,9 +20,6 @@
 
 namespace fornax {
 
-// The offsets of a ragged field, or null if it is none.
-const at::Tensor* offsetsOf(const Batch& batch, const std::string& name);
-
 // Part `index` of `count` nearly equal parts of a batch's rows. Beside `face_offsets` [rows + 1], fields
 // whose names begin with `face_` are ragged and split by it. DataError where such offsets do not fit the
 // rows.
