@@ -63,9 +63,10 @@ function earlyStop({ train, checkpoint }: Limits, history: readonly EpochRecord[
   }
   if (without < patience) return null;
   const by = minDelta > 0 ? ` by more than ${minDelta}` : '';
-  const since = best.epoch === 0 ? '' : ` (best ${sign * best.score} after epoch ${best.epoch})`;
+  const reached = Number((sign * best.score).toPrecision(6));
+  const since = best.epoch === 0 ? '' : ` (best ${reached} after epoch ${best.epoch})`;
   return {
     reason: 'early_stopping',
-    message: `Stopped early: ${monitor} has not improved${by} in ${without} evaluations${since}`,
+    message: `Stopped early: ${monitor} has not improved${by} in ${without} evaluation${without === 1 ? '' : 's'}${since}`,
   };
 }
