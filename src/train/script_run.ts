@@ -1,5 +1,5 @@
 /** A training that a script has asked for: with a folder for checkpoints and the event log, or without. */
-import { ArgumentError, ConfigError, TrainError } from '../errors.js';
+import { AbortedError, ArgumentError, ConfigError, TrainError } from '../errors.js';
 import type { Model } from '../model.js';
 import { findPlace } from '../dist/place.js';
 import { begunBatchSize, chooseBatchSize } from './batch_size.js';
@@ -172,6 +172,16 @@ interface Kept {
   checkpoint: Checkpoint | null;
 }
 
+function beforeFirstStep({ progress }: TrainingRun, checkpoint: Checkpoint | null): TrainingResult {
+  const { history, best, epoch } = progress;
+  return {
+    ...{ interrupted: true, stopped: null, epochEnd: false, swaBegun: false },
+    ...{ history, best, epochs: epoch },
+    checkpoint: checkpoint?.path ?? null,
+    step: checkpoint?.state.step ?? 0,
+  };
+}
+
 async function train(
   plan: TrainerPlan,
   config: RunConfig,
@@ -190,7 +200,11 @@ async function train(
   const run = new TrainingRun({ ...given, ...settings });
   kept?.record.follow(run);
   begun?.(run.progress);
-  const result = await run.run(kept?.checkpoint);
+  const result = await run.run(kept?.checkpoint).catch((error: unknown) => {
+    if (!(error instanceof AbortedError) || !signal.aborted) throw error;
+    // Before the first step: while its precision was measured, say.
+    return beforeFirstStep(run, kept?.checkpoint ?? null);
+  });
   if (result.interrupted) {
     model.info = { ...model.info, metrics: {} };
     report({ type: 'interrupted', step: result.step, checkpoint: result.checkpoint, signal: null });
