@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { ConfigError } from '#fornax/errors.js';
+import type { EpochContext } from '#fornax/train/callbacks.js';
 import { memoryData, type MemoryData, type MemoryDataOptions } from '#fornax/train/memory_data.js';
 import { prepareData, Trainer, type FitOptions, type TrainerOptions } from '#fornax/train/trainer.js';
 
@@ -91,7 +92,7 @@ test('data are the same in whatever order their fields are given', async () => {
 test('what a callback logs is finite: the log could not tell it from nothing', async () => {
   const model = pointModel();
   for (const value of [NaN, -Infinity]) {
-    const callbacks = { onEpochEnd: ({ log }: { log: (values: object) => void }) => log({ a: value }) };
+    const callbacks = { onEpochEnd: ({ log }: EpochContext) => log({ a: value }) };
     const trainer = new Trainer({ model, data, train: { epochs: 1, amp: 'off' }, callbacks });
     const train = async (): Promise<void> => {
       for await (const _ of trainer.fit());

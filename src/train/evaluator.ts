@@ -69,7 +69,9 @@ export class Evaluator {
 
   private halve(from: number, to: number): void {
     this.batchSize = to;
-    const message = `out of memory in evaluation: batch ${from} → ${to}, begun anew`;
+    const own = Object.keys(this.options.metrics ?? {}).length > 0;
+    const changed = own ? '; a metric that gives one number for a batch is a mean over these now' : '';
+    const message = `out of memory in evaluation: batch ${from} → ${to}, begun anew${changed}`;
     this.options.report({ type: 'warning', message });
   }
 

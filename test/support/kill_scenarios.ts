@@ -88,6 +88,12 @@ export const SCENARIOS: Readonly<Record<string, Settings>> = {
       swa: { start: 0.5, interval: 1, lr: 0.01 },
       bnRecompute: 4,
       headLr: '3x',
+      layerDecay: 0.8,
+      groups: [
+        { match: '*.bias', weightDecay: 0 },
+        { match: 'bn1', frozen: true },
+      ],
+      clipValue: 0.05,
       schedule: { name: 'polynomial', power: 2 },
     },
     checkpoint: { everySteps: 4, keepBest: 2 },
