@@ -72,7 +72,12 @@ test('two processes train, are interrupted, and go on as if they had not been, d
 });
 
 test('two processes compute the same modules in bf16', async () => {
-  const { code, stdout, stderr } = await train('mixed', ['--set', 'train.precision={bf16: [conv2]}']);
+  const { code, stdout, stderr } = await train('mixed', [
+    '--set',
+    'train.precision={bf16: [conv2]}',
+    '--set',
+    'train.amp=auto',
+  ]);
   assert.equal(code, 0, stderr);
   const told = jsonLines(stdout).filter(({ type }) => type === 'precision');
   assert.deepEqual(
