@@ -15,7 +15,6 @@ import {
   goldenModel,
   openSession,
   parameterGroups,
-  stateValues,
 } from './support/training_golden.js';
 
 const labels = (values: readonly number[]): Batch['label'] =>
@@ -102,7 +101,10 @@ test('a trace that does not fit is refused every time, and not replaced by the o
     groups: parameterGroups(model),
     precision: { bf16: [second!.name] },
   });
-  const values = addon.Tensor.fromTypedArray(Float32Array.from({ length: 8 }, (_, i) => Math.cos(i)), [2, 4]);
+  const values = addon.Tensor.fromTypedArray(
+    Float32Array.from({ length: 8 }, (_, i) => Math.cos(i)),
+    [2, 4],
+  );
   await session.step({ image: values, target: values });
   model.replaceGraph(traced(1));
   for (let i = 0; i < 2; i++) {
@@ -146,7 +148,10 @@ class TwoOutputs extends Module {
 test('outputs of a step that is split have the rows of the whole batch, where they have rows', async () => {
   const addon = loadAddon();
   const graph = trace(new TwoOutputs(), { inputs: [{ name: 'image', shape: [4, 4] }] });
-  const values = addon.Tensor.fromTypedArray(Float32Array.from({ length: 16 }, (_, i) => Math.cos(i)), [4, 4]);
+  const values = addon.Tensor.fromTypedArray(
+    Float32Array.from({ length: 16 }, (_, i) => Math.cos(i)),
+    [4, 4],
+  );
   const outputs: Record<string, number[]>[] = [];
   for (const options of [{}, { micro_batch: 2 }, { grad_accum: 2 }]) {
     const model = new addon.Graph(graph, { trusted: true });

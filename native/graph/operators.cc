@@ -98,8 +98,8 @@ void normalizePixels(const uint8_t* pixels, float* out, int64_t count, const flo
 // and cannot be recorded.
 at::Tensor numbersOn(c10::Device device, const std::vector<float>& numbers) {
   if (device.is_cpu()) return at::tensor(numbers);
-  const at::Tensor result = at::empty({static_cast<int64_t>(numbers.size())},
-                                      at::TensorOptions().dtype(at::kFloat).device(device));
+  const at::Tensor result =
+      at::empty({static_cast<int64_t>(numbers.size())}, at::TensorOptions().dtype(at::kFloat).device(device));
   for (size_t i = 0; i < numbers.size(); ++i) result.select(0, static_cast<int64_t>(i)).fill_(numbers[i]);
   return result;
 }
@@ -141,7 +141,8 @@ at::Tensor normalize(const at::Tensor& source_pixels, at::ArrayRef<double> mean,
     shift.push_back(static_cast<float>(-mean[c] / std[c]));
   }
   return at::addcmul(numbersOn(pixels.device(), shift), pixels.to(at::kFloat),
-                     numbersOn(pixels.device(), scale)).permute({0, 3, 1, 2});
+                     numbersOn(pixels.device(), scale))
+      .permute({0, 3, 1, 2});
 }
 
 }  // namespace

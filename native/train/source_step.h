@@ -10,11 +10,11 @@
 #include "data/batch.h"
 #include "train/memory/micro_batches.h"
 #include "train/nan/nan_guard.h"
-#include "train/options.h"
 #include "train/optim/schedule.h"
+#include "train/options.h"
+#include "train/recording/step_capture.h"
 #include "train/session_signals.h"
 #include "train/step.h"
-#include "train/recording/step_capture.h"
 
 namespace fornax {
 

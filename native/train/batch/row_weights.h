@@ -1,5 +1,5 @@
-// Weights of the micro-batches of an optimizer step, so that their gradients add up to the mean over all rows,
-// though neither how many come nor how large they are is known when the first is computed.
+// Weights of the micro-batches of an optimizer step, so that their gradients add up to the mean over all
+// rows, though neither how many come nor how large they are is known when the first is computed.
 #pragma once
 
 #include <cstdint>

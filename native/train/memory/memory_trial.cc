@@ -32,9 +32,8 @@ void measure(TrainStep& step, const Batch& batch, c10::Device device, MemoryTria
   resetMemoryPeak(device);
   const int64_t before = memoryFigures(device).allocated;
   step.beginStep(0);
-  step.afterForward([&result, device, before] {
-    result.activations = memoryFigures(device).allocated - before;
-  });
+  step.afterForward(
+      [&result, device, before] { result.activations = memoryFigures(device).allocated - before; });
   step.accumulate(step.prepare(step.mixed(batch)), 1);
   result.peak = memoryFigures(device).peak;
   result.gradients = bytesOf(step.trained().namedGradients());

@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "train/optim/flat_tensors.h"
 #include "train/kernels/flat_kernels.h"
+#include "train/optim/flat_tensors.h"
 
 namespace fornax {
 

@@ -9,8 +9,8 @@
 
 #include "graph/graph.h"
 #include "graph/shapes.h"
-#include "train/precision/node_timer.h"
 #include "train/passes/precision.h"
+#include "train/precision/node_timer.h"
 
 namespace fornax {
 
