@@ -123,13 +123,21 @@ test('groups override rate, decay and frozen; the last one counts', () => {
 test('a path that matches nothing is an error with the nearest one', () => {
   const graph = graphOf('resnet18', 64);
   const attempt = (train: Parameters<typeof settings>[0]) => () => parameterGroups(graph, settings(train));
-  assert.throws(attempt({ groups: [{ match: 'layer5' }] }), {
+  assert.throws(attempt({ groups: [{ match: 'layer5', lrScale: 2 }] }), {
     name: 'ConfigError',
     message: /no module or parameter 'layer5'.*train\.groups\[0\]\.match.*did you mean 'layer\d'/s,
   });
-  assert.throws(attempt({ groups: [{ match: 'conv1' }, { match: ['fc', '*.bogus'] }] }), {
-    message: /no parameter of the model fits '\*\.bogus'.*train\.groups\[1\]/s,
-  });
+  assert.throws(
+    attempt({
+      groups: [
+        { match: 'conv1', lrScale: 2 },
+        { match: ['fc', '*.bogus'], frozen: true },
+      ],
+    }),
+    {
+      message: /no parameter of the model fits '\*\.bogus'.*train\.groups\[1\]/s,
+    },
+  );
   assert.throws(attempt({ groups: [{ match: '*', frozen: true }] }), /no parameter is left to train/);
   assert.throws(() => settings({ headLr: '10 x' }), /factor such as 10x/);
 });
