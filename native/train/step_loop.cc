@@ -140,7 +140,8 @@ RunResult StepLoop::run(BatchSource& source, const RunOptions& options,
       if (!signals_.abort) tellAll();
       result.fault = late_fault;
       if (result.fault) finishRun(result);
-    } catch (...) {  // NOLINT: a device that fails once fails again; the first error is the one to tell
+    } catch (...) {
+      // A device that failed once fails here again. The first error, which follows, is the one to tell.
     }
     std::rethrow_exception(failure);
   }

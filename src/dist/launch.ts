@@ -138,8 +138,8 @@ class LaunchedGroup {
         this.writing.delete(rank);
         const killed = this.killed.has(rank) && signal === 'SIGKILL';
         ended.push({ rank, code, signal, lost: this.lost.has(rank), killed });
-        // Rank 0 goes on alone after the last epoch, and writes the checkpoint of an interruption; where it has ended,
-        // no other has anything to do.
+        // The others end before rank 0, which still evaluates, or writes the checkpoint of an interruption. Once
+        // rank 0 has ended, those that are left wait for nothing.
         const inOrder = code === 0 || (this.interruptedBy !== null && INTERRUPTED.has(code));
         if (!inOrder || rank === 0) this.hurry();
         resolve();

@@ -152,8 +152,7 @@ void Adagrad::apply(const Bucket& bucket) {
 }
 
 RAdam::RAdam(const RAdamOptions& options, std::vector<OptimizerGroup> groups)
-    : ForeachOptimizer(std::move(groups), {{"step", true}, {"exp_avg"}, {"exp_avg_sq"}}), options_(options) {
-  requireBetas(options.beta1, options.beta2);
+    : BetaOptimizer(options, std::move(groups), {{"step", true}, {"exp_avg"}, {"exp_avg_sq"}}) {
   requireNotNegative(options.eps, "eps");
 }
 
@@ -189,10 +188,8 @@ void RAdam::apply(const Bucket& bucket) {
 }
 
 NAdam::NAdam(const NAdamOptions& options, std::vector<OptimizerGroup> groups)
-    : ForeachOptimizer(std::move(groups),
-                       {{"step", true}, {"mu_product", true, 1}, {"exp_avg"}, {"exp_avg_sq"}}),
-      options_(options) {
-  requireBetas(options.beta1, options.beta2);
+    : BetaOptimizer(options, std::move(groups),
+                    {{"step", true}, {"mu_product", true, 1}, {"exp_avg"}, {"exp_avg_sq"}}) {
   requireNotNegative(options.eps, "eps");
   requireNotNegative(options.momentum_decay, "momentum_decay");
 }
@@ -227,9 +224,7 @@ void NAdam::apply(const Bucket& bucket) {
 }
 
 Lion::Lion(const LionOptions& options, std::vector<OptimizerGroup> groups)
-    : ForeachOptimizer(std::move(groups), {{"exp_avg"}}), options_(options) {
-  requireBetas(options.beta1, options.beta2);
-}
+    : BetaOptimizer(options, std::move(groups), {{"exp_avg"}}) {}
 
 void Lion::apply(const Bucket& bucket) {
   const Tensors& mean = bucket.slots[0];

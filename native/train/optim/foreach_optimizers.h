@@ -4,6 +4,9 @@
 // steps compute the same as others.
 #pragma once
 
+#include <utility>
+#include <vector>
+
 #include "train/optim/optimizer.h"
 #include "train/optim/optimizer_checks.h"
 
@@ -66,49 +69,45 @@ class Adagrad : public ForeachOptimizer {
   AdagradOptions options_;
 };
 
-class RAdam : public ForeachOptimizer {
+// Whose momentum is the decay rate of the gradients' average, beta1.
+template <typename Options>
+class BetaOptimizer : public ForeachOptimizer {
+ protected:
+  BetaOptimizer(const Options& options, std::vector<OptimizerGroup> groups, std::vector<Slot> slots)
+      : ForeachOptimizer(std::move(groups), std::move(slots)), options_(options) {
+    requireBetas(options.beta1, options.beta2);
+  }
+
+  bool takeMomentum(double momentum) override {
+    options_.beta1 = momentum;
+    return true;
+  }
+
+  Options options_;
+};
+
+class RAdam : public BetaOptimizer<RAdamOptions> {
  public:
   RAdam(const RAdamOptions& options, std::vector<OptimizerGroup> groups);
 
  protected:
   void apply(const Bucket& bucket) override;
-  bool takeMomentum(double momentum) override {
-    options_.beta1 = momentum;
-    return true;
-  }
-
- private:
-  RAdamOptions options_;
 };
 
-class NAdam : public ForeachOptimizer {
+class NAdam : public BetaOptimizer<NAdamOptions> {
  public:
   NAdam(const NAdamOptions& options, std::vector<OptimizerGroup> groups);
 
  protected:
   void apply(const Bucket& bucket) override;
-  bool takeMomentum(double momentum) override {
-    options_.beta1 = momentum;
-    return true;
-  }
-
- private:
-  NAdamOptions options_;
 };
 
-class Lion : public ForeachOptimizer {
+class Lion : public BetaOptimizer<LionOptions> {
  public:
   Lion(const LionOptions& options, std::vector<OptimizerGroup> groups);
 
  protected:
   void apply(const Bucket& bucket) override;
-  bool takeMomentum(double momentum) override {
-    options_.beta1 = momentum;
-    return true;
-  }
-
- private:
-  LionOptions options_;
 };
 
 }  // namespace fornax

@@ -28,8 +28,7 @@ at::Tensor whereBoth(const at::Tensor& weight, const at::Tensor& update, const a
 }  // namespace
 
 Lamb::Lamb(const LambOptions& options, std::vector<OptimizerGroup> groups)
-    : ForeachOptimizer(std::move(groups), {{"step", true}, {"exp_avg"}, {"exp_avg_sq"}}), options_(options) {
-  requireBetas(options.beta1, options.beta2);
+    : BetaOptimizer(options, std::move(groups), {{"step", true}, {"exp_avg"}, {"exp_avg_sq"}}) {
   requireNotNegative(options.eps, "eps");
   requireOption(!options.max_grad_norm || *options.max_grad_norm > 0, "max_grad_norm", "greater than 0");
 }

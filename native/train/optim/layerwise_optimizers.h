@@ -5,20 +5,15 @@
 
 namespace fornax {
 
-class Lamb : public ForeachOptimizer {
+class Lamb : public BetaOptimizer<LambOptions> {
  public:
   Lamb(const LambOptions& options, std::vector<OptimizerGroup> groups);
 
  protected:
   void prepare(const std::vector<at::Tensor>& gradients) override;
   void apply(const Bucket& bucket) override;
-  bool takeMomentum(double momentum) override {
-    options_.beta1 = momentum;
-    return true;
-  }
 
  private:
-  LambOptions options_;
   at::Tensor divisor_;  // of all gradients of this step: max(1, norm / max_grad_norm)
 };
 

@@ -2,33 +2,26 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
-#include <chrono>
-#include <limits>
 #include <set>
 #include <unordered_set>
 #include <utility>
 
 #include "core/error.h"
-#include "core/generator.h"
 #include "device/compute_thread.h"
 #include "device/cpu_allocator.h"
 #include "device/system_info.h"
-#include "graph/executor.h"
-#include "graph/prune.h"
 #include "train/job_thread.h"
 #include "train/passes/precision.h"
 #include "train/precision/node_timer.h"
 #include "train/precision/step_calls.h"
-#include "train/prepare_graph.h"
+#include "train/precision/step_timer.h"
+#include "train/precision/stopwatch.h"
 
 namespace fornax {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // What one thread multiplies in a second, roughly (AVX-512, float32). Only decides whether measuring is
 // worth it and how large its batches are, so that these do not depend on a clock.
@@ -42,38 +35,10 @@ constexpr double kStepsOfMeasurement = 60, kSecondsOfMeasurement = 0.2, kTimesAs
 constexpr double kSmallestStep = 2e-4;  // seconds; below, casts cost more than products
 // Batches are cut down to this length of a step: the ratios stay, and the measurement is short.
 constexpr double kLongestStep = 0.3;
-// Seconds of computing. Nodes that are not reached stay float32; of steps there is one round at least. On a
-// machine that is busy with other things everything takes longer: so many times as long at most.
-constexpr double kLongestForNodes = 6, kLongestForSteps = 6;
-constexpr double kPatience = 3;
-constexpr int kStepRounds = 2;
-// Of a plan in a round, after a run that fills caches. Short steps suffer most from what else the machine
-// does: they are repeated for so many seconds.
-constexpr int kFewestStepRuns = 2, kMostStepRuns = 25;
-constexpr double kEnoughOfSteps = 0.03;
+constexpr double kLongestForNodes = 6;  // seconds of computing; nodes that are not reached stay float32
 constexpr double kMargin = 0.03;  // by which a plan must be faster than float32
 constexpr int kSweeps = 8;
 constexpr double kLenience = 1.25;
-
-double secondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// How long a part of the measurement takes.
-class Stopwatch {
- public:
-  // Seconds of computing, or what counts as that where others have the processor all the time.
-  double seconds() const { return std::max(threadSeconds() - computing_, secondsSince(wall_) / kPatience); }
-  double wall() const { return secondsSince(wall_); }
-  double processorShare() const {
-    const double passed = wall();
-    return passed > 0 ? std::min(1.0, (threadSeconds() - computing_) / passed) : 1;
-  }
-
- private:
-  Clock::time_point wall_ = Clock::now();
-  double computing_ = threadSeconds();
-};
 
 // A node that may be of either precision.
 struct Candidate {
@@ -135,7 +100,7 @@ class Measurement {
                                          fasterNodes(kLenience)};
     plans.erase(std::vector<bool>(candidates_.size(), false));
     if (plans.empty()) return Reason::NoGain;
-    const std::vector<bool> best = compareSteps({plans.begin(), plans.end()}, verdict);
+    const std::vector<bool> best = fastestInSteps({plans.begin(), plans.end()}, verdict);
     for (size_t i = 0; i < candidates_.size(); ++i) {
       const CallSeconds& seconds = candidates_[i].seconds;
       verdict.nodes_float32 += seconds.float32;
@@ -279,40 +244,14 @@ class Measurement {
     return elements;
   }
 
-  // Whole steps with each plan and with float32, in rounds. Notes the times; returns the fastest plan.
-  std::vector<bool> compareSteps(const std::vector<std::vector<bool>>& plans, PrecisionVerdict& verdict) {
-    std::vector<std::shared_ptr<const Graph>> graphs = {prepared({})};
-    for (const std::vector<bool>& plan : plans) graphs.push_back(prepared(namesOf(plan)));
-    std::vector<double> best(graphs.size(), std::numeric_limits<double>::infinity());
-    const std::vector<at::Tensor> parameters = copyParameters();
-    const std::vector<at::Tensor> inputs = makeInputs();
-    const Stopwatch watch;
-    for (int round = 0; round < kStepRounds; ++round) {
-      // The next round takes as long as this one.
-      if (round > 0 && watch.seconds() * (round + 1) / round > kLongestForSteps) break;
-      for (size_t i = 0; i < graphs.size(); ++i) {
-        best[i] = std::min(best[i], fastestStep(*graphs[i], parameters, inputs));
-      }
-    }
-    const auto fastest = std::min_element(best.begin() + 1, best.end());
-    verdict.step_float32 = best[0];
+  std::vector<bool> fastestInSteps(const std::vector<std::vector<bool>>& plans, PrecisionVerdict& verdict) {
+    std::vector<std::vector<std::string>> names;
+    for (const std::vector<bool>& plan : plans) names.push_back(namesOf(plan));
+    const StepSeconds seconds = StepTimer({graph_, loss_, options_, state_, trained_, inputs_, stop_}).time(names);
+    const auto fastest = std::min_element(seconds.plans.begin(), seconds.plans.end());
+    verdict.step_float32 = seconds.float32;
     verdict.step_plan = *fastest;
-    return plans[fastest - best.begin() - 1];
-  }
-
-  // Every plan keeps tensors of other sizes for reuse: together they would be the most memory that the
-  // training ever takes.
-  double fastestStep(const Graph& graph, const std::vector<at::Tensor>& parameters,
-                     const std::vector<at::Tensor>& inputs) {
-    releaseCpuCache();
-    double best = std::numeric_limits<double>::infinity(), spent = 0;
-    step(graph, parameters, inputs);
-    for (int run = 0; run < kFewestStepRuns || (run < kMostStepRuns && spent < kEnoughOfSteps); ++run) {
-      const double seconds = step(graph, parameters, inputs);
-      best = std::min(best, seconds);
-      spent += seconds;
-    }
-    return best;
+    return plans[fastest - seconds.plans.begin()];
   }
 
   std::vector<std::string> namesOf(const std::vector<bool>& plan) const {
@@ -321,64 +260,6 @@ class Measurement {
       if (plan[i]) names.push_back(nodes_[i].name);
     }
     return names;
-  }
-
-  // As a training would run it.
-  std::shared_ptr<const Graph> prepared(const std::vector<std::string>& names) const {
-    const auto planned = applyPrecision(graph_, names);
-    const auto needed = prune(planned, {outputsForLoss(*planned, &loss_), {}});
-    return prepareForTraining(needed, {options_.device, Precision::Float32, options_.fuse, std::nullopt});
-  }
-
-  std::vector<at::Tensor> copyParameters() const {
-    std::vector<at::Tensor> parameters;
-    for (size_t i = 0; i < state_.size(); ++i) {
-      at::Tensor copy = state_[i].detach().clone();
-      if (copy.dim() == 4 && options_.channels_last) copy = copy.contiguous(at::MemoryFormat::ChannelsLast);
-      parameters.push_back(copy.set_requires_grad(trained_[i]));
-    }
-    return parameters;
-  }
-
-  std::vector<at::Tensor> makeInputs() const {
-    at::Generator generator = makeGenerator(at::kCPU, 0);
-    std::vector<at::Tensor> inputs;
-    for (const InputShape& shape : inputs_) {
-      const auto options = at::TensorOptions(shape.dtype);
-      const bool floating = c10::isFloatingType(shape.dtype);
-      at::Tensor input =
-          floating ? at::randn(shape.shape, generator, options) : at::zeros(shape.shape, options);
-      if (floating && input.dim() == 4 && options_.channels_last) {
-        input = input.contiguous(at::MemoryFormat::ChannelsLast);
-      }
-      inputs.push_back(std::move(input));
-    }
-    return inputs;
-  }
-
-  // Forward and backward, from gradients of ones at the outputs.
-  double step(const Graph& graph, const std::vector<at::Tensor>& parameters,
-              const std::vector<at::Tensor>& inputs) {
-    const c10::AutoGradMode grad_mode(true);
-    const ModeTable modes = resolveModes(graph, options_.modes);
-    RunContext context;
-    context.parameters = &parameters;
-    context.modes = &modes;
-    context.generator = makeGenerator(at::kCPU, 0);
-    context.stop = &stop_;
-    const double start = threadSeconds();
-    {
-      std::vector<at::Tensor> outputs;
-      for (at::Tensor& output : runGraph(graph, inputs, context)) {
-        if (output.requires_grad()) outputs.push_back(std::move(output));
-      }
-      std::vector<at::Tensor> gradients;
-      for (const at::Tensor& output : outputs) gradients.push_back(at::ones_like(output));
-      if (!outputs.empty()) torch::autograd::backward(outputs, gradients);
-    }
-    const double seconds = threadSeconds() - start;
-    for (const at::Tensor& parameter : parameters) parameter.mutable_grad().reset();
-    return seconds;
   }
 
   std::shared_ptr<const Graph> graph_;
