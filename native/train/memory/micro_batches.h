@@ -61,9 +61,9 @@ class MicroBatches {
 
   // Runs `attempt`, which computes the gradients of step `step` (0-based) anew, however often it is called,
   // from the same batches. After an attempt that ran out of memory `let_go` frees what the caller can do
-  // without; if it returns true (something was freed), the micro-batch is tried once more before it is halved.
-  // `on_halved` is told of each halving. OutOfMemoryError where there is nothing left to halve, or halving was not wanted; then all
-  // is as before the step, but for the gradients, which are gone.
+  // without; if it returns true (something was freed), the micro-batch is tried once more before it is
+  // halved. `on_halved` is told of each halving. OutOfMemoryError where there is nothing left to halve, or
+  // halving was not wanted; then all is as before the step, but for the gradients, which are gone.
   void run(int64_t step, const std::function<void()>& attempt, const std::function<bool()>& let_go,
            const OnHalved& on_halved);
 

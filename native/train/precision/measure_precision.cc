@@ -36,7 +36,7 @@ constexpr double kSmallestStep = 2e-4;  // seconds; below, casts cost more than 
 // Batches are cut down to this length of a step: the ratios stay, and the measurement is short.
 constexpr double kLongestStep = 0.3;
 constexpr double kLongestForNodes = 6;  // seconds of computing; nodes that are not reached stay float32
-constexpr double kMargin = 0.03;  // by which a plan must be faster than float32
+constexpr double kMargin = 0.03;        // by which a plan must be faster than float32
 constexpr int kSweeps = 8;
 constexpr double kLenience = 1.25;
 
@@ -247,7 +247,8 @@ class Measurement {
   std::vector<bool> fastestInSteps(const std::vector<std::vector<bool>>& plans, PrecisionVerdict& verdict) {
     std::vector<std::vector<std::string>> names;
     for (const std::vector<bool>& plan : plans) names.push_back(namesOf(plan));
-    const StepSeconds seconds = StepTimer({graph_, loss_, options_, state_, trained_, inputs_, stop_}).time(names);
+    const StepSeconds seconds =
+        StepTimer({graph_, loss_, options_, state_, trained_, inputs_, stop_}).time(names);
     const auto fastest = std::min_element(seconds.plans.begin(), seconds.plans.end());
     verdict.step_float32 = seconds.float32;
     verdict.step_plan = *fastest;

@@ -49,7 +49,7 @@ StepSeconds StepTimer::time(const std::vector<std::vector<std::string>>& plans) 
 // Every plan keeps tensors of other sizes for reuse: together they would be the most memory that the
 // training ever takes.
 double StepTimer::fastestStep(const Graph& graph, const std::vector<at::Tensor>& parameters,
-                   const std::vector<at::Tensor>& inputs) const {
+                              const std::vector<at::Tensor>& inputs) const {
   releaseCpuCache();
   double best = std::numeric_limits<double>::infinity(), spent = 0;
   step(graph, parameters, inputs);
@@ -65,14 +65,16 @@ double StepTimer::fastestStep(const Graph& graph, const std::vector<at::Tensor>&
 std::shared_ptr<const Graph> StepTimer::prepared(const std::vector<std::string>& names) const {
   const auto planned = applyPrecision(timed_.graph, names);
   const auto needed = prune(planned, {outputsForLoss(*planned, &timed_.loss), {}});
-  return prepareForTraining(needed, {timed_.options.device, Precision::Float32, timed_.options.fuse, std::nullopt});
+  return prepareForTraining(needed,
+                            {timed_.options.device, Precision::Float32, timed_.options.fuse, std::nullopt});
 }
 
 std::vector<at::Tensor> StepTimer::copyParameters() const {
   std::vector<at::Tensor> parameters;
   for (size_t i = 0; i < timed_.state.size(); ++i) {
     at::Tensor copy = timed_.state[i].detach().clone();
-    if (copy.dim() == 4 && timed_.options.channels_last) copy = copy.contiguous(at::MemoryFormat::ChannelsLast);
+    if (copy.dim() == 4 && timed_.options.channels_last)
+      copy = copy.contiguous(at::MemoryFormat::ChannelsLast);
     parameters.push_back(copy.set_requires_grad(timed_.trained[i]));
   }
   return parameters;
@@ -96,7 +98,7 @@ std::vector<at::Tensor> StepTimer::makeInputs() const {
 
 // Forward and backward, from gradients of ones at the outputs.
 double StepTimer::step(const Graph& graph, const std::vector<at::Tensor>& parameters,
-            const std::vector<at::Tensor>& inputs) const {
+                       const std::vector<at::Tensor>& inputs) const {
   const c10::AutoGradMode grad_mode(true);
   const ModeTable modes = resolveModes(graph, timed_.options.modes);
   RunContext context;
